@@ -1,0 +1,261 @@
+"""Text corpora: three arrays of token ids and the vocabulary that made them.
+
+`get` takes a name or a path; each source is also a function of its own:
+`stdlib` needs nothing but Python, `tiny_shakespeare` tensorflow-datasets,
+`load` reads files, folders, the Penn Treebank and WikiText.
+"""
+
+import dataclasses
+import gzip
+import math
+import pathlib
+import sysconfig
+
+import numpy as np
+
+from keras_seqgrad.data import prepared
+from keras_seqgrad.data.vocabulary import UNKNOWN, Vocabulary, check_level
+
+SPLITS = ("train", "valid", "test")
+TRAIN_FRACTION = 0.9
+# File names of the three splits, in the order in which they are tried.
+SPLIT_NAMES = {
+    "character": ("ptb.char.{}.txt", "ptb.{}.txt", "{}.txt", "wiki.{}.tokens"),
+    "word": ("ptb.{}.txt", "{}.txt", "wiki.{}.tokens"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Corpus:
+    """A text as ids: `train`, `valid` and `test` are int32 arrays (time,)."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+    vocabulary: Vocabulary
+    name: str
+    level: str
+
+
+def get(name_or_path, level="character", **arguments):
+    """A corpus by name ("stdlib", "tiny_shakespeare") or by path.
+
+    Args:
+        name_or_path: A name, or the path of a text file or of a folder.
+        level: "character" or "word".
+        **arguments: For the source: see `stdlib`, `tiny_shakespeare`, `load`.
+
+    Returns:
+        A `Corpus`.
+
+    Raises:
+        ValueError: Neither a known name nor an existing path.
+
+    Example:
+
+    >>> corpus = ksg.data.text.get("stdlib", limit=100_000)
+    >>> len(corpus.train), len(corpus.valid), len(corpus.test)
+    (90000, 5000, 5000)
+    """
+    if name_or_path in NAMES:
+        return NAMES[name_or_path](level=level, **arguments)
+    if pathlib.Path(name_or_path).exists():
+        return load(name_or_path, level=level, **arguments)
+    raise ValueError(
+        "A corpus is one of the names "
+        f"{', '.join(map(repr, NAMES))}, or the path of an existing text file "
+        f"or folder. Received: {name_or_path!r}"
+    )
+
+
+def stdlib(level="character", limit=1_500_000, size=None):
+    """The source code of Python's standard library: text on every machine.
+
+    The modules at the top of the library (no packages), in alphabetical order,
+    those with nothing but ASCII characters, up to `limit` characters; split
+    into 90, 5 and 5 %. The text depends on the version of Python: compare
+    figures within one version only.
+
+    Args:
+        level: "character" or "word".
+        limit: Largest number of characters.
+        size: Largest number of words in the vocabulary.
+
+    Raises:
+        FileNotFoundError: This Python has no source files.
+    """
+    folder = pathlib.Path(sysconfig.get_path("stdlib"))
+    texts, length = [], 0
+    for path in sorted(folder.glob("*.py")):
+        data = path.read_bytes()
+        if data.isascii() and length < limit:
+            texts.append(data.decode("ascii").replace("\r\n", "\n"))
+            length += len(texts[-1])
+    if not texts:
+        raise FileNotFoundError(
+            "This Python keeps no source files of its standard library. Give "
+            f"a text file: get(path). Received: *.py in {folder}, none found"
+        )
+    return _corpus(_split("".join(texts)[:limit]), level, size, "stdlib")
+
+
+def tiny_shakespeare(
+    level="character", size=None, data_dir=None, download=False
+):
+    """Forty thousand lines of Shakespeare, through tensorflow-datasets.
+
+    1,115,394 characters of 65 kinds, split into 90, 5 and 5 %. Without the
+    network the call fails at once unless the data is prepared in `data_dir` or
+    `input.txt` lies in its folder `downloads/manual`. Have you got the file
+    itself? Then `load(path)` gives the same.
+
+    Args:
+        level: "character" or "word".
+        size: Largest number of words in the vocabulary.
+        data_dir: Folder of tensorflow-datasets. Default: its own.
+        download: Whether the network may be used.
+
+    Raises:
+        FileNotFoundError: The data is not there and `download` is False.
+        ImportError: tensorflow-datasets is not installed.
+    """
+    builder = prepared.load(
+        "tiny_shakespeare", ["input.txt"], data_dir, download
+    )
+    texts = []
+    for split in ("train", "validation", "test"):
+        for example in builder.as_dataset(split=split).take(1):
+            texts.append(example["text"].numpy().decode("utf-8"))
+    return _corpus(texts, level, size, "tiny_shakespeare")
+
+
+def load(path, level="character", size=None, suffixes=(".txt",)):
+    """A corpus from a text file or a folder; `.gz` is unpacked on the way.
+
+    * A file is split into 90, 5 and 5 % by position.
+    * A folder with the three files of a known corpus keeps their splits:
+      `ptb.train.txt` (Penn Treebank), `train.txt` or `wiki.train.tokens`
+      (WikiText) and the same with `valid` and `test`. At level "character",
+      `ptb.char.train.txt` is preferred; where every second character of all
+      three files is a space, these spaces only separate and are removed.
+    * Any other folder: all its files with one of `suffixes`, in the order of
+      their paths, as one text, split as a file is.
+
+    The vocabulary of words comes from the training split; `<unk>` is added
+    when another split has a word that is not in it. The vocabulary of
+    characters comes from all splits.
+
+    Args:
+        path: A file or a folder.
+        level: "character" or "word".
+        size: Largest number of words in the vocabulary.
+        suffixes: Which files of a folder are read.
+
+    Raises:
+        FileNotFoundError: No such path, or no file to read in the folder.
+    """
+    check_level(level)
+    path = pathlib.Path(path)
+    if path.is_dir():
+        texts = _known_splits(path, level) or _split(_join(path, suffixes))
+    elif path.exists():
+        texts = _split(_read(path))
+    else:
+        raise FileNotFoundError(
+            f"No text file or folder at this path. Received: {str(path)!r}"
+        )
+    return _corpus(texts, level, size, path.name)
+
+
+NAMES = {"stdlib": stdlib, "tiny_shakespeare": tiny_shakespeare}
+
+
+def bits(nats):
+    """Converts a loss from nats, Keras' unit, to bits: nats / ln 2."""
+    return nats / math.log(2)
+
+
+def unigram_entropy(tokens):
+    """Bits per token of the best model without memory: the score to beat.
+
+    For a `Corpus`: the cross-entropy of the frequencies in `train` on `valid`,
+    with one added to every count so that no token is impossible. For an array
+    of ids: the entropy of their own frequencies.
+
+        H = - sum over tokens of q(token) * log2 p(token)
+
+    Example:
+
+    >>> float(ksg.data.text.unigram_entropy(np.array([0, 1, 2, 3])))
+    2.0
+    """
+    if isinstance(tokens, Corpus):
+        count = len(tokens.vocabulary)
+        model = np.bincount(tokens.train, minlength=count) + 1
+        seen = np.bincount(tokens.valid, minlength=count)
+    else:
+        seen = model = np.bincount(np.asarray(tokens).ravel())
+    used = seen > 0
+    probability = model[used] / model.sum()
+    return -np.sum(seen[used] / seen.sum() * np.log2(probability))
+
+
+def _corpus(texts, level, size, name):
+    check_level(level)
+    if level == "character":
+        vocabulary = Vocabulary.from_text("".join(texts), level, size)
+    else:
+        vocabulary = Vocabulary.from_text(texts[0], level, size)
+        if UNKNOWN not in vocabulary and not _covers(vocabulary, texts):
+            vocabulary = Vocabulary([*vocabulary.tokens, UNKNOWN], level)
+    arrays = {
+        split: vocabulary.encode(text)
+        for split, text in zip(SPLITS, texts, strict=True)
+    }
+    return Corpus(**arrays, vocabulary=vocabulary, name=name, level=level)
+
+
+def _covers(vocabulary, texts):
+    return all(word in vocabulary for text in texts for word in text.split())
+
+
+def _split(text):
+    first = int(TRAIN_FRACTION * len(text))
+    second = first + (len(text) - first) // 2
+    return [text[:first], text[first:second], text[second:]]
+
+
+def _read(path):
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        return file.read()
+
+
+def _join(folder, suffixes):
+    suffixes = tuple(suffixes)
+    ends = (*suffixes, *(f"{suffix}.gz" for suffix in suffixes))
+    paths = [p for p in sorted(folder.rglob("*")) if p.name.endswith(ends)]
+    if not paths:
+        raise FileNotFoundError(
+            f"The folder has no file that ends in {', '.join(ends)}. Name the "
+            "endings of its text files by `suffixes`. "
+            f"Received: {str(folder)!r}"
+        )
+    return "".join(_read(path) for path in paths)
+
+
+def _known_splits(folder, level):
+    for pattern in SPLIT_NAMES[level]:
+        paths = [_plain_or_packed(folder / pattern.format(s)) for s in SPLITS]
+        if all(paths):
+            texts = [_read(path) for path in paths]
+            spaced = all(set(text[1::2]) == {" "} for text in texts)
+            if level == "character" and spaced:
+                return [text[::2] for text in texts]
+            return texts
+    return None
+
+
+def _plain_or_packed(path):
+    packed = path.with_name(path.name + ".gz")
+    return next((p for p in (path, packed) if p.exists()), None)

@@ -1,0 +1,76 @@
+"""What a scan must know of a Keras RNN cell before it runs it in a loop."""
+
+import contextlib
+
+import keras
+
+MASK_METHODS = (
+    "get_dropout_mask",
+    "get_recurrent_dropout_mask",
+    "reset_dropout_mask",
+    "reset_recurrent_dropout_mask",
+)
+
+
+def parts(cell):
+    """`cell` and all layers inside it, each once."""
+    found, waiting = [], [cell]
+    while waiting:
+        layer = waiting.pop(0)
+        if any(layer is other for other in found):
+            continue
+        found.append(layer)
+        for value in vars(layer).values():
+            # A dictionary or list of layers is as good as an attribute.
+            waiting += [
+                leaf
+                for leaf in keras.tree.flatten(value)
+                if isinstance(leaf, keras.layers.Layer)
+            ]
+    return found
+
+
+def changing_variables(cell):
+    """Variables that running `cell` may change: seeds, moving statistics.
+
+    Weights of frozen layers are left out, since nothing changes them.
+    """
+    frozen = {
+        id(variable)
+        for part in parts(cell)
+        if not part.trainable
+        for variable in part.variables
+        if "int" not in keras.backend.standardize_dtype(variable.dtype)
+    }
+    return [v for v in cell.non_trainable_variables if id(v) not in frozen]
+
+
+@contextlib.contextmanager
+def prepared_masks(cell, inputs, state, training):
+    """Dropout masks of `cell` made here, for all steps run inside.
+
+    Keras' cells make their masks at their first step and keep them for the
+    others. Made inside a loop they could not leave it; so one step is run
+    here, outside, and its result dropped.
+    """
+    caching = [
+        part
+        for part in parts(cell)
+        if all(hasattr(part, method) for method in MASK_METHODS)
+        and (part.dropout > 0 or part.recurrent_dropout > 0)
+    ]
+    if not caching:
+        yield
+        return
+    _forget_masks(caching)
+    cell(inputs, state, training=training)
+    try:
+        yield
+    finally:
+        _forget_masks(caching)
+
+
+def _forget_masks(caching):
+    for part in caching:
+        part.reset_dropout_mask()
+        part.reset_recurrent_dropout_mask()

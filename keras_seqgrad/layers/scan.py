@@ -1,0 +1,161 @@
+"""The scan for a Keras RNN cell: a fast one where there is one."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.layers import cells
+from keras_seqgrad.ops.gru import gru
+from keras_seqgrad.ops.lstm import lstm
+from keras_seqgrad.ops.rnn import rnn
+from keras_seqgrad.ops.simple_rnn import simple_rnn
+
+SIMPLE_ACTIVATIONS = {
+    keras.activations.linear: "linear",
+    keras.activations.relu: "relu",
+    keras.activations.sigmoid: "sigmoid",
+    keras.activations.tanh: "tanh",
+}
+GATED = (keras.layers.LSTMCell, keras.layers.GRUCell)
+
+
+def scan(
+    cell,
+    sequences,
+    state,
+    *,
+    training=False,
+    mask=None,
+    gates=None,
+    reset=None,
+    reset_state=None,
+    previous_output=None,
+):
+    """Runs `cell` over the time axis of `sequences`.
+
+    Where `uses_fast_scan(cell, training)` the scan is `ksg.ops.lstm`, `gru`
+    or `simple_rnn` on the weights of the cell; otherwise it is `ksg.ops.rnn`
+    on the cell itself. Both give the cell's own outputs and gradients; the
+    meaning of `mask`, `gates`, `reset`, `reset_state` and `previous_output`
+    is that of `ksg.ops.rnn`.
+
+    Random numbers drawn in the cell are drawn again in the backward pass. So
+    they must come from the cell's own generators: Keras' dropout layers, or
+    a `keras.random.SeedGenerator` that is an attribute of the cell.
+
+    Args:
+        cell: A built Keras RNN cell: a `keras.layers.Layer` with a
+            `state_size` and a `call(inputs, states)`.
+        sequences: Nested tensors (batch, time, ...).
+        state: The cell's state as a list of (nested) tensors.
+        training: Whether the cell runs in training mode.
+        mask: Boolean (batch, time), True = valid, or None.
+        gates: Float (time,) or (batch, time), or None.
+        reset: Boolean (batch, time), or None.
+        reset_state: In the structure of `state`, None for zeros.
+        previous_output: What a masked first step repeats, None for zeros.
+            Not used where `state_is_output(cell)`: a masked step then repeats
+            the state.
+
+    Returns:
+        outputs (batch, time, ...) in the cell's compute dtype, and the last
+        state in the structure of `state`.
+
+    Raises:
+        ValueError: `cell` is not a Keras layer.
+
+    Example:
+
+    >>> from keras_seqgrad.layers.scan import scan
+    >>> cell = keras.layers.GRUCell(4)
+    >>> cell.build((None, 3))
+    >>> outputs, state = scan(
+    ...     cell, tf.ones((2, 5, 3)), cell.get_initial_state(2)
+    ... )
+    >>> outputs.shape, state[0].shape
+    (TensorShape([2, 5, 4]), TensorShape([2, 4]))
+    """
+    if not isinstance(cell, keras.layers.Layer):
+        raise ValueError(
+            "`cell` must be a keras.layers.Layer, so that the backward pass "
+            "can run it once more in the same mode and precision. "
+            f"Received: cell={cell!r} of type {type(cell).__name__}. "
+            "Derive its class from keras.layers.Layer."
+        )
+    sequences, state, reset_state, previous_output = _cast(
+        (sequences, list(state), reset_state, previous_output),
+        cell.compute_dtype,
+    )
+    options = {
+        "mask": mask,
+        "gates": gates,
+        "reset": reset,
+        "reset_state": reset_state,
+    }
+    if uses_fast_scan(cell, training):
+        return _fast(cell, sequences, state, training, options)
+
+    def step(inputs, state):
+        return cell(inputs, state, training=training)
+
+    return rnn(
+        step,
+        sequences,
+        state,
+        **options,
+        previous_output=previous_output,
+        random_state=cells.changing_variables(cell),
+        around=lambda inputs, state: cells.prepared_masks(
+            cell, inputs, state, training
+        ),
+    )
+
+
+def uses_fast_scan(cell, training):
+    """Whether `scan` runs `cell` by a scan written for its kind."""
+    if type(cell) is keras.layers.SimpleRNNCell:
+        known = cell.activation in SIMPLE_ACTIVATIONS
+    elif type(cell) in GATED:
+        known = (
+            cell.activation is keras.activations.tanh
+            and cell.recurrent_activation is keras.activations.sigmoid
+            # Has one dropout mask for each gate; the scans one input product.
+            and not (training and cell.dropout and cell.implementation == 1)
+        )
+    else:
+        return False
+    return known and not (training and cell.recurrent_dropout)
+
+
+def state_is_output(cell):
+    """Whether the output of `cell` is the first tensor of its new state."""
+    return type(cell) in (*GATED, keras.layers.SimpleRNNCell)
+
+
+def _fast(cell, sequences, state, training, options):
+    weights = _cast(
+        (cell.kernel, cell.recurrent_kernel, cell.bias), cell.compute_dtype
+    )
+    arguments = sequences, state, *weights
+    if training and cell.dropout:
+        cell.reset_dropout_mask()
+        dropped = cell.get_dropout_mask(sequences[:, 0])
+        cell.reset_dropout_mask()
+        arguments = sequences * dropped[:, tf.newaxis], state, *weights
+    if type(cell) is keras.layers.LSTMCell:
+        return lstm(*arguments, **options)
+    if type(cell) is keras.layers.GRUCell:
+        return gru(*arguments, reset_after=cell.reset_after, **options)
+    activation = SIMPLE_ACTIVATIONS[cell.activation]
+    return simple_rnn(*arguments, activation=activation, **options)
+
+
+def _cast(structure, dtype):
+    """Floating tensors of `structure` in `dtype`, all others as they are."""
+
+    def cast(leaf):
+        if leaf is None:
+            return None
+        tensor = tf.convert_to_tensor(leaf)
+        return tf.cast(tensor, dtype) if tensor.dtype.is_floating else tensor
+
+    return keras.tree.map_structure(cast, structure)

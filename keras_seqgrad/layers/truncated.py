@@ -1,0 +1,120 @@
+"""What the four recurrent layers share: the scan, and truncation."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.layers.scan import scan, state_is_output
+from keras_seqgrad.truncation import Fixed
+
+
+class Truncated:
+    """Mixin for a Keras recurrent layer: runs `scan`, in training with gates.
+
+    Comes before the Keras layer among the base classes and overrides its
+    public hook `inner_loop`; weights, masks, states and configuration remain
+    those of the Keras layer.
+    """
+
+    def __init__(self, *args, truncation=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.unroll:
+            raise ValueError(
+                f"Layer {self.name!r} does not unroll: its scan is linear in "
+                "time without. Expected: unroll=False. Received: unroll=True. "
+                "Leave `unroll` out, or use the layer of the same name in "
+                "keras.layers."
+            )
+        self.truncation = law_of(truncation)
+        if self.truncation is not None:
+            self.truncation_seed = keras.random.SeedGenerator()
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        mask = _time_mask(mask)
+        if self.go_backwards:
+            sequences = keras.tree.map_structure(_reversed, sequences)
+            mask = None if mask is None else _reversed(mask)
+        outputs, state = scan(
+            self.cell,
+            sequences,
+            initial_state,
+            training=training,
+            mask=mask,
+            gates=self._gates(sequences) if training else None,
+        )
+        if mask is not None:
+            outputs = self._masked(outputs, mask)
+        return outputs[:, -1], outputs, state
+
+    def get_config(self):
+        config = super().get_config()
+        config["truncation"] = keras.saving.serialize_keras_object(
+            self.truncation
+        )
+        return config
+
+    def _gates(self, sequences):
+        if self.truncation is None:
+            return None
+        first = keras.tree.flatten(sequences)[0]
+        batch_size, steps = (
+            known or tf.shape(first)[axis]
+            for axis, known in enumerate(first.shape[:2])
+        )
+        seed = tf.cast(self.truncation_seed.next(), "int32")
+        # Cuts of its own for each row cost nothing here and average out.
+        return self.truncation.gates(steps, batch_size, seed)
+
+    def _masked(self, outputs, mask):
+        """What Keras outputs at masked steps where the scan says otherwise."""
+        if self.zero_output_for_mask:
+            kept = mask
+        elif state_is_output(self.cell):
+            # Before the first valid step there is no output to repeat; the
+            # scan gives the initial state.
+            kept = tf.cumsum(tf.cast(mask, "int32"), axis=1) > 0
+        else:
+            return outputs
+        kept = tf.reshape(
+            kept, tf.concat([tf.shape(kept), [1] * (outputs.shape.rank - 2)], 0)
+        )
+        return tf.where(kept, outputs, tf.zeros_like(outputs))
+
+
+def law_of(truncation):
+    """The truncation law meant by the argument `truncation` of a layer."""
+    if isinstance(truncation, dict):
+        truncation = keras.saving.deserialize_keras_object(truncation)
+    if isinstance(truncation, int):
+        return Fixed(truncation)
+    if truncation is None or hasattr(truncation, "gates"):
+        return truncation
+    raise ValueError(
+        "`truncation` must be None, a number of steps, "
+        "ksg.truncation.Fixed(length) or "
+        "ksg.truncation.Random(mean_length, alpha). "
+        f"Received: truncation={truncation!r}"
+    )
+
+
+def refuse_cudnn(use_cudnn):
+    """Refuses `use_cudnn=True`: cuDNN kernels know neither XLA nor gates."""
+    if use_cudnn not in ("auto", False):
+        raise ValueError(
+            "This layer has a scan of its own and no cuDNN kernel. Expected: "
+            "use_cudnn='auto' or False. "
+            f"Received: use_cudnn={use_cudnn!r}. Leave it out, or use the "
+            "layer of the same name in keras.layers."
+        )
+
+
+def _reversed(tensor):
+    return tf.reverse(tensor, [1])
+
+
+def _time_mask(mask):
+    """`mask` as Keras hands it over, as boolean (batch, time) or None."""
+    mask = keras.tree.flatten(mask)[0]
+    if mask is None:
+        return None
+    mask = tf.cast(mask, "bool")
+    return mask[..., 0] if mask.shape.rank == 3 else mask

@@ -1,0 +1,45 @@
+"""Training methods: what crosses a boundary backward, and when one learns."""
+
+from keras_seqgrad.methods.artbp import ARTBP
+from keras_seqgrad.methods.base import Method
+from keras_seqgrad.methods.bptt import BPTT
+from keras_seqgrad.methods.truncated_bptt import TruncatedBPTT
+
+# What a name stands for in `compile(method=...)`.
+BY_NAME = {
+    "bptt": lambda: BPTT(),
+    "tbptt": lambda: TruncatedBPTT(50),
+    "truncated_bptt": lambda: TruncatedBPTT(50),
+    "artbp": lambda: ARTBP(50),
+}
+
+
+def get(identifier):
+    """The method a name or an object stands for.
+
+    Names give the defaults most often used in the literature: a truncation
+    length, or mean length, of 50 steps.
+
+    Args:
+        identifier: A `Method`, or one of "bptt", "tbptt" (or
+            "truncated_bptt"), "artbp".
+
+    Raises:
+        ValueError: The name is not known.
+
+    Example:
+
+    >>> ksg.methods.get("tbptt")
+    TruncatedBPTT(length=50, stride=None)
+    """
+    if isinstance(identifier, Method):
+        return identifier
+    if isinstance(identifier, str) and identifier.lower() in BY_NAME:
+        return BY_NAME[identifier.lower()]()
+    raise ValueError(
+        "`method` must be a keras_seqgrad.methods object or one of "
+        f"{sorted(BY_NAME)}. Received: method={identifier!r}"
+    )
+
+
+__all__ = ["ARTBP", "BPTT", "Method", "TruncatedBPTT", "get"]

@@ -1,0 +1,100 @@
+"""Anticipated reweighted truncation: random cuts without bias.
+
+The boundary gradient is cut at random steps; every link that is kept is worth
+1 / (1 - c), which makes up for the cuts in the mean.
+"""
+
+import tensorflow as tf
+
+from keras_seqgrad.methods.base import WindowMethod, serializable
+from keras_seqgrad.segments import pull_window
+from keras_seqgrad.truncation import Random
+
+CUTS = ("drawn", "window")
+
+
+@serializable
+class ARTBP(WindowMethod):
+    """Anticipated reweighted truncated back-propagation: unbiased.
+
+    Use it where dependencies may reach further than any truncation length you
+    can afford and a truncated gradient points the wrong way. Not the choice
+    where `TruncatedBPTT` already sees far enough: it pays for the missing bias
+    with variance, and with one update a window.
+
+    Rule: after every step the link is cut with probability c of
+    `ksg.truncation.Random` (a = 1, 2, … steps since the last cut),
+
+        delta_t = dl_t/ds_t                                   if cut
+        delta_t = dl_t/ds_t + delta_{t+1} ds_{t+1}/ds_t / (1 - c_a)   if not
+
+    so that the expected gradient is that of `BPTT`. All layers share the cuts.
+
+    Gradient: unbiased for the window's loss. Time and memory: those of `BPTT`
+    on the same window. On an endless stream a window border would be a forced
+    cut, and a bias; `cuts="window"` together with
+    `ksg.data.stream(tokens, batch_size, ksg.truncation.Random(...))` makes
+    the window borders themselves the drawn cuts.
+
+    Args:
+        mean_length: Mean steps from one cut to the next, more than 1.
+        alpha: Tail exponent of the law, more than 2; None for a constant
+            probability of a cut.
+        per_row: Draw cuts for every row of the batch by itself; otherwise one
+            draw serves the batch.
+        cuts: "drawn" in the compiled step, the window being a whole sequence;
+            "window" when each window ends where the data pipeline drew a cut.
+        seed: Integer seed of the draws; None for a random one.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Reference:
+        Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
+        time. arXiv:1705.08209.
+
+    Example:
+
+    >>> ksg.methods.ARTBP(50, alpha=None, seed=1).law.alpha is None
+    True
+    """
+
+    def __init__(
+        self, mean_length, alpha=4.0, per_row=False, cuts="drawn", seed=None
+    ):
+        if cuts not in CUTS:
+            raise ValueError(
+                f"`cuts` must be one of {CUTS}. Received: cuts={cuts!r}"
+            )
+        if cuts == "window" and per_row:
+            raise ValueError(
+                'cuts="window" takes the cuts from the windows, which all '
+                "rows share. Received: per_row=True. Set per_row=False."
+            )
+        self.law = Random(mean_length, alpha)
+        self.per_row = bool(per_row)
+        self.cuts = cuts
+        self.seed = seed
+
+    def build(self, model):
+        self.draws = model.method_state.add_draws(self.seed)
+
+    def gates(self, window, seed=None):
+        """The gates of a window; without `seed` the next ones drawn."""
+        if self.cuts == "window":
+            return self.law.link_weights(window.steps)
+        pair = self.draws.next() if seed is None else tf.stack([seed, 0])
+        return self.law.gates(
+            window.steps, window.batch_size if self.per_row else None, pair
+        )
+
+    def pull(self, window, seed=None):
+        return pull_window(window, self.gates(window, seed))
+
+    def get_config(self):
+        return {
+            **self.law.get_config(),
+            "per_row": self.per_row,
+            "cuts": self.cuts,
+            "seed": self.seed,
+        }

@@ -1,0 +1,72 @@
+"""The seam: what a training method is."""
+
+import abc
+
+import keras
+
+
+class Method(abc.ABC):
+    """How gradient crosses the boundaries, and when parameters move.
+
+    A method is an object with fields, given to `SequenceModel.compile` and
+    called from its one `train_step`. It sees the batch as a
+    `keras_seqgrad.segments.Window` and nothing of the model beside it.
+    """
+
+    def build(self, model):
+        """Creates what the method learns or draws, as weights of `model`.
+
+        Called by `compile`. What is created through `model.method_state` is
+        saved and restored with the model.
+        """
+
+    @abc.abstractmethod
+    def train(self, window):
+        """Moves the parameters by one window; returns the state after it."""
+
+    @abc.abstractmethod
+    def estimate(self, window, seed=None):
+        """(loss, gradients) of the window's loss; moves nothing.
+
+        Args:
+            window: The window, its `scaled` being False.
+            seed: Integer that replaces the method's own draws, or None for
+                the draws its next training step would use.
+        """
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        """The method a config describes."""
+        return cls(**config)
+
+    def __repr__(self):
+        fields = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{self.__class__.__name__}({fields})"
+
+
+class WindowMethod(Method):
+    """A method that moves the parameters once a window."""
+
+    @abc.abstractmethod
+    def pull(self, window, seed=None):
+        """(loss, gradients, outputs, state) of a window."""
+
+    def train(self, window):
+        loss, gradients, outputs, state = self.pull(window)
+        window.apply(gradients)
+        window.record_loss(loss)
+        window.record_metrics(window.whole(), outputs)
+        return state
+
+    def estimate(self, window, seed=None):
+        loss, gradients, _, _ = self.pull(window, seed)
+        return loss, gradients
+
+
+def serializable(cls):
+    """Registers a method class with Keras' serialisation."""
+    return keras.saving.register_keras_serializable("keras_seqgrad")(cls)

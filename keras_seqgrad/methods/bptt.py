@@ -1,0 +1,143 @@
+"""Back-propagation through time: the exact gradient of a window.
+
+The true boundary gradient crosses every boundary. With checkpoints only the
+states at the boundaries are stored; each segment is run again when the
+gradient comes back through it.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad import loops
+from keras_seqgrad.methods.base import WindowMethod, serializable
+from keras_seqgrad.segments import pull_loss, pull_window
+from keras_seqgrad.truncation import positive_integer
+
+
+def pull_checkpointed(window, every):
+    """`pull_window` that stores the states of every `every`-th step only.
+
+    Runs forward once without a tape, takes the gradient of the window's loss
+    with respect to its outputs, and pulls it back segment by segment:
+
+        d_s, g_s = vjp of segment s at its stored state,
+                   applied to (dL/d outputs of s, d_{s+1})
+        gradient = dL/dtheta (regularisers) + sum over s of g_s
+    """
+    random_state = window.random_state
+
+    def snapshot():
+        return [tf.identity(v) for v in random_state]
+
+    state, outputs, trail = window.each_segment_kept(
+        every, window.forward, window.state, snapshot
+    )
+    window.refuse_added_losses()
+    after = snapshot()
+    loss, d_outputs, gradients = pull_loss(window, outputs)
+
+    def pull_back(segment, before, carry):
+        start, drawn = before
+        gradients, delta = carry
+        for variable, value in zip(random_state, drawn, strict=True):
+            variable.assign(value)
+        leaves = keras.tree.flatten(start)
+        with tf.GradientTape() as tape:
+            tape.watch(leaves)
+            made = window.forward(segment, start)
+        pulled, d_start = tape.gradient(
+            keras.tree.flatten(made),
+            (window.variables, leaves),
+            output_gradients=[
+                *window.cut_cotangents(d_outputs, segment),
+                *keras.tree.flatten(delta),
+            ],
+        )
+        d_start = loops.fill(d_start, leaves)
+        return (
+            loops.add(gradients, loops.fill(pulled, window.variables)),
+            keras.tree.pack_sequence_as(start, d_start),
+        )
+
+    full, rest = loops.divide(window.steps, every)
+    carry = (gradients, loops.zeros_like(window.state))
+    if not isinstance(rest, int) or rest:
+        last = window.segment(full * every, rest)
+        carry = pull_back(last, trail.before_rest, carry)
+    gradients, _ = loops.repeat(
+        full,
+        lambda index, carry: pull_back(
+            window.segment(index * every, every), trail.before(index), carry
+        ),
+        carry,
+        backwards=True,
+    )
+    for variable, value in zip(random_state, after, strict=True):
+        variable.assign(value)
+    state = keras.tree.map_structure(tf.stop_gradient, state)
+    return loss, gradients, outputs, state
+
+
+@serializable
+class BPTT(WindowMethod):
+    """Back-propagation through time over the whole window: exact.
+
+    The reference every other method is measured against, and the right choice
+    whenever the window fits into memory and one update a window is enough.
+    Not the choice for streams whose dependencies are longer than a window (the
+    gradient stops at the window's start; see `ARTBP`), nor when many updates a
+    window matter more than exact gradients (see `TruncatedBPTT`).
+
+    Rule:
+
+        delta_t = dl_t/ds_t + delta_{t+1} ds_{t+1}/ds_t
+        gradient = sum over t of delta_t ds_t/dtheta
+
+    Gradient: exact. Memory: O(time) activations, or with `checkpoint_every=k`
+    the states of time / k steps and the activations of k, for about one more
+    forward pass. Dropout masks that layers draw once a call are drawn once
+    every k steps then. Losses that layers add themselves (`add_loss`,
+    activity regularisers) are refused with checkpoints, because how a sum over
+    segments relates to that over the window is the layer's own affair.
+
+    Args:
+        checkpoint_every: Steps between stored states; "auto" for about the
+            square root of the number of steps; None to store everything.
+
+    Raises:
+        ValueError: `checkpoint_every` is neither a positive integer, "auto"
+            nor None.
+
+    Reference:
+        Gruslys et al., 2016. Memory-efficient backpropagation through time.
+        arXiv:1606.03401.
+
+    Example:
+
+    >>> ksg.methods.BPTT(checkpoint_every="auto")
+    BPTT(checkpoint_every='auto')
+    """
+
+    def __init__(self, checkpoint_every=None):
+        if checkpoint_every not in (None, "auto"):
+            checkpoint_every = positive_integer(
+                checkpoint_every, "checkpoint_every"
+            )
+        self.checkpoint_every = checkpoint_every
+
+    def pull(self, window, seed=None):
+        every = self.checkpoint_every
+        if every == "auto":
+            if not isinstance(window.steps, int):
+                raise ValueError(
+                    'checkpoint_every="auto" needs windows of a known number '
+                    "of steps. Received a batch of unknown length; give "
+                    "checkpoint_every=<steps>."
+                )
+            every = max(1, round(window.steps**0.5))
+        if every is None:
+            return pull_window(window)
+        return pull_checkpointed(window, every)
+
+    def get_config(self):
+        return {"checkpoint_every": self.checkpoint_every}

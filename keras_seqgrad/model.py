@@ -1,0 +1,329 @@
+"""`SequenceModel`: a Keras model that learns in segments, by any method."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad import cuttable, methods, runs, targets
+from keras_seqgrad.carried import CarriedState, MethodState
+from keras_seqgrad.segmented import SegmentedModel
+from keras_seqgrad.segments import Window
+
+
+@keras.saving.register_keras_serializable("keras_seqgrad")
+class SequenceModel(SegmentedModel):
+    """A recurrent Keras model trained by a method of your choice.
+
+    Use it as any Keras model: `compile` takes one more argument, `method`, and
+    `fit`, `evaluate`, `predict`, `save` are as you know them. Three ways to
+    make one:
+
+    * `SequenceModel.from_model(model)` from any Sequential or Functional model
+      whose layers act on single time steps or are recurrent. Layers and
+      weights are shared with `model`.
+    * `SequenceModel(inputs, outputs)` as with `keras.Model`.
+    * A subclass with `initial_state` and `call_segment`. Methods that cut
+      inside a segment (ARTBP), resets and explicit masks run such a model
+      step by step.
+
+    Not for models that read the future or the whole sequence at once
+    (Bidirectional, attention or convolution over time): they are refused by
+    `compile`, by layer name.
+
+    Inputs (batch, time, ...) may come in a dict with up to two companions:
+
+        {"inputs": x, "reset": reset, "mask": mask}
+
+    `reset` (batch, time), True where a new document begins: the row restarts
+    from the initial state before that step and no gradient crosses. `mask`
+    (batch, time), False where the state passes unchanged and no loss counts.
+
+    Args:
+        inputs: Keras tensors, as for `keras.Model`.
+        outputs: Keras tensors, as for `keras.Model`.
+        network: A built Sequential or Functional model instead of both.
+        stateful: Carry the state of each row from window to window, in fit,
+            evaluate and predict separately; reset at the start of every
+            epoch, evaluation and prediction.
+        learn_initial_state: Make the state a sequence starts from a weight of
+            the model, one vector for every state tensor.
+
+    Raises:
+        ValueError: The model has no inputs, no recurrent layer or cannot be
+            cut in time (on `compile`).
+
+    Example:
+
+    >>> network = keras.Sequential([
+    ...     keras.Input((None, 3)),
+    ...     keras.layers.LSTM(4, return_sequences=True),
+    ...     keras.layers.Dense(1),
+    ... ])
+    >>> model = ksg.SequenceModel.from_model(network)
+    >>> model.compile("sgd", "mse", method=ksg.methods.TruncatedBPTT(5))
+    >>> x, y = np.ones((2, 12, 3)), np.zeros((2, 12, 1))
+    >>> history = model.fit(x, y, verbose=0)
+    """
+
+    def __init__(
+        self,
+        inputs=None,
+        outputs=None,
+        *,
+        network=None,
+        stateful=False,
+        learn_initial_state=False,
+        **kwargs,
+    ):
+        if inputs is not None or outputs is not None:
+            network = keras.Model(inputs, outputs)
+        super().__init__(network, learn_initial_state, **kwargs)
+        self.stateful = bool(stateful)
+        self.method = None
+        self.method_state = MethodState()
+        self.carried = {
+            run: CarriedState(run, self.stateful) for run in runs.KINDS
+        }
+        self._class_weight = None
+
+    @classmethod
+    def from_model(cls, model, **options):
+        """A SequenceModel on the layers and weights of `model`.
+
+        Args:
+            model: A built Sequential or Functional Keras model.
+            **options: `stateful`, `learn_initial_state`, `name`.
+        """
+        return cls(network=model, **options)
+
+
+    # --- compile -----------------------------------------------------------
+
+    def compile(self, *args, method="bptt", **kwargs):
+        """Configures the model for training.
+
+        Args:
+            *args: As for `keras.Model.compile`.
+            method: A `ksg.methods` object, or the name of one.
+            **kwargs: As for `keras.Model.compile`.
+
+        Raises:
+            ValueError: The method is unknown, or the model cannot be cut in
+                time; the text names the layer.
+        """
+        method = methods.get(method)
+        if not self.is_opaque:
+            self.graph.prefer_jit()
+            cuttable.check(self.graph)
+        super().compile(*args, **kwargs)
+        self.method = method
+        self.method_state = MethodState()
+        method.build(self)
+        self._estimate = None
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config:
+            config["method"] = keras.saving.serialize_keras_object(self.method)
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    # --- the steps ---------------------------------------------------------
+
+    def train_step(self, data):
+        window, carried = self._window(data, "training", scaled=True)
+        carried.write(self.method.train(window))
+        return self.get_metrics_result()
+
+    def test_step(self, data):
+        window, carried = self._window(data, "evaluation")
+        segment = window.whole()
+        outputs, state = window.forward(segment, window.state)
+        window.record_loss(window.loss(segment, outputs))
+        window.record_metrics(segment, outputs)
+        carried.write(state)
+        return self.get_metrics_result()
+
+    def predict_step(self, data):
+        window, carried = self._window(data, "prediction")
+        outputs, state = window.forward(window.whole(), window.state)
+        carried.write(state)
+        return outputs
+
+    def _window(self, data, run, scaled=False):
+        """The window of a batch, and what keeps the state after it."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        inputs, _, _ = self.unpack_inputs(x)
+        self.describe(inputs)
+        if self._class_weight and run == "training":
+            weight = targets.class_weights(y, self._class_weight)
+        carried = self.carried[run]
+        batch_size, _ = self.extent(inputs)
+        start = self.start_state(inputs, batch_size)
+        state, fresh = carried.read(start, batch_size)
+        window = Window(
+            self,
+            (x, y, weight),
+            state,
+            fresh,
+            training=run == "training",
+            scaled=scaled,
+        )
+        return window, carried
+
+    def estimate_gradients(self, x, y, sample_weight=None, seed=None):
+        """The gradient the compiled method would follow; nothing changes.
+
+        Weights, carried state, optimizer, metrics and the method's own draws
+        stay as they are.
+
+        Args:
+            x: Inputs of one window, as `fit` takes them for one batch.
+            y: Targets.
+            sample_weight: Weights, or None.
+            seed: Integer that replaces the draws of a random method, or None
+                for those its next training step would use.
+
+        Returns:
+            (loss, gradients): the loss of the whole window as `compute_loss`
+            gives it, and its estimated gradient aligned with
+            `trainable_variables`.
+
+        Example:
+
+        >>> network = keras.Sequential([
+        ...     keras.Input((None, 1)), keras.layers.SimpleRNN(2)])
+        >>> model = ksg.SequenceModel.from_model(network)
+        >>> model.compile("sgd", "mse")
+        >>> x, y = np.ones((1, 4, 1)), np.zeros((1, 2))
+        >>> loss, gradients = model.estimate_gradients(x, y)
+        >>> [tuple(g.shape) for g in gradients]
+        [(1, 2), (2, 2), (2,)]
+        """
+        if self.method is None:
+            raise ValueError(
+                "Call `compile(..., method=...)` before `estimate_gradients`."
+            )
+        x, y, sample_weight = keras.tree.map_structure(
+            lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
+            (x, y, sample_weight),
+        )
+        if seed is not None:
+            seed = tf.constant(seed, "int32")
+        changing = [*self.non_trainable_variables, *self.metrics_variables]
+        values = [v.numpy() for v in changing]
+        try:
+            if self._estimate is None:
+                self._build_loss((x, y, sample_weight))
+                self._estimate = tf.function(
+                    self._estimate_step,
+                    autograph=False,
+                    jit_compile=bool(self.jit_compile),
+                )
+            return self._estimate((x, y, sample_weight), seed)
+        finally:
+            for variable, value in zip(changing, values, strict=True):
+                variable.assign(value)
+
+    def _estimate_step(self, data, seed):
+        window, _ = self._window(data, "training")
+        return self.method.estimate(window, seed)
+
+    def _build_loss(self, data):
+        """Lets Keras create the variables of the loss outside of a trace."""
+        window, _ = self._window(data, "evaluation")
+        segment = window.segment(0, 1)
+        outputs, _ = window.forward(segment, window.state)
+        window.loss(segment, outputs)
+
+    # --- runs --------------------------------------------------------------
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`.
+
+        With `stateful=True` the state of each row starts anew with every
+        epoch. `class_weight` also works for targets at every step.
+        """
+        given = runs.bind(keras.Model.fit, self, args, kwargs)
+        if self.stateful:
+            runs.refuse_shuffling(given)
+        table = None
+        if not self.is_opaque and any(self.temporal_outputs):
+            table = given.pop("class_weight", None)
+        if self._prepare("training", given) or table != self._class_weight:
+            self.train_function = None
+        self._class_weight = table
+        given["callbacks"] = runs.with_resets(given.get("callbacks"))
+        return super().fit(**given)
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`; carried state starts anew."""
+        given = runs.bind(keras.Model.evaluate, self, args, kwargs)
+        if self._prepare("evaluation", given):
+            self.test_function = None
+        given["callbacks"] = runs.with_resets(given.get("callbacks"))
+        return super().evaluate(**given)
+
+    def predict(self, *args, **kwargs):
+        """As `keras.Model.predict`; carried state starts anew."""
+        given = runs.bind(keras.Model.predict, self, args, kwargs)
+        if self._prepare("prediction", given):
+            self.predict_function = None
+        given["callbacks"] = runs.with_resets(given.get("callbacks"))
+        return super().predict(**given)
+
+    def _prepare(self, run, given):
+        """Makes room for the rows of a run's data; True where it changed."""
+        if not self.stateful:
+            return False
+        return self.carried[run].prepare(runs.rows(given), self.state_spec())
+
+    def reset_state(self, rows=None):
+        """Makes rows start the next window from the initial state.
+
+        Args:
+            rows: Indices, a boolean mask (batch,), or None for all rows.
+
+        Raises:
+            ValueError: The model is not stateful.
+        """
+        if not self.stateful:
+            raise ValueError(
+                "There is no carried state to reset. Make the model with "
+                "stateful=True to carry the state from window to window."
+            )
+        for carried in self.carried.values():
+            carried.reset(rows)
+
+    # --- saving ------------------------------------------------------------
+
+    def get_config(self):
+        config = {
+            "name": self.name,
+            "stateful": self.stateful,
+            "learn_initial_state": self.learn_initial_state,
+        }
+        if self.network is not None:
+            config["network"] = keras.saving.serialize_keras_object(
+                self.network
+            )
+        return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        if "network" in config:
+            config["network"] = keras.saving.deserialize_keras_object(
+                config["network"], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+    def get_build_config(self):
+        return {"batch_sizes": {k: c.batch_size for k, c in self.carried.items()}}
+
+    def build_from_config(self, config):
+        for run, batch_size in (config or {}).get("batch_sizes", {}).items():
+            if batch_size is not None:
+                self.carried[run].prepare(batch_size, self.state_spec())

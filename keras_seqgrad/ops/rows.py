@@ -1,0 +1,71 @@
+"""Small functions on lists of tensors (batch, ...), used by the scan."""
+
+import keras
+import tensorflow as tf
+
+
+def swap(tensor):
+    """(batch, time, ...) to (time, batch, ...), and back."""
+    return tf.transpose(tensor, [1, 0, *range(2, tensor.shape.rank)])
+
+
+def align(rows, tensor):
+    """`rows` (batch,) in a shape that broadcasts against `tensor`."""
+    return tf.reshape(rows, [-1] + [1] * (tensor.shape.rank - 1))
+
+
+def zeros(tensors):
+    """Zeros shaped as `tensors`."""
+    return [tf.zeros_like(tensor) for tensor in tensors]
+
+
+def add(tensors, others):
+    """Sums, one by one."""
+    return [a + b for a, b in zip(tensors, others, strict=True)]
+
+
+def choose(flags, chosen, others):
+    """Rows of `chosen` where `flags` (batch,) is set, else of `others`."""
+    return [
+        tf.where(align(flags, a), a, b)
+        for a, b in zip(chosen, others, strict=True)
+    ]
+
+
+def split(flags, tensors):
+    """Rows where `flags` is set and rows where it is not, zeros elsewhere."""
+    nothing = zeros(tensors)
+    return choose(flags, tensors, nothing), choose(flags, nothing, tensors)
+
+
+def scale(gate, tensors):
+    """`tensors` times a gate, a scalar or (batch,)."""
+    scaled = []
+    for tensor in tensors:
+        factor = tf.cast(gate, tensor.dtype)
+        if factor.shape.rank == 1:
+            factor = align(factor, tensor)
+        scaled.append(tensor * factor)
+    return scaled
+
+
+def shaped_as(tensors, others):
+    """`tensors` with the static shapes of `others`, as a loop needs them."""
+    return [
+        tf.ensure_shape(a, b.shape)
+        for a, b in zip(tensors, others, strict=True)
+    ]
+
+
+def floating(tensors):
+    """Those of `tensors` that can have a gradient."""
+    return [t for t in tensors if t.dtype.is_floating or t.dtype.is_complex]
+
+
+def spread(gradients, structure):
+    """One gradient for each leaf of `structure`, None for the integer ones."""
+    gradients = iter(gradients)
+    return [
+        next(gradients) if floating([leaf]) else None
+        for leaf in keras.tree.flatten(structure)
+    ]

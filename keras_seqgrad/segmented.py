@@ -1,0 +1,329 @@
+"""A model as a function of a segment: what methods run and differentiate."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad import masks, targets
+from keras_seqgrad.graph import Graph, Passage
+from keras_seqgrad.ops.rnn import rnn
+
+COMPANIONS = {"inputs", "reset", "mask"}
+
+
+class SegmentedModel(keras.Model):
+    """Abstract base of `SequenceModel`: the forward half, without training.
+
+    Args:
+        network: A Sequential or Functional model, or None for a subclass with
+            `initial_state` and `call_segment` of its own.
+        learn_initial_state: Whether sequences start from a weight.
+    """
+
+    def __init__(self, network, learn_initial_state, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.learn_initial_state = bool(learn_initial_state)
+        self.initial_state_weights = []
+        self._graph = None
+        self._opaque_outputs = None
+        if network is not None:
+            self.built = True
+        elif not self.is_opaque:
+            raise ValueError(
+                "A SequenceModel needs inputs and outputs, a network, or a "
+                "subclass that defines `initial_state` and `call_segment`. "
+                "Received none of them."
+            )
+        if learn_initial_state:
+            self._add_initial_state_weights()
+
+    def _add_initial_state_weights(self):
+        if self.is_opaque or self.graph.takes_initial_state:
+            raise ValueError(
+                "learn_initial_state=True needs layers that start from zeros. "
+                "Received a model that says itself where sequences start; "
+                "make that state depend on a weight instead."
+            )
+        for key, state in self.graph.initial_state(None, 1).items():
+            for position, leaf in enumerate(keras.tree.flatten(state)):
+                self.initial_state_weights.append(
+                    self.add_weight(
+                        shape=leaf.shape[1:],
+                        initializer="zeros",
+                        name=f"{key}_initial_state_{position}",
+                    )
+                )
+
+    # --- the two functions of a sequence model -----------------------------
+
+    def initial_state(self, batch_size):
+        """State before the first step of a sequence.
+
+        Override it together with `call_segment`. A state that depends on
+        weights of the model is learned.
+
+        Args:
+            batch_size: Number of rows, an integer or a scalar tensor.
+
+        Returns:
+            Nested tensors (batch, ...).
+        """
+        if not self.initial_state_weights:
+            return self.graph.initial_state(None, batch_size)
+        zeros = self.graph.initial_state(None, batch_size)
+        flat = [
+            zero + tf.cast(tf.convert_to_tensor(weight), zero.dtype)
+            for zero, weight in zip(
+                keras.tree.flatten(zeros),
+                self.initial_state_weights,
+                strict=True,
+            )
+        ]
+        return keras.tree.pack_sequence_as(zeros, flat)
+
+    def call_segment(self, inputs, state, training=False):
+        """Runs some consecutive steps of a sequence.
+
+        Args:
+            inputs: Nested tensors (batch, segment, ...).
+            state: State before the first step, as `initial_state` gives it.
+            training: Whether to run in training mode.
+
+        Returns:
+            (outputs (batch, segment, ...), state after the last step).
+        """
+        with Passage(state).open() as passage:
+            outputs = self.graph.model(inputs, training=training)
+        return outputs, passage.new_state
+
+    def call(self, inputs, training=False):
+        """Runs whole sequences from the initial state."""
+        passage = Passage.current()
+        if passage is not None:
+            return self._call_passage(inputs, passage, training)
+        inputs, reset, mask = self.unpack_inputs(inputs)
+        batch_size, _ = self.extent(inputs)
+        start = self.start_state(inputs, batch_size)
+        with Passage(start, None, reset, start, mask).open() as passage:
+            return self._call_passage(inputs, passage, training)
+
+    def _call_passage(self, inputs, passage, training):
+        if not self.is_opaque:
+            outputs = self.graph.model(inputs, training=training)
+        elif passage.is_plain:
+            outputs, passage.new_state = self.call_segment(
+                inputs, passage.state, training=training
+            )
+        else:
+            outputs = self._call_by_steps(inputs, passage, training)
+        if passage.mask is None:
+            return outputs
+        flat = keras.tree.flatten(outputs)
+        marked = [
+            masks.attach(o, masks.combine(masks.read(o), passage.mask))
+            if has_time
+            else o
+            for o, has_time in zip(flat, self.temporal_outputs, strict=True)
+        ]
+        return keras.tree.pack_sequence_as(outputs, marked)
+
+    def _call_by_steps(self, inputs, passage, training):
+        """A subclass's segment, one step at a time, for gates and resets."""
+
+        def step(x, state):
+            x = keras.tree.map_structure(lambda t: t[:, None], x)
+            outputs, state = self.call_segment(x, state, training=training)
+            return keras.tree.map_structure(lambda t: t[:, 0], outputs), state
+
+        outputs, passage.new_state = rnn(
+            step,
+            inputs,
+            passage.state,
+            mask=passage.mask,
+            gates=passage.gates,
+            reset=passage.reset,
+            reset_state=passage.reset_state,
+            random_state=self.running_variables,
+        )
+        return outputs
+
+    def run_segment(
+        self, inputs, state, training, fresh=None, gates=None, reset=None,
+        mask=None,
+    ):  # fmt: skip
+        """Runs a segment under everything that may accompany it.
+
+        Args:
+            inputs: Nested tensors (batch, segment, ...).
+            state: State before the first step.
+            training: Whether to run in training mode.
+            fresh: Boolean (batch,) or scalar: rows that start from the initial
+                state instead, through which gradient reaches its weights.
+            gates: Backward gates (segment,) or (batch, segment).
+            reset: Boolean (batch, segment).
+            mask: Boolean (batch, segment).
+
+        Returns:
+            (outputs, state after the last step).
+        """
+        start = None
+        if self.learns_initial_state and not (fresh is None and reset is None):
+            batch_size, _ = self.extent(inputs)
+            start = self.start_state(inputs, batch_size)
+        if start is not None and fresh is not None:
+            state = keras.tree.map_structure(
+                lambda new, old: tf.where(
+                    tf.reshape(fresh, [-1] + [1] * (len(old.shape) - 1)),
+                    new,
+                    old,
+                ),
+                start,
+                state,
+            )
+        passage = Passage(state, gates, reset, start, mask)
+        with passage.open():
+            outputs = self(inputs, training=training)
+        return outputs, passage.new_state
+
+    def describe(self, inputs):
+        """Finds out which outputs of a subclass have a time axis."""
+        if not self.is_opaque or self._opaque_outputs is not None:
+            return
+
+        def spec(steps):
+            x = keras.tree.map_structure(
+                lambda t: keras.KerasTensor(
+                    (2, steps, *t.shape[2:]), keras.backend.standardize_dtype(t.dtype)
+                ),
+                inputs,
+            )
+            return keras.tree.flatten(self.compute_output_spec(x))
+
+        short, long = spec(3), spec(5)
+        self._opaque_outputs = (
+            [a.shape[1:2] != b.shape[1:2] for a, b in zip(short, long, strict=True)],
+            [output.dtype for output in short],
+        )
+
+    def state_spec(self):
+        """(shape without batch, dtype) of each flattened state tensor."""
+        if self.is_opaque:
+            state = self.initial_state(1)
+        else:
+            state = self.graph.zero_state(1)
+        return [
+            (tuple(leaf.shape[1:]), leaf.dtype.name)
+            for leaf in keras.tree.flatten(state)
+        ]
+
+    def start_state(self, inputs, batch_size):
+        """State before the first step of sequences with these inputs."""
+        if self.is_opaque or self.initial_state_weights:
+            return self.initial_state(batch_size)
+        return self.graph.initial_state(inputs, batch_size)
+
+    # --- what the model is -------------------------------------------------
+
+    @property
+    def graph(self):
+        """The network as a segment function, traced on first use."""
+        if self._graph is None:
+            self._graph = Graph(self.network)
+        return self._graph
+
+    @property
+    def is_opaque(self):
+        """Whether `call_segment` is the user's own."""
+        return type(self).call_segment is not SegmentedModel.call_segment
+
+    @property
+    def learns_initial_state(self):
+        """Whether the state a sequence starts from depends on weights."""
+        if self.is_opaque:
+            return True
+        return bool(self.initial_state_weights) or (
+            self.graph.takes_initial_state
+        )
+
+    @property
+    def output_names(self):
+        """Names of the outputs, as loss and metrics dicts use them."""
+        return getattr(self.network, "output_names", None)
+
+    @property
+    def loss_tracker(self):
+        """The metric named "loss"."""
+        return next(m for m in self.metrics if m.name == "loss")
+
+    @property
+    def running_variables(self):
+        """Variables that change while layers run: seeds of dropout."""
+        kept = {id(v) for v in self.weights}
+        return [v for v in self.non_trainable_variables if id(v) not in kept]
+
+    @property
+    def temporal_outputs(self):
+        """For each flattened output, whether it has a time axis."""
+        if not self.is_opaque:
+            return self.graph.temporal_outputs
+        return self._opaque_outputs[0]
+
+    @property
+    def output_dtypes(self):
+        """Dtype of each flattened output."""
+        if not self.is_opaque:
+            outputs = keras.tree.flatten(self.graph.outputs)
+            return [output.dtype for output in outputs]
+        return self._opaque_outputs[1]
+
+    def extent(self, inputs):
+        """(batch size, number of steps), integers where they are known."""
+        flat = keras.tree.flatten(inputs)
+        if not self.is_opaque:
+            flat = [
+                tensor
+                for tensor, has_time in zip(
+                    flat, self.graph.temporal_inputs, strict=True
+                )
+                if has_time
+            ]
+        first, shape = flat[0], tf.shape(flat[0])
+        return tuple(
+            known if known is not None else shape[axis]
+            for axis, known in enumerate(first.shape[:2])
+        )
+
+    def unpack_inputs(self, x):
+        """(inputs, reset, mask) of what `fit` was given as x."""
+        if not (isinstance(x, dict) and "inputs" in x and set(x) <= COMPANIONS):
+            return x, None, None
+        reset, mask = x.get("reset"), x.get("mask")
+        return (
+            x["inputs"],
+            None if reset is None else tf.cast(reset, "bool"),
+            None if mask is None else tf.cast(mask, "bool"),
+        )
+
+    def cut_inputs(self, inputs, start, length):
+        """Steps `start` to `start + length` of the inputs that have time."""
+        if not self.is_opaque:
+            return self.graph.cut(inputs, start, length)
+        return keras.tree.map_structure(
+            lambda tensor: masks.steps(tensor, start, length), inputs
+        )
+
+    def cut_targets(self, structure, start, length):
+        """The same for targets or sample weights."""
+        return targets.cut(
+            structure, start, length, self.temporal_outputs, self._names
+        )
+
+    def weights_at_end(self, sample_weight, outputs, last):
+        """Sample weights by which sequence targets count at the end only."""
+        return targets.weights_at_end(
+            sample_weight, outputs, last, self.temporal_outputs, self._names
+        )
+
+    @property
+    def _names(self):
+        return self.output_names or [""] * len(self.temporal_outputs)

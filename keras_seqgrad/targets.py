@@ -1,0 +1,97 @@
+"""Which targets and weights have a time axis, and how they are cut.
+
+An output with a time axis has a target at every step; one without has a target
+for the sequence, which belongs to its last step. Targets and sample weights
+come as one tensor, in a list in the order of the outputs, or in a dict by
+output name.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad import masks
+
+
+def paired(structure, temporal, names):
+    """Calls of a flat function: (leaf, whether its output has time).
+
+    Yields the leaves of `structure` in flattened order.
+    """
+    if isinstance(structure, dict):
+        by_name = dict(zip(names, temporal, strict=True))
+        return [
+            (leaf, by_name.get(key, any(temporal)))
+            for key in sorted(structure)
+            for leaf in keras.tree.flatten(structure[key])
+        ]
+    flat = keras.tree.flatten(structure)
+    if len(flat) == len(temporal):
+        return list(zip(flat, temporal, strict=True))
+    return [(leaf, any(temporal)) for leaf in flat]
+
+
+def cut(structure, start, length, temporal, names):
+    """Steps of the targets or weights that have time.
+
+    A leaf (batch,) is one number a sequence and stays as it is.
+    """
+    if structure is None:
+        return None
+    return keras.tree.pack_sequence_as(
+        structure,
+        [
+            masks.steps(leaf, start, length)
+            if has_time and leaf is not None and len(leaf.shape) > 1
+            else leaf
+            for leaf, has_time in paired(structure, temporal, names)
+        ],
+    )
+
+
+def weights_at_end(sample_weight, outputs, last, temporal, names):
+    """Sample weights by which sequence targets count in the last segment.
+
+    Args:
+        sample_weight: Weights as given, or None.
+        outputs: Nested outputs of the segment.
+        last: Scalar boolean, whether the segment is the window's last.
+        temporal: For each flattened output, whether it has a time axis.
+        names: Names of the outputs.
+
+    Returns:
+        Weights in the structure of the outputs.
+    """
+    flat = keras.tree.flatten(outputs)
+    if sample_weight is None:
+        given = [None] * len(flat)
+    elif isinstance(sample_weight, dict):
+        given = [sample_weight.get(name) for name in names]
+    else:
+        given = keras.tree.flatten(sample_weight)
+        if len(given) == 1:
+            given = given * len(flat)
+    weights = []
+    for weight, output, has_time in zip(given, flat, temporal, strict=True):
+        if weight is None:
+            weight = tf.ones(tf.shape(output)[:1])
+        if not has_time:
+            weight = weight * tf.cast(last, weight.dtype)
+        weights.append(weight)
+    return keras.tree.pack_sequence_as(outputs, weights)
+
+
+def class_weights(y, table):
+    """Sample weights (batch, time) of integer or one-hot targets.
+
+    Args:
+        y: One target tensor with a time axis.
+        table: Weight of each class, a dict by class index.
+    """
+    labels = y
+    if len(y.shape) > 2:
+        labels = y[..., 0] if y.shape[-1] == 1 else tf.argmax(y, axis=-1)
+    size = max(table) + 1
+    weights = tf.constant([float(table.get(i, 1.0)) for i in range(size)])
+    labels = tf.cast(labels, "int32")
+    known = tf.gather(weights, tf.clip_by_value(labels, 0, size - 1))
+    return tf.where(labels < size, known, 1.0)

@@ -1,0 +1,199 @@
+"""Where gradient may cross a step, and what the crossing is worth.
+
+A *law* says after which steps of a sequence the backward link is cut. Methods,
+layers and `ksg.data.stream` share the two laws of this file:
+
+* `Fixed(length)`: a cut after every `length` steps. Biased.
+* `Random(mean_length, alpha)`: a cut after the a-th step of a piece with
+  probability c_a; every link that is not cut is worth 1 / (1 - c_a), so that
+  the expected gradient is the full one. Unbiased.
+
+Both speak in *gates*: one number for each step, by which the gradient on its
+way from the step's state to the state before it is multiplied. `gates[t]`
+belongs to the link between step t - 1 and step t; `gates[0]` to the link
+between the first step and the initial state, which no law ever cuts.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+PACKAGE = "keras_seqgrad"
+
+
+def positive_integer(value, name):
+    """Returns `value` as an int, or refuses it by `name`."""
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(
+            f"`{name}` must be an integer of 1 or more. "
+            f"Received: {name}={value!r}"
+        )
+    return int(value)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Fixed:
+    """Cuts the backward link after every `length` steps.
+
+    The classic truncation: cheap, the same for every window, and biased:
+    whatever reaches further back than the current piece is lost. Use it when
+    the memory of the task is known to be shorter than `length`; use `Random`
+    when it is not.
+
+    Rule: gate of step t is 0 where t is a multiple of `length` (t > 0),
+    else 1.
+
+    Args:
+        length: Steps from one cut to the next, 1 or more.
+
+    Raises:
+        ValueError: `length` is not a positive integer.
+
+    Reference:
+        Williams and Peng, 1990. An efficient gradient-based algorithm for
+        on-line training of recurrent network trajectories.
+
+    Example:
+
+    >>> Fixed(2).gates(5).numpy().tolist()
+    [1.0, 1.0, 0.0, 1.0, 0.0]
+    """
+
+    def __init__(self, length):
+        self.length = positive_integer(length, "length")
+
+    def gates(self, steps, batch_size=None, seed=None):
+        """Gates of `steps` steps, shape (time,); `seed` is not used."""
+        step = tf.range(steps)
+        cut = (step % self.length == 0) & (step > 0)
+        return tf.where(cut, 0.0, 1.0)
+
+    def get_config(self):
+        return {"length": self.length}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Random:
+    """Cuts at random and reweights what is kept: truncation without bias.
+
+    Use it when dependencies may be longer than any truncation length you can
+    afford. The price is variance: the weight of a link t steps into a piece is
+    a product of t factors, which grows like a power of t for a finite `alpha`
+    and exponentially for `alpha=None`. Not the choice when the gradient noise
+    is already what limits training.
+
+    Rule: the age a = 1, 2, … counts the steps since the last cut, and
+
+        c_a = (alpha - 1) / ((alpha - 2) * mean_length + a)
+        c_a = 1 / mean_length                       for alpha=None
+
+    is the probability of a cut after the step of age a. The gate of the link
+    that leaves this step is 0 with probability c_a, else 1 / (1 - c_a): its
+    expectation is 1, whatever happened before, so the expected gradient is
+    that of the whole sequence. The mean length of a piece is `mean_length`
+    under either law.
+
+    Args:
+        mean_length: Expected steps from one cut to the next, more than 1.
+        alpha: Tail exponent, more than 2 (a finite variance of the length
+            needs more than 3), or None for a constant probability.
+
+    Raises:
+        ValueError: `mean_length` is not above 1, or `alpha` not above 2.
+
+    Reference:
+        Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
+        time. arXiv:1705.08209, equation 14.
+
+    Example:
+
+    >>> law = Random(50, alpha=4.0)
+    >>> round(float(law.cut_probability(1)), 4)
+    0.0297
+    """
+
+    def __init__(self, mean_length, alpha=4.0):
+        if not mean_length > 1:
+            raise ValueError(
+                "`mean_length` must be more than 1 step; at 1 every link is "
+                "cut and nothing can make up for it. "
+                f"Received: mean_length={mean_length!r}"
+            )
+        if alpha is not None and not alpha > 2:
+            raise ValueError(
+                "`alpha` must be more than 2 (the mean length is infinite "
+                "otherwise), or None for a constant probability of a cut. "
+                f"Received: alpha={alpha!r}"
+            )
+        self.mean_length = float(mean_length)
+        self.alpha = None if alpha is None else float(alpha)
+
+    def cut_probability(self, age):
+        """c_a for one age or an array of ages (1 = first step of a piece)."""
+        age = np.asarray(age, dtype="float64")
+        if self.alpha is None:
+            return np.full_like(age, 1.0 / self.mean_length)
+        scale = (self.alpha - 2.0) * self.mean_length
+        return (self.alpha - 1.0) / (scale + age)
+
+    def draw_lengths(self, count, generator, longest=100_000):
+        """Lengths of `count` pieces, drawn by a NumPy `generator`.
+
+        Lengths are drawn by inverting the law; the few beyond `longest` are
+        returned as `longest`.
+        """
+        ages = np.arange(1, longest)
+        survival = np.cumprod(1.0 - self.cut_probability(ages))
+        drawn = generator.random(count)
+        # P(length > j) = survival[j - 1], a falling sequence.
+        return 1 + np.searchsorted(-survival, -drawn, side="right")
+
+    def link_weights(self, steps):
+        """Worth of each link when none is cut, shape (time,).
+
+        The gates of a piece that starts with the first step: 1 for the link to
+        the initial state, then 1 / (1 - c_1), 1 / (1 - c_2), …
+        """
+        age = tf.cast(tf.range(steps), "float32")
+        return tf.where(age > 0, 1.0 / (1.0 - self._probability(age)), 1.0)
+
+    def gates(self, steps, batch_size=None, seed=None):
+        """Draws the gates of a sequence of `steps` steps.
+
+        Args:
+            steps: Number of steps.
+            batch_size: None: the same cuts for every row. A number: every row
+                has cuts of its own.
+            seed: A pair of integers for `tf.random.stateless_uniform`.
+
+        Returns:
+            float32 tensor (time,), or (batch, time) with `batch_size`.
+        """
+        rows = 1 if batch_size is None else batch_size
+        # One generator everywhere, so that XLA draws the same numbers.
+        uniform = tf.random.stateless_uniform(
+            (steps, rows), seed, alg="philox"
+        )
+
+        def step(carry, drawn):
+            age, _ = carry
+            probability = self._probability(tf.maximum(age, 1.0))
+            cut = (drawn < probability) & (age > 0)
+            gate = tf.where(
+                cut, 0.0, tf.where(age > 0, 1.0 / (1.0 - probability), 1.0)
+            )
+            return tf.where(cut, 1.0, age + 1.0), gate
+
+        start = (tf.zeros((rows,)), tf.zeros((rows,)))
+        _, gates = tf.scan(step, uniform, start)
+        gates = tf.transpose(gates)
+        return gates[0] if batch_size is None else gates
+
+    def _probability(self, age):
+        if self.alpha is None:
+            return tf.ones_like(age) / self.mean_length
+        scale = (self.alpha - 2.0) * self.mean_length
+        return (self.alpha - 1.0) / (scale + age)
+
+    def get_config(self):
+        return {"mean_length": self.mean_length, "alpha": self.alpha}
