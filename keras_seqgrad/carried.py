@@ -5,41 +5,11 @@ import numpy as np
 import tensorflow as tf
 
 
-class Rows(keras.layers.Layer):
-    """State of every row of a batch, and which rows are fresh.
-
-    A fresh row starts the next window from the model's initial state.
-
-    Args:
-        batch_size: Number of rows.
-        spec: (shape without batch, dtype) of each flattened state tensor.
-    """
-
-    def __init__(self, batch_size, spec):
-        super().__init__(name="rows", trainable=False, autocast=False)
-        self.batch_size = batch_size
-        self.state = [
-            self.add_weight(
-                shape=(batch_size, *shape),
-                dtype=dtype,
-                initializer="zeros",
-                trainable=False,
-                name=f"state_{position}",
-            )
-            for position, (shape, dtype) in enumerate(spec)
-        ]
-        self.fresh = self.add_weight(
-            shape=(batch_size,),
-            dtype="bool",
-            initializer="ones",
-            trainable=False,
-            name="fresh",
-        )
-        self.built = True
-
-
 class CarriedState(keras.layers.Layer):
     """The state one kind of run carries from window to window, if any.
+
+    Each row of a batch has its state, and a mark whether it is fresh: a fresh
+    row starts the next window from the model's initial state.
 
     Args:
         run: "training", "evaluation" or "prediction".
@@ -48,23 +18,53 @@ class CarriedState(keras.layers.Layer):
     """
 
     def __init__(self, run, stateful):
-        super().__init__(name=f"{run}_state", trainable=False)
-        self.run = run
+        super().__init__(name=f"{run}_state", trainable=False, autocast=False)
         self.stateful = stateful
-        self.rows = None
+        # The state's variables and, as the last one, the marks.
+        self.rows = []
         self.built = True
 
     @property
     def batch_size(self):
         """Number of rows, or None before the first batch."""
-        return None if self.rows is None else self.rows.batch_size
+        return self.rows[-1].shape[0] if self.rows else None
+
+    @property
+    def fresh(self):
+        """Boolean variable (batch,), the marks."""
+        return self.rows[-1]
 
     def prepare(self, batch_size, spec):
-        """Makes room for a number of rows; True where it changed."""
+        """Makes room for a number of rows; True where it changed.
+
+        Args:
+            batch_size: Number of rows, or None where it is not known yet.
+            spec: (shape without batch, dtype) of each flattened state tensor.
+        """
         if not self.stateful or batch_size in (None, self.batch_size):
             return False
-        self.rows = Rows(batch_size, spec)
+        self.rows.clear()
+        for shape, dtype in [*spec, ((), "bool")]:
+            self.rows.append(
+                self.add_weight(
+                    shape=(batch_size, *shape),
+                    dtype=dtype,
+                    initializer="ones" if dtype == "bool" else "zeros",
+                    trainable=False,
+                    name=f"{self.name}_{len(self.rows)}",
+                )
+            )
         return True
+
+    def load_own_variables(self, store):
+        saved = [store[f"{place}"] for place in range(len(store.keys()))]
+        if saved:
+            *state, fresh = saved
+            kinds = [keras.backend.standardize_dtype(s.dtype) for s in state]
+            shapes = [tuple(s.shape[1:]) for s in state]
+            spec = list(zip(shapes, kinds, strict=True))
+            self.prepare(fresh.shape[0], spec)
+        super().load_own_variables(store)
 
     def read(self, start, batch_size):
         """(state, fresh rows) before the next window.
@@ -75,39 +75,35 @@ class CarriedState(keras.layers.Layer):
         """
         if not self.stateful:
             return start, True
-        if not isinstance(batch_size, int):
-            raise ValueError(
-                "stateful=True needs batches of a known size. Received a "
-                "batch of unknown size; use ksg.data.stream, or "
-                "dataset.batch(batch_size, drop_remainder=True)."
-            )
-        if self.rows is None:
+        known = isinstance(batch_size, int)
+        if known and not self.rows:
             leaves = keras.tree.flatten(start)
             with tf.init_scope():
                 spec = [(leaf.shape[1:], leaf.dtype.name) for leaf in leaves]
                 self.prepare(batch_size, spec)
-        if batch_size != self.batch_size:
+        if not known or batch_size != self.batch_size:
             raise ValueError(
-                "With stateful=True every batch must have the same number of "
-                f"rows. Expected {self.batch_size} rows, received "
-                f"{batch_size}. Drop the last, smaller batch."
+                "With stateful=True every batch must have the same, known "
+                f"number of rows. Expected {self.batch_size or 'a number'}, "
+                f"received {batch_size if known else 'an unknown number'}. "
+                "Use ksg.data.stream, or dataset.batch(batch_size, "
+                "drop_remainder=True), and drop a last, smaller batch."
             )
-        state = [tf.convert_to_tensor(v) for v in self.rows.state]
-        state = keras.tree.pack_sequence_as(start, state)
-        return state, tf.convert_to_tensor(self.rows.fresh)
+        *state, fresh = [tf.convert_to_tensor(v) for v in self.rows]
+        return keras.tree.pack_sequence_as(start, state), fresh
 
     def write(self, state):
         """Keeps the state after a window."""
         if not self.stateful:
             return
-        leaves = keras.tree.flatten(state)
-        for variable, value in zip(self.rows.state, leaves, strict=True):
+        nobody = tf.zeros((self.batch_size,), "bool")
+        values = [*keras.tree.flatten(state), nobody]
+        for variable, value in zip(self.rows, values, strict=True):
             variable.assign(value)
-        self.rows.fresh.assign(tf.zeros((self.batch_size,), "bool"))
 
     def reset(self, rows=None):
         """Makes `rows` (indices or a boolean mask; None: all) start anew."""
-        if self.rows is None:
+        if not self.rows:
             return
         chosen = np.ones(self.batch_size, bool)
         if rows is not None:
@@ -120,11 +116,12 @@ class CarriedState(keras.layers.Layer):
                 )
             chosen[:] = False
             chosen[rows] = True
-        for variable in self.rows.state:
+        *state, fresh = self.rows
+        for variable in state:
             kept = np.array(variable.numpy())
             kept[chosen] = 0
             variable.assign(kept)
-        self.rows.fresh.assign(self.rows.fresh.numpy() | chosen)
+        fresh.assign(fresh.numpy() | chosen)
 
 
 class Draws(keras.layers.Layer):

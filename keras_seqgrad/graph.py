@@ -6,165 +6,24 @@ current `Passage` and leaves its new state there; every other layer runs as it
 is. Weights are shared, nothing is copied.
 """
 
-import contextlib
-
 import keras
-import tensorflow as tf
 
 from keras_seqgrad import masks
-from keras_seqgrad.layers.scan import scan, state_is_output
+from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.nodes import Passage, RecurrentNode, refuse_configuration
 
 # Layers known to mix time steps, and what to say about them. What is not
-# listed here is judged by `Graph.check`, which compares numbers.
+# listed here is judged by `cuttable.check`, which compares numbers.
 MIXES_TIME = {
     "Bidirectional": "its backward half reads the sequence from the end",
     "MultiHeadAttention": "every step attends to other steps",
     "GroupedQueryAttention": "every step attends to other steps",
     "Attention": "every step attends to other steps",
     "AdditiveAttention": "every step attends to other steps",
-    "BatchNormalization": (
-        "in training its statistics are taken over all steps of the window; "
-        "use LayerNormalization"
-    ),
     "Flatten": "it joins the steps to one vector",
     "Permute": "it moves the time axis",
     "RepeatVector": "it makes a time axis of a fixed length",
 }
-
-
-class Passage:
-    """What accompanies one pass of a graph over a segment.
-
-    Attributes:
-        state: Nested state tensors at the start of the segment, or None to
-            start from the initial state.
-        start_state: State at the start as the pass took it, set by the pass.
-        new_state: State at the end, set by the pass.
-        gates: Backward gates, (time,) or (batch, time), or None.
-        reset: Boolean (batch, time), or None.
-        reset_state: State that rows restart from, or None for zeros.
-        mask: Boolean (batch, time), False where the state passes unchanged,
-            or None.
-    """
-
-    _current = []
-
-    def __init__(
-        self, state=None, gates=None, reset=None, reset_state=None, mask=None
-    ):
-        self.state = state
-        self.start_state = {}
-        self.new_state = {}
-        self.gates = gates
-        self.reset = reset
-        self.reset_state = reset_state
-        self.mask = mask
-
-    @property
-    def is_plain(self):
-        """Whether nothing accompanies the segment but its state."""
-        extras = (self.gates, self.reset, self.mask)
-        return all(extra is None for extra in extras)
-
-    @classmethod
-    def current(cls):
-        """The innermost open passage, or None."""
-        return cls._current[-1] if cls._current else None
-
-    @contextlib.contextmanager
-    def open(self):
-        """Makes this passage the current one."""
-        self._current.append(self)
-        try:
-            yield self
-        finally:
-            self._current.pop()
-
-
-class RecurrentNode(keras.layers.Layer):
-    """Stands for a recurrent layer in the traced graph; owns no weights."""
-
-    def __init__(self, layer, key):
-        super().__init__(name=layer.name, dtype=layer.dtype_policy)
-        self.supports_masking = True
-        self.key = key
-        # In a tuple, so that the weights stay with their own model alone.
-        self.held = (layer,)
-
-    def call(self, sequences, initial_state=None, mask=None, training=False):
-        layer = self.held[0]
-        passage = Passage.current() or Passage()
-        carried = (passage.state or {}).get(self.key)
-        if carried is None:
-            carried = self.start(tf.shape(sequences)[0], initial_state)
-        passage.start_state[self.key] = carried
-        previous = carried[-1] if self.carries_output else None
-        state = carried[:-1] if self.carries_output else carried
-        reset_state = (passage.reset_state or {}).get(self.key)
-        if reset_state is not None and self.carries_output:
-            reset_state = reset_state[:-1]
-        time_mask = mask[0] if isinstance(mask, (list, tuple)) else mask
-        outputs, state = scan(
-            layer.cell,
-            sequences,
-            state,
-            training=training,
-            mask=masks.combine(time_mask, passage.mask),
-            gates=passage.gates,
-            reset=passage.reset,
-            reset_state=reset_state,
-            previous_output=previous,
-        )
-        last = outputs[:, -1]
-        state = list(state)
-        passage.new_state[self.key] = (
-            [*state, last] if self.carries_output else state
-        )
-        result = outputs if layer.return_sequences else last
-        if layer.activity_regularizer is not None:
-            batch_size = tf.cast(tf.shape(result)[0], result.dtype)
-            layer.add_loss(layer.activity_regularizer(result) / batch_size)
-        return (result, *state) if layer.return_state else result
-
-    @property
-    def carries_output(self):
-        """Whether the last output is carried beside the cell's own state.
-
-        A masked step repeats the output before it, which may lie in the
-        segment before; for the built-in cells that output is the state h.
-        """
-        return not state_is_output(self.held[0].cell)
-
-    def start(self, batch_size, initial_state=None):
-        """State at the start of a sequence, as a list."""
-        layer = self.held[0]
-        zeros = layer.get_initial_state(batch_size)
-        state = zeros
-        if initial_state is not None:
-            if not isinstance(initial_state, (list, tuple)):
-                initial_state = [initial_state]
-            state = keras.tree.map_structure(
-                lambda given, zero: tf.cast(given, zero.dtype),
-                list(initial_state),
-                zeros,
-            )
-        if not self.carries_output:
-            return list(state)
-        shape = layer.compute_output_shape((None, 1, *self.step_shape))
-        if layer.return_state:
-            shape = shape[0]
-        features = shape[2:] if layer.return_sequences else shape[1:]
-        output = tf.zeros((batch_size, *features), layer.compute_dtype)
-        return [*state, output]
-
-    def build(self, sequences_shape, initial_state_shape=None):
-        self.step_shape = tuple(sequences_shape[2:])
-
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        return self.held[0].compute_output_shape(sequences_shape)
-
-    def compute_mask(self, inputs, mask):
-        return self.held[0].compute_mask(inputs, mask)
 
 
 class Graph:
@@ -180,6 +39,8 @@ class Graph:
         temporal_outputs: The same for each flattened output.
         temporal: Ids of all tensors of the graph that have a time axis.
         calls: (layer, name, args, kwargs, result) of every call of a layer.
+        results: (name, tensor) of every call, as tensors of the outermost
+            graph: those of nested models are handed out of them.
 
     Raises:
         ValueError: The model cannot be cut in time; the text names the layer.
@@ -193,9 +54,7 @@ class Graph:
                 f"its first layer. Received: {model.__class__.__name__} "
                 f"{model.name!r}"
             )
-        self.nodes = {}
         self.takes_initial_state = False
-        self.calls = []
         self.original = functional = as_functional(model)
         self._trace(functional, relax=False)
         temporal = self._temporal_tensors()
@@ -203,9 +62,10 @@ class Graph:
         self.temporal_inputs = [id(t) in temporal for t in inputs]
         outputs = keras.tree.flatten(self.outputs)
         self.temporal_outputs = [id(t) in temporal for t in outputs]
-        self.nodes, self.calls = {}, []
         self._trace(functional, relax=True)
         self.temporal = self._temporal_tensors()
+        self._refuse_known()
+        self._refuse_late_start()
         if not self.nodes:
             raise ValueError(
                 "A SequenceModel needs at least one recurrent layer "
@@ -213,7 +73,6 @@ class Graph:
                 f"Received model {model.name!r} with layers "
                 f"{[layer.name for layer in model.layers]}"
             )
-        self._refuse_known()
         self.model = keras.Model(self.inputs, self.outputs)
 
     def zero_state(self, batch_size):
@@ -252,6 +111,7 @@ class Graph:
                 batch_shape=shape, dtype=tensor.dtype, name=tensor.name
             )
 
+        self.nodes, self.calls, self.results, self.names = {}, [], [], set()
         given = keras.tree.flatten(functional.input)
         flat = [placeholder(i, tensor) for i, tensor in enumerate(given)]
         self.inputs = keras.tree.pack_sequence_as(functional.input, flat)
@@ -263,11 +123,9 @@ class Graph:
             return self._call_nested(layer, name, args, kwargs)
         if isinstance(layer, keras.layers.RNN):
             refuse_configuration(layer, name)
-            key = name
-            while key in self.nodes:
-                key += "'"
+            key = self._unique(name)
             layer = self.nodes[key] = RecurrentNode(layer, key)
-            if len(args) > 1 or kwargs.get("initial_state") is not None:
+            if starts(args, kwargs):
                 self.takes_initial_state = True
         try:
             result = layer(*args, **kwargs)
@@ -278,6 +136,7 @@ class Graph:
                 f"SequenceModel. The layer's own error: {error}"
             ) from error
         self.calls.append((layer, name, args, kwargs, result))
+        self.results += [(name, tensor) for tensor in tensors(result)]
         return result
 
     def _call_nested(self, layer, name, args, kwargs):
@@ -287,53 +146,97 @@ class Graph:
             for t in outer
         ]
         packed = keras.tree.pack_sequence_as(args[0], inner)
+        first = len(self.results)
         made = retrace(as_functional(layer), packed, self._call, name + "/")
-        result = keras.Model(packed, made, name=layer.name)(*args, **kwargs)
+        inside = [tensor for _, tensor in self.results[first:]]
+        names = [name for name, _ in self.results[first:]]
+        nested = keras.Model(packed, (made, inside), name=self._unique(name))
+        result, outside = nested(*args, **kwargs)
+        self.results[first:] = zip(names, outside, strict=True)
         # What has a time axis inside has one outside.
         pairs = [*zip(outer, inner, strict=True)]
         pairs += zip(tensors(made), tensors(result), strict=True)
+        pairs += zip(inside, outside, strict=True)
         self.calls += [(layer, name, [a], {}, b) for a, b in pairs]
         return result
 
+    def _unique(self, name):
+        """`name`, or one like it: a layer may be called more than once."""
+        name = name.replace("/", ".")
+        while name in self.names:
+            name += "_again"
+        self.names.add(name)
+        return name
+
     def _temporal_tensors(self):
         """Ids of the tensors that have a time axis, by unification."""
-        temporal = set()
-        static = set()
-        changed = True
-        while changed:
-            before = len(temporal) + len(static)
+        temporal, static = set(), set()
+        for layer, _, args, kwargs, result in self.calls:
+            if isinstance(layer, RecurrentNode):
+                first, *state = tensors(result)
+                temporal.add(id(tensors(args[0])[0]))
+                sequences = layer.held[0].return_sequences
+                (temporal if sequences else static).add(id(first))
+                static.update(id(t) for t in [*state, *starts(args, kwargs)])
+        before = None
+        while len(temporal) != before:
+            before = len(temporal)
             for layer, _, args, kwargs, result in self.calls:
-                given = tensors([args, kwargs])
-                made = tensors(result)
                 if isinstance(layer, RecurrentNode):
-                    temporal.add(id(tensors(args[0])[0]))
-                    sequences = layer.held[0].return_sequences
-                    (temporal if sequences else static).add(id(made[0]))
-                    static.update(id(t) for t in tensors(args[1:]))
-                    static.update(id(t) for t in tensors(kwargs))
-                    static.update(id(t) for t in made[1:])
-                elif any(id(t) in temporal for t in given):
+                    continue
+                given, made = tensors([args, kwargs]), tensors(result)
+                if any(id(t) in temporal for t in given):
                     temporal.update(id(t) for t in made)
-                elif any(id(t) in temporal for t in made):
-                    temporal.update(
-                        id(t)
-                        for t in given
-                        if len(t.shape) > 1 and id(t) not in static
-                    )
-            changed = len(temporal) + len(static) > before
+                # A size of its own, as 1, is broadcast over time.
+                sizes = [t.shape[1:2] for t in made if id(t) in temporal]
+                temporal.update(
+                    id(t)
+                    for t in given
+                    if t.shape[1:2] in sizes and id(t) not in static
+                )
         return temporal
 
     def _refuse_known(self):
-        for layer, name, args, kwargs, _ in self.calls:
-            reason = MIXES_TIME.get(layer.__class__.__name__)
-            given = tensors([args, kwargs])
-            if reason and any(id(t) in self.temporal for t in given):
-                raise ValueError(
-                    f"Layer {name!r} ({layer.__class__.__name__}) cannot be "
-                    f"cut in time: {reason}. Leave it out of the "
-                    "SequenceModel, or train the model with a plain "
-                    "keras.Model."
+        for layer, name, args, kwargs, result in self.calls:
+            if isinstance(layer, RecurrentNode) or is_graph(layer):
+                continue
+            kind = layer.__class__.__name__
+            reason = MIXES_TIME.get(kind)
+            if normalises(layer):
+                reason = (
+                    "in training its statistics are taken over all steps of "
+                    "the window; use LayerNormalization, or freeze it"
                 )
+            has_time = kind == "Bidirectional" or any(
+                id(t) in self.temporal for t in tensors([args, kwargs])
+            )
+            made = [t for t in tensors(result) if id(t) in self.temporal]
+            if not reason and any(t.shape[1:2] != (None,) for t in made):
+                reason = "its output has not one step for each step given"
+            if reason and has_time:
+                raise ValueError(
+                    f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "
+                    "Leave it out of the SequenceModel, or train the model "
+                    "with a plain keras.Model."
+                )
+
+    def _refuse_late_start(self):
+        """Refuses to start from what is known at the end of a sequence."""
+        late = set()
+        for layer, name, args, kwargs, result in self.calls:
+            recurrent = isinstance(layer, RecurrentNode)
+            given = (
+                starts(args, kwargs) if recurrent else tensors([args, kwargs])
+            )
+            known_late = any(id(t) in late | self.temporal for t in given)
+            if recurrent and known_late:
+                raise ValueError(
+                    f"Layer {name!r} cannot be cut in time: its initial_state "
+                    "depends on a whole sequence, as that of a decoder does. "
+                    "Train the model with a plain keras.Model."
+                )
+            if recurrent or known_late:
+                late.update(id(t) for t in tensors(result))
 
 
 def tensors(structure):
@@ -343,6 +246,19 @@ def tensors(structure):
         for leaf in keras.tree.flatten(structure)
         if isinstance(leaf, keras.KerasTensor)
     ]
+
+
+def normalises(layer):
+    """Whether statistics of a batch are taken anywhere inside `layer`."""
+    return any(
+        isinstance(part, keras.layers.BatchNormalization) and part.trainable
+        for part in parts(layer)
+    )
+
+
+def starts(args, kwargs):
+    """The initial state among the arguments of a recurrent layer."""
+    return tensors([args[1:2], kwargs.get("initial_state")])
 
 
 def is_graph(layer):
@@ -370,21 +286,3 @@ def retrace(functional, inputs, call, prefix):
         ),
     )
     return clone.output
-
-
-def refuse_configuration(layer, name):
-    """Refuses what a recurrent layer may say against being cut in time."""
-    advice = {
-        "go_backwards": "reads the sequence from its end; reverse the data",
-        "unroll": "is unrolled; the scan used here needs no unrolling",
-        "stateful": (
-            "keeps a state of its own; say SequenceModel.from_model(model, "
-            "stateful=True) instead, which carries the state of all layers"
-        ),
-    }
-    for option, reason in advice.items():
-        if getattr(layer, option, False):
-            raise ValueError(
-                f"Layer {name!r} has {option}=True and {reason}. "
-                f"Set {option}=False."
-            )

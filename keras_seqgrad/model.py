@@ -95,7 +95,6 @@ class SequenceModel(SegmentedModel):
         """
         return cls(network=model, **options)
 
-
     # --- compile -----------------------------------------------------------
 
     def compile(self, *args, method="bptt", **kwargs):
@@ -116,7 +115,7 @@ class SequenceModel(SegmentedModel):
             cuttable.check(self.graph)
         super().compile(*args, **kwargs)
         self.method = method
-        self.method_state = MethodState()
+        self.method_state.parts.clear()
         method.build(self)
         self._estimate = None
 
@@ -134,7 +133,8 @@ class SequenceModel(SegmentedModel):
     # --- the steps ---------------------------------------------------------
 
     def train_step(self, data):
-        window, carried = self._window(data, "training", scaled=True)
+        table = self._class_weight
+        window, carried = self._window(data, "training", True, table)
         carried.write(self.method.train(window))
         return self.get_metrics_result()
 
@@ -153,13 +153,16 @@ class SequenceModel(SegmentedModel):
         carried.write(state)
         return outputs
 
-    def _window(self, data, run, scaled=False):
+    def _window(self, data, run, scaled=False, class_weight=None):
         """The window of a batch, and what keeps the state after it."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         inputs, _, _ = self.unpack_inputs(x)
         self.describe(inputs)
-        if self._class_weight and run == "training":
-            weight = targets.class_weights(y, self._class_weight)
+        if class_weight:
+            weight = targets.class_weights(
+                y, weight, class_weight, self.temporal_outputs
+            )
+        weight = self.spread_weights(weight)
         carried = self.carried[run]
         batch_size, _ = self.extent(inputs)
         start = self.start_state(inputs, batch_size)
@@ -234,7 +237,13 @@ class SequenceModel(SegmentedModel):
 
     def _build_loss(self, data):
         """Lets Keras create the variables of the loss outside of a trace."""
-        window, _ = self._window(data, "evaluation")
+        x, y, weight = data
+        inputs, _, _ = self.unpack_inputs(x)
+        self.describe(inputs)
+        batch_size, _ = self.extent(inputs)
+        state = self.start_state(inputs, batch_size)
+        data = x, y, self.spread_weights(weight)
+        window = Window(self, data, state, training=False)
         segment = window.segment(0, 1)
         outputs, _ = window.forward(segment, window.state)
         window.loss(segment, outputs)
@@ -245,17 +254,15 @@ class SequenceModel(SegmentedModel):
         """As `keras.Model.fit`.
 
         With `stateful=True` the state of each row starts anew with every
-        epoch. `class_weight` also works for targets at every step.
+        epoch. `class_weight` and sample weights (batch,) also work for targets
+        at every step.
         """
         given = runs.bind(keras.Model.fit, self, args, kwargs)
         if self.stateful:
             runs.refuse_shuffling(given)
-        table = None
-        if not self.is_opaque and any(self.temporal_outputs):
-            table = given.pop("class_weight", None)
-        if self._prepare("training", given) or table != self._class_weight:
-            self.train_function = None
-        self._class_weight = table
+        if self._prepare("training", given):
+            self.train_function = self._estimate = None
+        self._use_class_weight(given.pop("class_weight", None))
         given["callbacks"] = runs.with_resets(given.get("callbacks"))
         return super().fit(**given)
 
@@ -274,6 +281,18 @@ class SequenceModel(SegmentedModel):
             self.predict_function = None
         given["callbacks"] = runs.with_resets(given.get("callbacks"))
         return super().predict(**given)
+
+    def train_on_batch(
+        self, x, y=None, sample_weight=None, class_weight=None, **kwargs
+    ):
+        """As `keras.Model.train_on_batch`; carried state goes on."""
+        self._use_class_weight(class_weight)
+        return super().train_on_batch(x, y, sample_weight, **kwargs)
+
+    def _use_class_weight(self, table):
+        if table != self._class_weight:
+            self._class_weight = table
+            self.train_function = None
 
     def _prepare(self, run, given):
         """Makes room for the rows of a run's data; True where it changed."""
@@ -319,11 +338,3 @@ class SequenceModel(SegmentedModel):
                 config["network"], custom_objects=custom_objects
             )
         return cls(**config)
-
-    def get_build_config(self):
-        return {"batch_sizes": {k: c.batch_size for k, c in self.carried.items()}}
-
-    def build_from_config(self, config):
-        for run, batch_size in (config or {}).get("batch_sizes", {}).items():
-            if batch_size is not None:
-                self.carried[run].prepare(batch_size, self.state_spec())

@@ -33,7 +33,7 @@ def bind(function, model, args, kwargs):
     bound = inspect.signature(function).bind(model, *args, **kwargs)
     given = dict(bound.arguments)
     given.pop("self")
-    return {**given, **given.pop("kwargs", {})}
+    return given | given.pop("kwargs", {})
 
 
 def rows(given):

@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad import masks, targets
-from keras_seqgrad.graph import Graph, Passage
+from keras_seqgrad.graph import Graph
+from keras_seqgrad.nodes import Passage
 from keras_seqgrad.ops.rnn import rnn
 
 COMPANIONS = {"inputs", "reset", "mask"}
@@ -193,7 +194,8 @@ class SegmentedModel(keras.Model):
         def spec(steps):
             x = keras.tree.map_structure(
                 lambda t: keras.KerasTensor(
-                    (2, steps, *t.shape[2:]), keras.backend.standardize_dtype(t.dtype)
+                    (2, steps, *t.shape[2:]),
+                    keras.backend.standardize_dtype(t.dtype),
                 ),
                 inputs,
             )
@@ -201,7 +203,10 @@ class SegmentedModel(keras.Model):
 
         short, long = spec(3), spec(5)
         self._opaque_outputs = (
-            [a.shape[1:2] != b.shape[1:2] for a, b in zip(short, long, strict=True)],
+            [
+                a.shape[1:2] != b.shape[1:2]
+                for a, b in zip(short, long, strict=True)
+            ],
             [output.dtype for output in short],
         )
 
@@ -317,6 +322,10 @@ class SegmentedModel(keras.Model):
         return targets.cut(
             structure, start, length, self.temporal_outputs, self._names
         )
+
+    def spread_weights(self, sample_weight):
+        """Sample weights, those of whole sequences made to fit every step."""
+        return targets.spread(sample_weight, self.temporal_outputs, self._names)
 
     def weights_at_end(self, sample_weight, outputs, last):
         """Sample weights by which sequence targets count at the end only."""

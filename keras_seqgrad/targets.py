@@ -33,7 +33,7 @@ def paired(structure, temporal, names):
 def cut(structure, start, length, temporal, names):
     """Steps of the targets or weights that have time.
 
-    A leaf (batch,) is one number a sequence and stays as it is.
+    A leaf (batch,) or (batch, 1) is one number a sequence and stays as it is.
     """
     if structure is None:
         return None
@@ -41,9 +41,29 @@ def cut(structure, start, length, temporal, names):
         structure,
         [
             masks.steps(leaf, start, length)
-            if has_time and leaf is not None and len(leaf.shape) > 1
+            if has_time
+            and leaf is not None
+            and leaf.shape[1:2] not in ((), (1,))
             else leaf
             for leaf, has_time in paired(structure, temporal, names)
+        ],
+    )
+
+
+def spread(sample_weight, temporal, names):
+    """Sample weights with those (batch,) of outputs with time as (batch, 1).
+
+    Keras itself takes only (batch, time) or (batch, 1) there.
+    """
+    if sample_weight is None:
+        return None
+    return keras.tree.pack_sequence_as(
+        sample_weight,
+        [
+            leaf[:, tf.newaxis]
+            if has_time and leaf is not None and len(leaf.shape) == 1
+            else leaf
+            for leaf, has_time in paired(sample_weight, temporal, names)
         ],
     )
 
@@ -73,25 +93,43 @@ def weights_at_end(sample_weight, outputs, last, temporal, names):
     weights = []
     for weight, output, has_time in zip(given, flat, temporal, strict=True):
         if weight is None:
-            weight = tf.ones(tf.shape(output)[:1])
+            weight = tf.ones((tf.shape(output)[0], 1))
         if not has_time:
             weight = weight * tf.cast(last, weight.dtype)
         weights.append(weight)
     return keras.tree.pack_sequence_as(outputs, weights)
 
 
-def class_weights(y, table):
-    """Sample weights (batch, time) of integer or one-hot targets.
+def class_weights(y, sample_weight, table, temporal):
+    """Sample weights, (batch, time) or (batch,), from a table of classes.
 
     Args:
-        y: One target tensor with a time axis.
+        y: One target tensor, of class indices or one-hot.
+        sample_weight: None; both at once are refused.
         table: Weight of each class, a dict by class index.
+        temporal: For each flattened output, whether it has a time axis.
+
+    Raises:
+        ValueError: There are several outputs, or sample weights.
     """
-    labels = y
-    if len(y.shape) > 2:
-        labels = y[..., 0] if y.shape[-1] == 1 else tf.argmax(y, axis=-1)
+    if len(temporal) > 1 or len(keras.tree.flatten(y)) > 1:
+        raise ValueError(
+            "`class_weight` needs a model with a single output. Received: "
+            f"{len(temporal)} outputs. Give `sample_weight` instead."
+        )
+    if sample_weight is not None:
+        raise ValueError(
+            "`class_weight` and `sample_weight` exclude each other. Multiply "
+            "the class weights into `sample_weight`."
+        )
+    (labels,) = keras.tree.flatten(y)
+    if len(labels.shape) > 1 + temporal[0]:
+        one_hot = labels.shape[-1] != 1
+        labels = tf.argmax(labels, axis=-1) if one_hot else labels[..., 0]
+    if labels.dtype.is_floating:
+        labels = tf.round(labels)
+    labels = tf.cast(labels, "int32")
     size = max(table) + 1
     weights = tf.constant([float(table.get(i, 1.0)) for i in range(size)])
-    labels = tf.cast(labels, "int32")
     known = tf.gather(weights, tf.clip_by_value(labels, 0, size - 1))
     return tf.where(labels < size, known, 1.0)

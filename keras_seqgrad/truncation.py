@@ -14,16 +14,21 @@ belongs to the link between step t - 1 and step t; `gates[0]` to the link
 between the first step and the initial state, which no law ever cuts.
 """
 
+import numbers
+
 import keras
 import numpy as np
 import tensorflow as tf
+
+__all__ = ["Fixed", "Random"]
 
 PACKAGE = "keras_seqgrad"
 
 
 def positive_integer(value, name):
     """Returns `value` as an int, or refuses it by `name`."""
-    if isinstance(value, bool) or int(value) != value or value < 1:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < 1:
         raise ValueError(
             f"`{name}` must be an integer of 1 or more. "
             f"Received: {name}={value!r}"
@@ -55,7 +60,7 @@ class Fixed:
 
     Example:
 
-    >>> Fixed(2).gates(5).numpy().tolist()
+    >>> ksg.truncation.Fixed(2).gates(5).numpy().tolist()
     [1.0, 1.0, 0.0, 1.0, 0.0]
     """
 
@@ -70,6 +75,13 @@ class Fixed:
 
     def get_config(self):
         return {"length": self.length}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        return f"Fixed({self.length})"
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -107,7 +119,7 @@ class Random:
 
     Example:
 
-    >>> law = Random(50, alpha=4.0)
+    >>> law = ksg.truncation.Random(50, alpha=4.0)
     >>> round(float(law.cut_probability(1)), 4)
     0.0297
     """
@@ -170,10 +182,11 @@ class Random:
             float32 tensor (time,), or (batch, time) with `batch_size`.
         """
         rows = 1 if batch_size is None else batch_size
-        # One generator everywhere, so that XLA draws the same numbers.
-        uniform = tf.random.stateless_uniform(
-            (steps, rows), seed, alg="philox"
+        # Integers, because XLA draws other floats from the same seed.
+        bits = tf.random.stateless_uniform(
+            (steps, rows), seed, None, None, tf.uint32, alg="philox"
         )
+        uniform = tf.cast(tf.bitwise.right_shift(bits, 8), "float32") / 2**24
 
         def step(carry, drawn):
             age, _ = carry
@@ -197,3 +210,10 @@ class Random:
 
     def get_config(self):
         return {"mean_length": self.mean_length, "alpha": self.alpha}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        return f"Random({self.mean_length}, alpha={self.alpha})"

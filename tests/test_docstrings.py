@@ -17,23 +17,31 @@ from tests.public_names import public_names
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-# What a reader is assumed to have imported, and nothing more.
+# What a reader of a public docstring is assumed to have imported.
 NAMESPACE = {"keras": keras, "ksg": ksg, "np": np, "tf": tf}
+PUBLIC = {
+    f"{value.__module__}.{value.__qualname__}"
+    for value in public_names().values()
+}
+
+
+def is_public(name):
+    return any(name == p or name.startswith(f"{p}.") for p in PUBLIC)
 
 
 def examples():
     """Every docstring of the package that holds an example, by its name."""
-    modules = [
-        importlib.import_module(module.name)
-        for module in pkgutil.walk_packages(ksg.__path__, "keras_seqgrad.")
-    ]
     finder = doctest.DocTestFinder(exclude_empty=True)
-    return {
-        test.name: test
-        for module in [ksg, *modules]
-        for test in finder.find(module, globs=dict(NAMESPACE))
-        if test.examples
-    }
+    found = {}
+    for module in pkgutil.walk_packages(ksg.__path__, "keras_seqgrad."):
+        loaded = importlib.import_module(module.name)
+        for test in finder.find(loaded, globs={}):
+            # What is not public is shown to those who read its module.
+            known = {} if is_public(test.name) else vars(loaded)
+            test.globs = {**known, **NAMESPACE}
+            if test.examples:
+                found[test.name] = test
+    return found
 
 
 EXAMPLES = examples()
@@ -48,11 +56,7 @@ def test_example_of_a_docstring(name):
 
 
 def test_every_public_name_has_an_example():
-    shown = {
-        f"{value.__module__}.{value.__qualname__}"
-        for value in public_names().values()
-    }
-    assert shown - set(EXAMPLES) == set()
+    assert PUBLIC - set(EXAMPLES) == set()
 
 
 @pytest.mark.slow

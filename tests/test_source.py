@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 import keras_seqgrad as ksg
@@ -88,10 +89,15 @@ def private_uses(source):
                 for alias in node.names
                 if private(alias.name)
             ]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        elif isinstance(node, ast.Call):
             # getattr(layer, "_name") is no better than layer._name.
-            if re.fullmatch(r"_[a-z]\w*", node.value):
-                uses.append((node.lineno, repr(node.value)))
+            if "attr" in ast.unparse(node.func):
+                uses += [
+                    (node.lineno, repr(argument.value))
+                    for argument in node.args
+                    if isinstance(argument, ast.Constant)
+                    and private(str(argument.value))
+                ]
     return uses
 
 
@@ -118,8 +124,19 @@ def private_names(cls):
     except TypeError:
         return set()
     assigned = re.findall(r"\bself\.(_[a-z]\w*)\b[^=\n]*=[^=]", source)
-    defined = re.findall(r"^    def (_[a-z]\w*)\(", source, flags=re.M)
+    defined = re.findall(r"^ +def (_[a-z]\w*)\(", source, flags=re.M)
     return {*assigned, *defined}
+
+
+def taken_names(cls):
+    """Private names that a class shares with a base class not of ours."""
+    foreign = [
+        base
+        for base in cls.__mro__[1:]
+        if not base.__module__.startswith("keras_seqgrad")
+        and base.__module__ != "builtins"
+    ]
+    return set().union(*map(private_names, foreign)) & private_names(cls)
 
 
 @pytest.mark.parametrize("name", PYTHON)
@@ -156,14 +173,20 @@ def test_own_private_attributes_are_allowed():
 
 @pytest.mark.parametrize("name, cls", classes().items())
 def test_no_private_name_of_a_base_class_is_taken(name, cls):
-    foreign = [
-        base
-        for base in cls.__mro__
-        if not base.__module__.startswith("keras_seqgrad")
-        and base.__module__ != "builtins"
-    ]
-    taken = set().union(*map(private_names, foreign)) & private_names(cls)
-    assert taken == set()
+    assert taken_names(cls) == set()
+
+
+def test_taken_private_names_are_found():
+    class Taking(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self._losses = []
+            self._mine = []
+
+        def _assert_input_compatibility(self):
+            return self._mine == self._losses
+
+    assert taken_names(Taking) == {"_losses", "_assert_input_compatibility"}
 
 
 @pytest.mark.parametrize("name", TEXTS)

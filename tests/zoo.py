@@ -78,7 +78,8 @@ def keras_gradients(model, x, y, loss, sample_weight=None):
     with tf.GradientTape() as tape:
         value = loss(y, model(x, training=True), sample_weight)
         value += sum(model.losses)
-    return value, tape.gradient(value, model.trainable_variables)
+    gradients = tape.gradient(value, model.trainable_variables)
+    return value, [tf.convert_to_tensor(g) for g in gradients]
 
 
 def assert_same(gradients, expected, tolerance=2e-5):

@@ -29,7 +29,8 @@ class LSTM(Truncated, keras.layers.LSTM):
     time here: it changes the gradient, not its cost.
 
     Args:
-        *args: As for `keras.layers.LSTM`, `units` first.
+        units: Number of units.
+        *args: Further arguments by position, as for `keras.layers.LSTM`.
         truncation: None for the full gradient, a number of steps or
             `ksg.truncation.Fixed(length)` for a cut after every so many
             steps, `ksg.truncation.Random(mean_length, alpha)` for random cuts
@@ -62,6 +63,10 @@ class LSTM(Truncated, keras.layers.LSTM):
     TensorShape([2, 5, 4])
     """
 
-    def __init__(self, *args, use_cudnn="auto", **kwargs):
+    def __init__(
+        self, units, *args, truncation=None, use_cudnn="auto", **kwargs
+    ):
         refuse_cudnn(use_cudnn)
-        super().__init__(*args, use_cudnn=False, **kwargs)
+        super().__init__(
+            units, *args, truncation=truncation, use_cudnn=False, **kwargs
+        )

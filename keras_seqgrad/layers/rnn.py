@@ -32,7 +32,8 @@ class RNN(Truncated, keras.layers.RNN):
     generators, as those of Keras' dropout layers do.
 
     Args:
-        *args: As for `keras.layers.RNN`, the cell or list of cells first.
+        cell: A cell, or a list of cells to stack.
+        *args: Further arguments by position, as for `keras.layers.RNN`.
         truncation: None for the full gradient, a number of steps or
             `ksg.truncation.Fixed(length)` for a cut after every so many
             steps, `ksg.truncation.Random(mean_length, alpha)` for random cuts
@@ -64,3 +65,6 @@ class RNN(Truncated, keras.layers.RNN):
     >>> layer(np.ones((2, 5, 3))).shape
     TensorShape([2, 5, 4])
     """
+
+    def __init__(self, cell, *args, truncation=None, **kwargs):
+        super().__init__(cell, *args, truncation=truncation, **kwargs)

@@ -54,7 +54,7 @@ def scan(
         reset_state: In the structure of `state`, None for zeros.
         previous_output: What a masked first step repeats, None for zeros.
             Not used where `state_is_output(cell)`: a masked step then repeats
-            the state.
+            the state, which may be `state` or `reset_state`.
 
     Returns:
         outputs (batch, time, ...) in the cell's compute dtype, and the last
@@ -86,9 +86,9 @@ def scan(
         cell.compute_dtype,
     )
     options = {
-        "mask": mask,
+        "mask": None if mask is None else tf.cast(mask, "bool"),
         "gates": gates,
-        "reset": reset,
+        "reset": None if reset is None else tf.cast(reset, "bool"),
         "reset_state": reset_state,
     }
     if uses_fast_scan(cell, training):
@@ -97,12 +97,17 @@ def scan(
     def step(inputs, state):
         return cell(inputs, state, training=training)
 
+    reset_output = None
+    if state_is_output(cell):
+        previous_output = state[0]
+        reset_output = None if reset_state is None else reset_state[0]
     return rnn(
         step,
         sequences,
         state,
         **options,
         previous_output=previous_output,
+        reset_output=reset_output,
         random_state=cells.changing_variables(cell),
         around=lambda inputs, state: cells.prepared_masks(
             cell, inputs, state, training
@@ -135,6 +140,7 @@ def _fast(cell, sequences, state, training, options):
     weights = _cast(
         (cell.kernel, cell.recurrent_kernel, cell.bias), cell.compute_dtype
     )
+    sequences = tf.cast(sequences, cell.compute_dtype)
     arguments = sequences, state, *weights
     if training and cell.dropout:
         cell.reset_dropout_mask()
@@ -142,11 +148,18 @@ def _fast(cell, sequences, state, training, options):
         cell.reset_dropout_mask()
         arguments = sequences * dropped[:, tf.newaxis], state, *weights
     if type(cell) is keras.layers.LSTMCell:
-        return lstm(*arguments, **options)
-    if type(cell) is keras.layers.GRUCell:
-        return gru(*arguments, reset_after=cell.reset_after, **options)
-    activation = SIMPLE_ACTIVATIONS[cell.activation]
-    return simple_rnn(*arguments, activation=activation, **options)
+        outputs, state = lstm(*arguments, **options)
+    elif type(cell) is keras.layers.GRUCell:
+        outputs, state = gru(
+            *arguments, reset_after=cell.reset_after, **options
+        )
+    else:
+        activation = SIMPLE_ACTIVATIONS[cell.activation]
+        outputs, state = simple_rnn(
+            *arguments, activation=activation, **options
+        )
+    shape = [*sequences.shape[:2], cell.units]
+    return tf.ensure_shape(outputs, shape), state
 
 
 def _cast(structure, dtype):

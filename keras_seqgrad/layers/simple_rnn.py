@@ -29,7 +29,8 @@ class SimpleRNN(Truncated, keras.layers.SimpleRNN):
     time here: it changes the gradient, not its cost.
 
     Args:
-        *args: As for `keras.layers.SimpleRNN`, `units` first.
+        units: Number of units.
+        *args: Further arguments by position, as for `keras.layers.SimpleRNN`.
         truncation: None for the full gradient, a number of steps or
             `ksg.truncation.Fixed(length)` for a cut after every so many
             steps, `ksg.truncation.Random(mean_length, alpha)` for random cuts
@@ -59,3 +60,6 @@ class SimpleRNN(Truncated, keras.layers.SimpleRNN):
     >>> layer(np.ones((2, 5, 3))).shape
     TensorShape([2, 4])
     """
+
+    def __init__(self, units, *args, truncation=None, **kwargs):
+        super().__init__(units, *args, truncation=truncation, **kwargs)

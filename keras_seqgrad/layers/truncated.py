@@ -25,8 +25,7 @@ class Truncated:
                 "keras.layers."
             )
         self.truncation = law_of(truncation)
-        if self.truncation is not None:
-            self.truncation_seed = keras.random.SeedGenerator()
+        self.cuts = None if truncation is None else _Cuts(self.truncation)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         mask = _time_mask(mask)
@@ -39,7 +38,7 @@ class Truncated:
             initial_state,
             training=training,
             mask=mask,
-            gates=self._gates(sequences) if training else None,
+            gates=self.cuts.draw(sequences) if training and self.cuts else None,
         )
         if mask is not None:
             outputs = self._masked(outputs, mask)
@@ -51,18 +50,6 @@ class Truncated:
             self.truncation
         )
         return config
-
-    def _gates(self, sequences):
-        if self.truncation is None:
-            return None
-        first = keras.tree.flatten(sequences)[0]
-        batch_size, steps = (
-            known or tf.shape(first)[axis]
-            for axis, known in enumerate(first.shape[:2])
-        )
-        seed = tf.cast(self.truncation_seed.next(), "int32")
-        # Cuts of its own for each row cost nothing here and average out.
-        return self.truncation.gates(steps, batch_size, seed)
 
     def _masked(self, outputs, mask):
         """What Keras outputs at masked steps where the scan says otherwise."""
@@ -78,6 +65,38 @@ class Truncated:
             kept, tf.concat([tf.shape(kept), [1] * (outputs.shape.rank - 2)], 0)
         )
         return tf.where(kept, outputs, tf.zeros_like(outputs))
+
+
+class _Cuts(keras.layers.Layer):
+    """Draws gates by a law.
+
+    A layer of its own, so that its seed is saved with the model, and the
+    recurrent layer's weights still fit the Keras layer and the reverse.
+    """
+
+    def __init__(self, law):
+        super().__init__(name="cuts")
+        self.law = law
+        self.seed_generator = keras.random.SeedGenerator()
+        self.built = True
+
+    def draw(self, sequences):
+        """Gates (time,) or (batch, time) for nested (batch, time, ...)."""
+        first = keras.tree.flatten(sequences)[0]
+        batch_size, steps = (
+            known or tf.shape(first)[axis]
+            for axis, known in enumerate(first.shape[:2])
+        )
+        seed = tf.cast(self.seed_generator.next(), "int32")
+        # Cuts of its own for each row cost nothing here and average out.
+        return self.law.gates(steps, batch_size, seed)
+
+    def save_own_variables(self, store):
+        store["seed"] = self.seed_generator.state.numpy()
+
+    def load_own_variables(self, store):
+        if "seed" in store:
+            self.seed_generator.state.assign(store["seed"])
 
 
 def law_of(truncation):

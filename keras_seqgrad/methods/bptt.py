@@ -135,7 +135,8 @@ class BPTT(WindowMethod):
                     "checkpoint_every=<steps>."
                 )
             every = max(1, round(window.steps**0.5))
-        if every is None:
+        known = isinstance(window.steps, int)
+        if every is None or (known and every >= window.steps):
             return pull_window(window)
         return pull_checkpointed(window, every)
 

@@ -58,45 +58,39 @@ def each_reach(window, length, stride, move, carry):
     else:
         run_length = tf.minimum(run_length, steps)
 
-    def one(index, state, carry, counted_length, run_length=None):
-        first = index - strides + 1
-        start = tf.maximum(first, 0) * stride
-        if run_length is None:
-            run_length = steps - start
-        end = index * stride + counted_length
-        gates = None
-        if strides * stride != length:
-            step = tf.range(run_length) + start
-            gates = tf.where(
-                (step == end - length) & (step > 0), 0.0, 1.0
-            )
+    def update(start, begin, counted_length, run_length, state, carry):
+        step = tf.range(run_length) + start
+        cut = step == begin + counted_length - length
         reach = Reach(
             window.segment(start, run_length),
-            window.segment(index * stride, counted_length),
-            (index * stride - start, counted_length),
-            gates,
+            window.segment(begin, counted_length),
+            (begin - start, counted_length),
+            tf.where(cut & (step > 0), 0.0, 1.0),
         )
-        after, carry = move(reach, state, carry)
-        return start, after, carry
+        return move(reach, state, carry)
 
     def body(index, loop):
-        state, _, carry = loop
-        moved = window.advance(
-            tf.maximum(index - strides + 1, 0) * stride, stride, state
+        state, _, _, carry = loop
+        first = index - strides + 1
+        start = tf.maximum(first, 0) * stride
+        moved = window.advance(start, stride, state)
+        after, carry = update(
+            start, index * stride, stride, run_length, state, carry
         )
-        start, after, carry = one(index, state, carry, stride, run_length)
-        moves = index - strides + 1 >= 0
-        state = keras.tree.map_structure(
-            lambda new, old: tf.where(moves, new, old), moved, state
+        next_state = keras.tree.map_structure(
+            lambda new, old: tf.where(first >= 0, new, old), moved, state
         )
-        return state, after, carry
+        return next_state, state, after, carry
 
     full, rest = loops.divide(steps, stride)
-    loop = (window.state, window.state, carry)
-    state, after, carry = loops.repeat(full, body, loop)
+    loop = (window.state, window.state, window.state, carry)
+    _, state, after, carry = loops.repeat(full, body, loop)
     if not known or rest:
-        index = tf.constant(full) if known else full
-        _, after, carry = one(index, state, carry, rest)
+        # Starts where the last full stride started, and is cut further on.
+        start = tf.maximum(full - strides, 0) * stride
+        after, carry = update(
+            start, full * stride, rest, steps - start, state, carry
+        )
     return after, carry
 
 

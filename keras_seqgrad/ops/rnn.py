@@ -15,17 +15,8 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.ops.rows import (
-    add,
-    choose,
-    floating,
-    scale,
-    shaped_as,
-    split,
-    spread,
-    swap,
-    zeros,
-)
+from keras_seqgrad.ops import rows
+from keras_seqgrad.ops.common import swap_time
 
 
 def rnn(
@@ -38,6 +29,7 @@ def rnn(
     reset=None,
     reset_state=None,
     previous_output=None,
+    reset_output=None,
     random_state=(),
     around=None,
 ):
@@ -51,12 +43,12 @@ def rnn(
     to the state before it is multiplied by gates[t], and bias or its absence
     is the choice of whoever made the gates. First derivatives only.
 
-    Gradient reaches `inputs`, `state`, `reset_state`, `previous_output` and
-    the trainable variables that `step` reads. It does not reach tensors that
-    `step` closes over: hand them over in `state`. A step that draws random
-    numbers must do so through the variables in `random_state`, and one that
-    reads Keras variables under mixed precision must be a Keras layer, because
-    both are run again in the backward pass.
+    Gradient reaches the given tensors and the trainable variables that `step`
+    reads. It does not reach other tensors that `step` closes over: hand them
+    over in `state`. A step that draws random numbers must do so through the
+    variables in `random_state`, and one that reads Keras variables under mixed
+    precision must be a Keras layer, because it is run again in the backward
+    pass.
 
     Args:
         step: Callable (x_t, state) -> (output, new_state). A masked step is
@@ -70,10 +62,12 @@ def rnn(
             the state, masked rows, repeated outputs.
         reset: Boolean (batch, time): before this step, masked or not, the
             row's state is replaced by `reset_state` and the output to repeat
-            by zeros; no gradient crosses.
+            by `reset_output`; no gradient crosses.
         reset_state: In the structure of `state`, None for zeros. Its gradient
             is not gated.
         previous_output: What a masked first step repeats, None for zeros.
+        reset_output: What a masked step repeats after a reset, None for
+            zeros. Its gradient is not gated.
         random_state: Non-trainable variables that `step` changes, such as the
             state of a `keras.random.SeedGenerator`. The backward pass sets
             them to what they were before each step, and back at its end.
@@ -87,7 +81,8 @@ def rnn(
 
     Raises:
         ValueError: The new state differs from `state` in its number of
-            tensors or in a dtype.
+            tensors or in a dtype, or `reset_state` comes without `reset`.
+        NotImplementedError: A derivative of the gradient is asked for.
 
     Reference:
         Gruslys et al., 2016. Memory-efficient backpropagation through time.
@@ -107,16 +102,25 @@ def rnn(
     >>> float(tape.gradient(state[0], weight))  # 1 + 2 · weight
     2.0
     """
+    if reset is None and reset_state is not None:
+        raise ValueError(
+            "`reset_state` is used where `reset` is True. Pass `reset` with "
+            "it, a bool tensor (batch, time). Received: reset=None"
+        )
     if reset is not None and reset_state is None:
         reset_state = keras.tree.map_structure(tf.zeros_like, state)
-    scan = _Scan(step, mask, gates, reset, random_state, around)
-    arguments = (
-        inputs,
-        state,
-        () if reset is None else reset_state,
-        () if mask is None or previous_output is None else previous_output,
-    )
+    if mask is None:
+        previous_output = reset_output = None
+    elif previous_output is None and reset_output is not None:
+        previous_output = keras.tree.map_structure(tf.zeros_like, reset_output)
+    elif reset_output is None and previous_output is not None:
+        reset_output = keras.tree.map_structure(tf.zeros_like, previous_output)
+    # What one step hands to the next: the state and the output to repeat.
+    start = state, () if previous_output is None else previous_output
+    restart = reset_state, () if reset_output is None else reset_output
+    arguments = inputs, start, () if reset is None else restart
     arguments = keras.tree.map_structure(tf.convert_to_tensor, arguments)
+    scan = _Scan(step, mask, gates, reset, random_state, around)
 
     @tf.custom_gradient
     def run(*flat):
@@ -124,7 +128,7 @@ def rnn(
         return results, scan.backward
 
     results = run(*keras.tree.flatten(arguments))
-    structure = scan.output_structure, arguments[1]
+    structure = scan.output_structure, arguments[1][0]
     return keras.tree.pack_sequence_as(structure, results)
 
 
@@ -136,136 +140,137 @@ class _Scan:
 
     def __init__(self, step, mask, gates, reset, random_state, around):
         self.step = step
-        self.mask = None if mask is None else swap(tf.cast(mask, "bool"))
+        self.mask = _flags(mask)
         self.gates = None if gates is None else tf.convert_to_tensor(gates)
         if gates is not None and self.gates.shape.rank == 2:
-            self.gates = swap(self.gates)
-        self.reset = None if reset is None else swap(tf.cast(reset, "bool"))
+            self.gates = swap_time(self.gates)
+        self.reset = _flags(reset)
         self.random_state = list(random_state)
         self.around = around or (lambda *_: contextlib.nullcontext())
 
     def forward(self, arguments):
-        inputs, state, reset_state, previous = arguments
+        inputs, (state, _), _ = arguments
         self.arguments = arguments
-        self.inputs = [swap(x) for x in keras.tree.flatten(inputs)]
-        self.state = keras.tree.flatten(state)
-        self.reset_state = keras.tree.flatten(reset_state)
-        first = self.inputs[0]
-        self.steps = first.shape[0] or tf.shape(first)[0]
+        self.inputs, self.start, self.restart = (
+            keras.tree.flatten(each) for each in arguments
+        )
+        self.first = keras.tree.map_structure(lambda x: x[:, 0], inputs), state
+        self.inputs = [swap_time(x) for x in self.inputs]
+        self.steps = self.inputs[0].shape[0] or tf.shape(self.inputs[0])[0]
         self.random_start = self._random_values()
-        with self._around():
-            return self._forward_loop(keras.tree.flatten(previous) or None)
+        with self.around(*self.first):
+            return self._forward_loop()
 
     def backward(self, *cotangents, variables=None):
         # Other code may have drawn from the same generators since.
         random_now = self._random_values()
         self._set_random(self.random_start)
-        with self._around():
+        with self.around(*self.first):
             gradients, d_variables = self._backward_loop(
                 cotangents, variables or []
             )
         self._set_random(random_now)
-        return (gradients, d_variables) if variables else gradients
+        found = [d for d in gradients if d is not None] + d_variables
+        found = iter(_last(*found) if found else [])
+        gradients = [None if d is None else next(found) for d in gradients]
+        return (gradients, list(found)) if variables else gradients
 
-    def _forward_loop(self, previous):
-        def advance(t, state, previous):
+    def _forward_loop(self):
+        count = len(keras.tree.flatten(self.first[1]))
+
+        def advance(t, carry):
             if self.reset is not None:
-                state = choose(self.reset[t], self.reset_state, state)
-            kept = [*state, *self._random_values()]
+                carry = rows.choose(self.reset[t], self.restart, carry)
+            state = carry[:count]
+            kept = state + self._random_values()
             output, new = self._call_step([x[t] for x in self.inputs], state)
-            if self.mask is None:
-                return kept, output, new, []
-            if previous is None:
-                previous = zeros(output)
-            if self.reset is not None:
-                previous = choose(self.reset[t], zeros(output), previous)
-            output = choose(self.mask[t], output, previous)
-            return kept, output, choose(self.mask[t], new, state), output
+            if self.mask is not None:
+                if len(carry) == count:
+                    # The first step shows the shape of what it repeats.
+                    carry = carry + rows.zeros(output)
+                    self.restart = self.restart + rows.zeros(output)
+                new = rows.choose(self.mask[t], new + output, carry)
+                output = new[count:]
+            return kept + output, new
 
-        def body(t, state, previous, arrays):
-            kept, output, new, repeated = advance(t, state, previous)
+        def body(t, carry, arrays):
+            kept, new = advance(t, carry)
             arrays = [
                 array.write(t, tensor)
-                for array, tensor in zip(arrays, kept + output, strict=True)
+                for array, tensor in zip(arrays, kept, strict=True)
             ]
-            return t + 1, shaped_as(new, state), repeated, arrays
+            return t + 1, rows.shaped_as(new, carry), arrays
 
-        # The first step runs outside the loop: it shows what the output is.
-        kept, output, state, previous = advance(0, self.state, previous)
+        # Outside the loop, because it shows what the output is.
+        kept, carry = advance(0, self.start)
+        carry[:count] = rows.shaped_as(carry[:count], self.start[:count])
         arrays = [
             tf.TensorArray(tensor.dtype, self.steps).write(0, tensor)
-            for tensor in kept + output
+            for tensor in kept
         ]
-        _, state, _, arrays = tf.while_loop(
+        _, carry, arrays = tf.while_loop(
             lambda t, *_: t < self.steps,
             body,
-            (1, shaped_as(state, self.state), previous, arrays),
+            (1, carry, arrays),
             maximum_iterations=self.steps,
             parallel_iterations=1,
         )
         stacked = [array.stack() for array in arrays]
-        count = len(self.state)
-        self.states = stacked[:count]
-        self.random = stacked[count : len(kept)]
-        return [swap(tensor) for tensor in stacked[len(kept) :]] + state
+        self.states, stacked = stacked[:count], stacked[count:]
+        drawn = len(self.random_state)
+        self.random, outputs = stacked[:drawn], stacked[drawn:]
+        return [swap_time(tensor) for tensor in outputs] + carry[:count]
 
     def _backward_loop(self, cotangents, variables):
-        count = len(cotangents) - len(self.state)
-        d_outputs = [swap(d) for d in floating(cotangents[:count])]
-        d_state = floating(cotangents[count:])
-        d_previous = zeros([d[0] for d in d_outputs])
-        d_reset_state = zeros(floating(self.reset_state))
+        places = len(cotangents) - len(self.states)
+        d_outputs = [swap_time(d) for d in rows.floating(cotangents[:places])]
+        d_carry = rows.floating(cotangents[places:])
+        count = len(d_carry)
+        if self.mask is not None:
+            d_carry += rows.zeros([d[0] for d in d_outputs])
+        d_restart = rows.zeros(rows.floating(self.restart))
         d_variables = [tf.zeros(v.shape, v.dtype) for v in variables]
         arrays = [
-            tf.TensorArray(x.dtype, self.steps) for x in floating(self.inputs)
+            tf.TensorArray(x.dtype, self.steps)
+            for x in rows.floating(self.inputs)
         ]
 
-        def body(t, d_state, d_previous, d_reset_state, d_variables, arrays):
-            start = d_state
-            d_output = add([d[t] for d in d_outputs], d_previous)
-            d_previous, d_passed = zeros(d_output), zeros(d_state)
+        def body(t, d_carry, d_restart, d_variables, arrays):
+            d_new, d_passed = d_carry[:count], rows.zeros(d_carry)
+            d_output = [d[t] for d in d_outputs]
             if self.mask is not None:
-                d_output, d_previous = split(self.mask[t], d_output)
-                d_state, d_passed = split(self.mask[t], d_state)
+                d_output = rows.add(d_output, d_carry[count:])
+                d_new, d_passed = rows.split(self.mask[t], d_new + d_output)
+                d_new, d_output = d_new[:count], d_new[count:]
             d_inputs, d_state, d_step = self._pull_back(
-                t, d_output + d_state, variables
+                t, d_output + d_new, variables
             )
-            d_state = add(d_state, d_passed)
+            d_new = rows.add(d_state, d_passed[:count]) + d_passed[count:]
             if self.reset is not None:
-                d_fresh, d_state = split(self.reset[t], d_state)
-                d_reset_state = add(d_reset_state, d_fresh)
-                d_previous = split(self.reset[t], d_previous)[1]
+                d_fresh, d_new = rows.split(self.reset[t], d_new)
+                d_restart = rows.add(d_restart, d_fresh)
             if self.gates is not None:
-                d_state = scale(self.gates[t], d_state)
-                d_previous = scale(self.gates[t], d_previous)
+                d_new = rows.scale(self.gates[t], d_new)
             arrays = [
                 array.write(t, d)
                 for array, d in zip(arrays, d_inputs, strict=True)
             ]
-            return (
-                t - 1,
-                shaped_as(d_state, start),
-                d_previous,
-                d_reset_state,
-                add(d_variables, d_step),
-                arrays,
-            )
+            d_new = rows.shaped_as(d_new, d_carry)
+            d_variables = rows.add(d_variables, d_step)
+            return t - 1, d_new, d_restart, d_variables, arrays
 
-        carry = d_state, d_previous, d_reset_state, d_variables, arrays
-        _, d_state, d_previous, d_reset_state, d_variables, arrays = (
-            tf.while_loop(
-                lambda t, *_: t >= 0,
-                body,
-                (self.steps - 1, *carry),
-                maximum_iterations=self.steps,
-                parallel_iterations=1,
-            )
+        _, d_carry, d_restart, d_variables, arrays = tf.while_loop(
+            lambda t, *_: t >= 0,
+            body,
+            (self.steps - 1, d_carry, d_restart, d_variables, arrays),
+            maximum_iterations=self.steps,
+            parallel_iterations=1,
         )
-        d_inputs = [swap(array.stack()) for array in arrays]
-        found = d_inputs, d_state, d_reset_state, d_previous
+        d_inputs = [swap_time(array.stack()) for array in arrays]
+        found = d_inputs, d_carry, d_restart
         gradients = []
         for each, argument in zip(found, self.arguments, strict=True):
-            gradients += spread(each, argument)
+            gradients += rows.spread(each, argument)
         return gradients, d_variables
 
     def _pull_back(self, t, cotangents, variables):
@@ -273,12 +278,12 @@ class _Scan:
         self._set_random([values[t] for values in self.random])
         inputs = [x[t] for x in self.inputs]
         state = [values[t] for values in self.states]
-        sources = floating(inputs), floating(state), variables
+        sources = rows.floating(inputs), rows.floating(state), variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             output, new = self._call_step(inputs, state)
         gradients = tape.gradient(
-            floating(output + new),
+            rows.floating(output + new),
             sources,
             output_gradients=cotangents,
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
@@ -288,7 +293,7 @@ class _Scan:
     def _call_step(self, inputs, state):
         output, new = self.step(
             keras.tree.pack_sequence_as(self.arguments[0], inputs),
-            keras.tree.pack_sequence_as(self.arguments[1], state),
+            keras.tree.pack_sequence_as(self.first[1], state),
         )
         self.output_structure = keras.tree.map_structure(lambda _: 0, output)
         output = [tf.convert_to_tensor(o) for o in keras.tree.flatten(output)]
@@ -303,14 +308,32 @@ class _Scan:
             )
         return output, new
 
-    def _around(self):
-        inputs, state = self.arguments[:2]
-        first = keras.tree.map_structure(lambda x: x[:, 0], inputs)
-        return self.around(first, state)
-
     def _random_values(self):
         return [tf.identity(v) for v in self.random_state]
 
     def _set_random(self, values):
         for variable, value in zip(self.random_state, values, strict=True):
             variable.assign(value)
+
+
+def _flags(given):
+    return None if given is None else swap_time(tf.cast(given, "bool"))
+
+
+@tf.custom_gradient
+def _last(*tensors):
+    """`tensors`, of which there is no gradient.
+
+    The gradient of the backward loop would take the states of the forward one
+    for constants, and be wrong.
+    """
+
+    def refuse(*_):
+        raise NotImplementedError(
+            "The time scans of keras_seqgrad have first derivatives only. "
+            "Received: a request for a derivative of their gradient. Use a "
+            "`keras.layers.RNN` layer with `unroll=True` where you need "
+            "higher ones."
+        )
+
+    return list(tensors), refuse

@@ -4,11 +4,6 @@ import keras
 import tensorflow as tf
 
 
-def swap(tensor):
-    """(batch, time, ...) to (time, batch, ...), and back."""
-    return tf.transpose(tensor, [1, 0, *range(2, tensor.shape.rank)])
-
-
 def align(rows, tensor):
     """`rows` (batch,) in a shape that broadcasts against `tensor`."""
     return tf.reshape(rows, [-1] + [1] * (tensor.shape.rank - 1))
@@ -39,13 +34,16 @@ def split(flags, tensors):
 
 
 def scale(gate, tensors):
-    """`tensors` times a gate, a scalar or (batch,)."""
+    """`tensors` times a gate, a scalar or (batch,).
+
+    A gate of 0 cuts even what has grown to infinity.
+    """
     scaled = []
     for tensor in tensors:
         factor = tf.cast(gate, tensor.dtype)
         if factor.shape.rank == 1:
             factor = align(factor, tensor)
-        scaled.append(tensor * factor)
+        scaled.append(tf.math.multiply_no_nan(tensor, factor))
     return scaled
 
 

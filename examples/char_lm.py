@@ -1,0 +1,253 @@
+"""Trains an LSTM on the characters of a text, by a method of your choice.
+
+    python examples/char_lm.py                        # truncated BPTT
+    python examples/char_lm.py --method artbp         # random cuts, unbiased
+    python examples/char_lm.py --method bptt --window 200
+    python examples/char_lm.py --resume --epochs 5    # three epochs more
+
+The text is one stream in `batch-size` rows, each with a state that goes on from
+window to window. The methods:
+
+    bptt    one update a window, its gradient exact within the window
+    tbptt   one update every `length` steps, the gradient reaches no further
+    artbp   windows end at random cuts, `length` steps apart in the mean; one
+            update a window, weighted so that the cuts bias nothing
+
+So tbptt and artbp make about as many updates on the same text; bptt does with
+`--window` equal to their `--length`. The loss in the bar counts each step of an
+artbp window by the window's length; the bits count all steps alike.
+
+Written to `--out` (default: runs/char_lm/<method>): settings.json,
+vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs. A resumed
+run continues after its last epoch exactly as if it had never stopped.
+"""
+
+import argparse
+import json
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+
+RUNS = pathlib.Path("runs", "char_lm")
+QUICK = {"epochs": 1, "units": 64, "layers": 1, "limit": 80_000, "sample": 80}
+# What a resumed run may choose anew; all else is as the run began.
+FREE = {"epochs", "out", "resume", "quick", "sample", "temperature"}
+
+
+def make_parser():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--method", type=str.lower, default="tbptt", help="bptt, tbptt, artbp")
+    add("--data", default="stdlib", help="stdlib, tiny_shakespeare or a path")
+    add("--download", action="store_true", help="let --data use the network")
+    add("--level", choices=("character", "word"), default="character")
+    add("--limit", type=positive, help="train on the first LIMIT tokens only")
+    add("--epochs", type=positive, default=2)
+    add("--batch-size", type=positive, default=32, help="rows of the stream")
+    add("--window", type=positive, default=200, help="steps of a window")
+    add("--length", type=positive, default=50, help="steps between cuts")
+    add("--units", type=positive, default=256)
+    add("--layers", type=positive, default=2)
+    add("--learning-rate", type=positive_float, default=5e-3)
+    add("--seed", type=int, default=0)
+    add("--jit", action=argparse.BooleanOptionalAction, default=True)
+    add("--out", type=pathlib.Path, help=f"default: {RUNS}/METHOD")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--sample", type=positive, default=400, help="tokens to write at last")
+    add("--temperature", type=positive_float, default=0.7)
+    add("--quick", action="store_true", help="a small model, a few seconds")
+    return parser
+
+
+def positive(text, number=int):
+    """An argument above 0."""
+    if not number(text) > 0:
+        raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
+    return number(text)
+
+
+def positive_float(text):
+    return positive(text, float)
+
+
+def parse(parser, argv):
+    """The settings of the run, and the checkpoint to go on from or None."""
+    if parser.parse_args(argv).quick:
+        parser.set_defaults(**QUICK)
+    settings = parser.parse_args(argv)
+    settings.out = settings.out or RUNS / settings.method
+    checkpoints = sorted(settings.out.glob("epoch-*.keras"))
+    if not settings.resume:
+        if checkpoints:
+            parser.error(
+                f"{settings.out} holds a run of {len(checkpoints)} epochs. Go "
+                "on with it by --resume, or choose another folder by --out."
+            )
+        return settings, None
+    if not checkpoints:
+        parser.error(f"--resume found no epoch-*.keras in {settings.out}.")
+    saved = json.loads((settings.out / "settings.json").read_text())
+    parser.set_defaults(**saved, out=settings.out)
+    settings = parser.parse_args(argv)
+    for name, value in saved.items():
+        if getattr(settings, name) != value:
+            parser.error(
+                f"The run in {settings.out} began with {name}={value!r}. "
+                f"Received: {getattr(settings, name)!r}. Leave it out to go on."
+            )
+    return settings, checkpoints[-1]
+
+
+@keras.saving.register_keras_serializable("char_lm")
+class BitsPerToken(keras.metrics.Mean):
+    """Cross-entropy in bits; padding, of weight 0, does not count."""
+
+    def update_state(self, y, logits, sample_weight=None):
+        nats = keras.losses.sparse_categorical_crossentropy(
+            y, logits, from_logits=True
+        )
+        if sample_weight is not None:
+            # Weights of random windows serve the gradient: see `ksg.data`.
+            sample_weight = keras.ops.cast(sample_weight > 0, nats.dtype)
+        super().update_state(ksg.data.text.bits(nats), sample_weight)
+
+
+def make_model(settings, method, size):
+    network = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(size, 64),
+            *(
+                keras.layers.LSTM(settings.units, return_sequences=True)
+                for _ in range(settings.layers)
+            ),
+            keras.layers.Dense(size),
+        ]
+    )
+    model = ksg.SequenceModel.from_model(network, stateful=True)
+    model.compile(
+        keras.optimizers.Adam(settings.learning_rate, clipnorm=1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        weighted_metrics=[BitsPerToken(name="bits")],
+        method=method,
+        jit_compile=settings.jit,
+    )
+    return model
+
+
+def make_method(settings):
+    if settings.method == "tbptt":
+        return ksg.methods.TruncatedBPTT(settings.length)
+    if settings.method == "artbp":
+        # The stream draws the cuts: see `make_windows`.
+        return ksg.methods.ARTBP(settings.length, cuts="window")
+    return ksg.methods.get(settings.method)
+
+
+def make_windows(tokens, settings):
+    """An endless stream of windows, and how many of them are an epoch."""
+    rows = settings.batch_size
+    if settings.method != "artbp":
+        windows = ksg.data.stream(tokens, rows, settings.window)
+        return windows.repeat(), len(windows)
+    law = ksg.truncation.Random(settings.length)
+    row = (len(tokens) - 1) // rows
+    # A program of its own for every length, compiled when it first comes up:
+    # the rare long piece is padded to twice its length, not to a whole row.
+    lengths = settings.length * 2 ** np.arange(row.bit_length()) // 2
+    windows = ksg.data.stream(
+        tokens,
+        rows,
+        law,
+        bucket_lengths=[*lengths[lengths < row], row],
+        seed=settings.seed,
+    )
+    return windows.repeat(), max(1, round(row / law.mean_length))
+
+
+def write_sample(model, corpus, settings):
+    """Lets the model continue the validation text, one step at a time."""
+    step = tf.function(model.call_segment, reduce_retracing=True)
+    generator = np.random.default_rng(settings.seed)
+    start, ids = corpus.valid[:200], []
+    fed, state = start, model.initial_state(1)
+    for _ in range(settings.sample):
+        logits, state = step(tf.constant([fed], "int32"), state)
+        scores = logits[0, -1].numpy().astype("float64") / settings.temperature
+        chances = np.exp(scores - scores.max())
+        ids.append(generator.choice(len(scores), p=chances / chances.sum()))
+        fed = ids[-1:]
+    decode = corpus.vocabulary.decode
+    print(f"--- the validation text begins\n{decode(start)}")
+    print(f"--- and the model goes on\n{decode(ids)}")
+
+
+def main(argv=None):
+    parser = make_parser()
+    settings, checkpoint = parse(parser, argv)
+    keras.utils.set_random_seed(settings.seed)
+    options = {"level": settings.level}
+    if settings.data == "tiny_shakespeare":
+        options["download"] = settings.download
+    try:
+        corpus = ksg.data.text.get(settings.data, **options)
+        windows, steps = make_windows(corpus.train[: settings.limit], settings)
+        validation = ksg.data.stream(
+            corpus.valid, settings.batch_size, settings.window
+        )
+        method = make_method(settings)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        parser.error(str(error))
+    out = settings.out
+    if checkpoint is None:
+        done, model = 0, make_model(settings, method, len(corpus.vocabulary))
+        out.mkdir(parents=True, exist_ok=True)
+        corpus.vocabulary.save(out / "vocabulary.json")
+        kept = {k: v for k, v in vars(settings).items() if k not in FREE}
+        (out / "settings.json").write_text(json.dumps(kept, indent=2))
+    else:
+        done = int(checkpoint.stem.removeprefix("epoch-"))
+        model = keras.models.load_model(checkpoint)
+        vocabulary = ksg.data.text.Vocabulary.load(out / "vocabulary.json")
+        if vocabulary != corpus.vocabulary:
+            parser.error(f"--data has changed since the run in {out} began.")
+    print(
+        f"{corpus.name}: {steps} windows an epoch, {len(corpus.vocabulary)} "
+        f"kinds of {corpus.level}; {model.count_params():,} parameters; "
+        f"{model.method}"
+    )
+    unigrams = ksg.data.text.unigram_entropy(corpus)
+    report = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: print(
+            f"val bits per {corpus.level} {logs['val_bits']:.3f} "
+            f"(unigrams {unigrams:.3f})"
+        )
+    )
+    model.fit(
+        # The windows that the epochs before have seen.
+        windows.skip(done * steps),
+        initial_epoch=done,
+        epochs=settings.epochs,
+        steps_per_epoch=steps,
+        validation_data=validation,
+        shuffle=False,
+        callbacks=[
+            # First, so that the report comes below the bar.
+            keras.callbacks.ProgbarLogger(),
+            report,
+            keras.callbacks.ModelCheckpoint(out / "epoch-{epoch:03d}.keras"),
+            keras.callbacks.TensorBoard(out / "logs", write_graph=False),
+        ],
+    )
+    write_sample(model, corpus, settings)
+
+
+if __name__ == "__main__":
+    main()

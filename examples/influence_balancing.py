@@ -1,0 +1,249 @@
+"""Truncation that points the wrong way, and random truncation that does not.
+
+    python examples/influence_balancing.py            # about two minutes
+    python examples/influence_balancing.py --quick    # half a minute
+
+One number, theta, has to move from 1/2 to -1/6. Its influence on the next steps
+is opposite to its influence in the long run, so truncated back-propagation
+moves it the wrong way until it reaches far beyond 100 steps. ARTBP cuts every
+16 steps in the mean and goes the right way: its weights make the expected
+gradient the full one. The same cuts without the weights are the control.
+
+All methods start from the same theta and make the same number of updates, by
+plain SGD with one learning rate, on the mean loss of a piece of the stream (so
+TBPTT 200 reads twenty times the steps of TBPTT 10). The table gives the gradient at the start, the state being at rest (the mean over
+many pieces where the cuts are random), and where theta ended; a run ends early
+when theta is a thousand times further from -1/6 than at the start. The picture
+is theta.png in `--out`.
+
+Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through time.
+arXiv:1705.08209.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+
+import keras
+import numpy as np
+
+import keras_seqgrad as ksg
+
+TASK = ksg.data.tasks.InfluenceBalancing(length=1)
+MEAN_LENGTH = 16
+CONVERGED, DIVERGED, STOPPED = 1e-3, 10.0, 1000.0
+QUICK = {"updates": 4000, "learning_rate": 5e-4, "repeats": 200}
+COLUMNS = "{:<22} {:>16} {:>8} {:>10} {:>10}  {}"
+
+
+@dataclasses.dataclass
+class Run:
+    """A method, and the pieces of the stream it learns from."""
+
+    name: str
+    method: ksg.methods.Method
+    cuts: int | ksg.truncation.Random
+
+
+def runs():
+    for length in (10, 100, 200):
+        method = ksg.methods.TruncatedBPTT(length)
+        yield Run(f"TBPTT {length}", method, length)
+    law = ksg.truncation.Random(MEAN_LENGTH)
+    yield Run(f"cuts {MEAN_LENGTH}, no weights", ksg.methods.BPTT(), law)
+    method = ksg.methods.ARTBP(MEAN_LENGTH, cuts="window")
+    yield Run(f"ARTBP {MEAN_LENGTH}", method, law)
+
+
+def half_squared_error(y, prediction):
+    return 0.5 * keras.ops.mean(keras.ops.square(y - prediction), axis=-1)
+
+
+def make_model(method, learning_rate):
+    cell = ksg.data.tasks.InfluenceBalancingCell()
+    network = keras.Sequential(
+        [
+            keras.Input((None, 1)),
+            keras.layers.RNN(cell, return_sequences=True),
+        ]
+    )
+    model = ksg.SequenceModel.from_model(network, stateful=True)
+    model.compile(
+        keras.optimizers.SGD(learning_rate),
+        half_squared_error,
+        method=method,
+        jit_compile=True,
+    )
+    return model
+
+
+def make_windows(cuts, pieces, pieces_per_window=1, seed=0):
+    """A stream of about `pieces` pieces, and its number of windows.
+
+    Drawn pieces are windows of their own; of constant ones, several make a
+    window, which a training step cuts again.
+    """
+    if isinstance(cuts, int):
+        steps, window = cuts * pieces, cuts * pieces_per_window
+        count, options = pieces // pieces_per_window, {}
+    else:
+        steps, window, count = int(cuts.mean_length) * pieces, cuts, pieces
+        # Few programs for XLA to compile: 16, 64, 256, ... and all steps.
+        lengths = int(cuts.mean_length) * 4 ** np.arange(12)
+        lengths = [*lengths[lengths < steps], steps]
+        options = {"bucket_lengths": lengths, "seed": seed}
+    ones = np.ones((steps, 1), "float32")
+    windows = ksg.data.stream(0 * ones, 1, window, targets=ones, **options)
+    return windows.repeat().take(count), count
+
+
+def measure(run, settings):
+    """Mean gradient at the start and its standard error."""
+    model = make_model(run.method, learning_rate=0.0)
+    # Brings the state to rest.
+    model.fit(make_windows(400, 1)[0], shuffle=False, verbose=0)
+    repeats = 10 if isinstance(run.cuts, int) else settings.repeats
+    windows, _ = make_windows(run.cuts, repeats, seed=settings.seed)
+    gradients = [
+        float(model.estimate_gradients(*window)[1][0]) for window in windows
+    ]
+    return np.mean(gradients), np.std(gradients) / np.sqrt(repeats)
+
+
+class Trajectory(keras.callbacks.Callback):
+    """Records theta after every window; ends a run that is lost."""
+
+    def __init__(self):
+        super().__init__()
+        self.updates, self.theta = [], []
+
+    def on_train_begin(self, logs=None):
+        self._record()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._record()
+        if not distance(self.theta[-1]) < STOPPED * distance(self.theta[0]):
+            self.model.stop_training = True
+
+    def _record(self):
+        self.updates.append(int(self.model.optimizer.iterations))
+        self.theta.append(float(self.model.trainable_variables[0]))
+
+
+def distance(theta):
+    return np.abs(theta - TASK.optimum)
+
+
+def train(run, settings):
+    trajectory = Trajectory()
+    windows, count = make_windows(run.cuts, settings.updates, 20, settings.seed)
+    make_model(run.method, settings.learning_rate).fit(
+        windows,
+        steps_per_epoch=count,
+        callbacks=[trajectory],
+        shuffle=False,
+        verbose=0,
+    )
+    return trajectory
+
+
+def outcome(trajectory):
+    start, end = distance(trajectory.theta[0]), distance(trajectory.theta[-1])
+    if end < CONVERGED:
+        return "converged"
+    # Not a number is no convergence either.
+    return "undecided" if end < DIVERGED * start else "diverged"
+
+
+def plot(trajectories, path):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(
+        1, 2, figsize=(11, 4.4), layout="constrained"
+    )
+    for name, trajectory in trajectories.items():
+        style = {"linestyle": "--"} if "no weights" in name else {}
+        updates, theta = trajectory.updates, np.array(trajectory.theta)
+        left.plot(updates, theta, label=name, **style)
+        right.semilogy(updates, np.maximum(distance(theta), 1e-8), **style)
+    left.axhline(TASK.optimum, color="black", linewidth=1, linestyle=":")
+    longest = max(
+        trajectory.updates[-1] for trajectory in trajectories.values()
+    )
+    left.set(title="θ at first (dotted: the optimum, −1/6)", ylabel="θ")
+    left.set(xlim=(0, longest / 5), ylim=(-1, 2))
+    right.set(title="distance from the optimum", ylabel="|θ + 1/6|")
+    right.set(xlim=(0, longest))
+    for axes in (left, right):
+        axes.set_xlabel("updates")
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=len(trajectories))
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def parse(argv):
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--updates", type=int, default=10_000)
+    add("--learning-rate", type=float, default=2e-4)
+    add("--repeats", type=int, default=1000, help="pieces for a mean gradient")
+    add("--seed", type=int, default=0, help="of the random cuts")
+    add("--out", type=pathlib.Path, default="runs/influence_balancing")
+    add("--quick", action="store_true", help="fewer and larger updates")
+    if parser.parse_args(argv).quick:
+        parser.set_defaults(**QUICK)
+    settings = parser.parse_args(argv)
+    if settings.updates < 100 or settings.repeats < 2:
+        parser.error(
+            "--updates must be 100 or more and --repeats 2 or more. Received: "
+            f"{settings.updates} and {settings.repeats}"
+        )
+    return settings
+
+
+def main(argv=None):
+    """Prints the table, draws the picture; (gradient, theta) of each run."""
+    settings = parse(argv)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    start = TASK.sensitivity * 0.5 - 1
+    print(
+        f"{settings.updates} updates, learning rate "
+        f"{settings.learning_rate:g}, seed {settings.seed}; exact gradient at "
+        f"the start {start * TASK.sensitivity:+.2f}"
+    )
+    print(
+        COLUMNS.format(
+            "method", "gradient", "updates", "theta", "loss", "theta has"
+        )
+    )
+    trajectories, results = {}, {}
+    for run in runs():
+        mean, error = measure(run, settings)
+        trajectory = trajectories[run.name] = train(run, settings)
+        theta = trajectory.theta[-1]
+        results[run.name] = mean, theta, outcome(trajectory)
+        print(
+            COLUMNS.format(
+                run.name,
+                f"{mean:+.2f} ± {error:.2f}",
+                trajectory.updates[-1],
+                f"{theta:+.5g}",
+                f"{0.5 * (TASK.sensitivity * theta - 1) ** 2:.2g}",
+                outcome(trajectory),
+            ),
+            flush=True,
+        )
+    plot(trajectories, settings.out / "theta.png")
+    print(f"picture: {settings.out / 'theta.png'}")
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""Checks the arguments of the time scans and turns them time-major."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from keras_seqgrad.ops.common import swap_time
+
+
+class Links(NamedTuple):
+    """How step t hangs on the state before it; time-major, None if unused.
+
+    Attributes:
+        mask: bool (time, batch, 1), True where the step is taken.
+        gates: float (time, 1, 1) or (time, batch, 1), factors of the gradient.
+        reset: bool (time, batch, 1), True where the state is replaced first.
+    """
+
+    mask: tf.Tensor | None
+    gates: tf.Tensor | None
+    reset: tf.Tensor | None
+
+
+class Given(NamedTuple):
+    """The checked arguments of a scan, time-major."""
+
+    series: tf.Tensor
+    state: list
+    weights: list
+    links: Links
+    reset_state: list
+    units: int
+    dtype: tf.DType
+
+
+def prepare(
+    inputs,
+    state,
+    kernel,
+    recurrent_kernel,
+    bias,
+    mask,
+    gates,
+    reset,
+    reset_state,
+    *,
+    state_names,
+    blocks,
+    bias_rows=(),
+):
+    """Checks the arguments of a scan and turns them time-major.
+
+    Args:
+        state_names: Names of the state's tensors, for error texts.
+        blocks: Width of the kernels in units.
+        bias_rows: Shape of the bias before its last axis.
+    """
+    inputs = tf.convert_to_tensor(inputs)
+    if inputs.shape.rank != 3 or not inputs.dtype.is_floating:
+        raise ValueError(
+            "`inputs` must be a floating tensor of shape (batch, time, "
+            f"features). Received: shape {inputs.shape}, dtype "
+            f"{inputs.dtype.name}"
+        )
+    dtype = inputs.dtype
+    features = inputs.shape[2]
+    recurrent_kernel = tf.convert_to_tensor(recurrent_kernel)
+    units = recurrent_kernel.shape[0]
+    width = blocks * units
+
+    def weight(value, name, shape):
+        return _checked(value, name, shape, dtype)
+
+    weights = [
+        weight(kernel, "kernel", [features, width]),
+        weight(recurrent_kernel, "recurrent_kernel", [units, width]),
+    ]
+    if bias is not None:
+        weights.append(weight(bias, "bias", [*bias_rows, width]))
+
+    if reset is None and reset_state is not None:
+        raise ValueError(
+            "`reset_state` is used where `reset` is True. Pass `reset` with "
+            "it, a bool tensor (batch, time). Received: reset=None"
+        )
+    batch = inputs.shape[0]
+    row = [batch, units]
+    state = _checked_state(state, "state", state_names, row, dtype)
+    # A batch size known from either side spares the loops a dynamic shape.
+    batch = batch or state[0].shape[0]
+    row = [batch, units]
+    state = [tf.ensure_shape(tensor, row) for tensor in state]
+    inputs = tf.ensure_shape(inputs, [batch, *inputs.shape[1:]])
+    if reset is None:
+        reset_state = []
+    elif reset_state is None:
+        reset_state = [tf.zeros_like(tensor) for tensor in state]
+    else:
+        reset_state = _checked_state(
+            reset_state, "reset_state", state_names, row, dtype
+        )
+    links = make_links(mask, gates, reset, inputs.shape[:2], dtype)
+    series = swap_time(inputs)
+    return Given(series, state, weights, links, reset_state, units, dtype)
+
+
+def make_links(mask, gates, reset, shape, dtype):
+    """`Links` from batch-major arguments; `shape` is (batch, time)."""
+
+    def flags(value, name):
+        if value is None:
+            return None
+        value = _checked(value, name, shape, tf.bool)
+        return swap_time(value)[..., tf.newaxis]
+
+    if gates is not None:
+        gates = tf.convert_to_tensor(gates)
+        if not gates.dtype.is_floating or gates.shape.rank not in (1, 2):
+            raise ValueError(
+                "`gates` must be floating numbers of shape (time,) or (batch, "
+                f"time). Received: shape {gates.shape}, dtype "
+                f"{gates.dtype.name}"
+            )
+        gates = _checked(gates, "gates", shape[-gates.shape.rank :], None)
+        gates = tf.stop_gradient(tf.cast(gates, dtype))
+        if gates.shape.rank == 1:
+            gates = gates[tf.newaxis]
+        gates = swap_time(gates)[..., tf.newaxis]
+    return Links(flags(mask, "mask"), gates, flags(reset, "reset"))
+
+
+def _checked(value, name, shape, dtype):
+    value = tf.convert_to_tensor(value)
+    if dtype is not None and value.dtype != dtype:
+        raise TypeError(
+            f"`{name}` must have dtype {dtype.name}; the numbers of a scan "
+            "share the dtype of its inputs, and flags are bool. Cast it first. "
+            f"Received: {value.dtype.name}"
+        )
+    if not value.shape.is_compatible_with(shape):
+        raise ValueError(
+            f"`{name}` must have shape {tuple(shape)}. "
+            f"Received: shape {value.shape}"
+        )
+    return value
+
+
+def _checked_state(state, name, state_names, shape, dtype):
+    if not isinstance(state, (list, tuple)) or len(state) != len(state_names):
+        raise ValueError(
+            f"`{name}` must be a list of {len(state_names)} tensors, "
+            f"[{', '.join(state_names)}]. Received: {name}={state!r}"
+        )
+    return [
+        _checked(tensor, f"{name}[{index}]", shape, dtype)
+        for index, tensor in enumerate(state)
+    ]

@@ -1,0 +1,145 @@
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from keras_seqgrad import SequenceModel
+from keras_seqgrad.methods import BPTT
+from tests import zoo
+
+LOSS = keras.losses.MeanSquaredError()
+
+
+def estimate(model, x, y, method, jit=False, **options):
+    model.compile("sgd", LOSS, method=method, jit_compile=jit)
+    return model.estimate_gradients(x, y, **options)
+
+
+@pytest.mark.parametrize("kind", zoo.KINDS)
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_equals_keras_own_gradient(kind, per_sequence):
+    network = zoo.network(kind, layers=2, per_sequence=per_sequence)
+    x, y = zoo.data(per_sequence=per_sequence)
+    loss, expected = zoo.keras_gradients(network, x, y, LOSS)
+    model = SequenceModel.from_model(network)
+    for every in (None, 3):
+        found_loss, found = estimate(model, x, y, BPTT(every))
+        assert float(found_loss) == pytest.approx(float(loss), rel=1e-5)
+        zoo.assert_same(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "own"])
+def test_finite_differences(kind):
+    """In float64 every weight is moved up and down."""
+    keras.config.set_floatx("float64")
+    try:
+        network = zoo.network(kind)
+        x, y = (a.astype("float64") for a in zoo.data(4))
+        model = SequenceModel.from_model(network)
+        loss = keras.losses.MeanSquaredError()
+        model.compile("sgd", loss, method=BPTT(2))
+        _, found = model.estimate_gradients(x, y)
+        for variable, gradient in zip(
+            model.trainable_variables, found, strict=True
+        ):
+            value = variable.numpy()
+            for place in itertools.islice(np.ndindex(*value.shape), 5):
+                moved = []
+                for step in (1e-5, -1e-5):
+                    changed = value.copy()
+                    changed[place] += step
+                    variable.assign(changed)
+                    moved.append(float(loss(y, network(x))))
+                variable.assign(value)
+                slope = (moved[0] - moved[1]) / 2e-5
+                assert gradient.numpy()[place] == pytest.approx(
+                    slope, rel=1e-5, abs=1e-7
+                )
+    finally:
+        keras.config.set_floatx("float32")
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 20, "auto"])
+def test_checkpoints_change_nothing(every):
+    model = SequenceModel.from_model(zoo.network("gru", layers=2))
+    x, y = zoo.data()
+    weight = np.random.default_rng(2).uniform(size=(3, 7)).astype("float32")
+    loss, stored = estimate(model, x, y, BPTT(), sample_weight=weight)
+    other, found = estimate(model, x, y, BPTT(every), sample_weight=weight)
+    assert float(other) == pytest.approx(float(loss), rel=1e-6)
+    zoo.assert_same(found, stored)
+
+
+def test_checkpoints_with_masks_and_regularisers():
+    keras.utils.set_random_seed(3)
+    network = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(5, 3, mask_zero=True),
+            keras.layers.GRU(
+                3, return_sequences=True, kernel_regularizer="l2"
+            ),
+            keras.layers.Dense(2),
+        ]
+    )
+    x = np.random.default_rng(0).integers(0, 5, (3, 7))
+    x[:, 5:] = 0
+    _, y = zoo.data()
+    loss, expected = zoo.keras_gradients(network, x, y, CompiledLoss())
+    model = SequenceModel.from_model(network)
+    for every in (None, 3):
+        found_loss, found = estimate(model, x, y, BPTT(every))
+        assert float(found_loss) == pytest.approx(float(loss), rel=1e-5)
+        zoo.assert_same(found, expected)
+    _, unmasked = estimate(model, np.maximum(x, 1), y, BPTT(3))
+    assert zoo.differ(unmasked, expected)
+
+
+class CompiledLoss:
+    """Keras' own loss; it takes the mask the prediction carries."""
+
+    def __call__(self, y, prediction, sample_weight):
+        return LOSS(y, prediction, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize("every", [None, 3])
+def test_dropout_is_drawn_again_as_it_was(every):
+    """With checkpoints each segment runs twice, with the same masks."""
+    keras.utils.set_random_seed(4)
+    network = keras.Sequential(
+        [
+            keras.Input((None, 2)),
+            keras.layers.LSTM(3, return_sequences=True, recurrent_dropout=0.5),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(2),
+        ]
+    )
+    model = SequenceModel.from_model(network)
+    x, y = zoo.data()
+    _, found = estimate(model, x, y, BPTT(every))
+    variable = model.trainable_variables[0]
+    value = variable.numpy()
+    moved = []
+    for step in (1e-2, -1e-2):
+        changed = value.copy()
+        changed[0, 1] += step
+        variable.assign(changed)
+        moved.append(float(model.estimate_gradients(x, y)[0]))
+    slope = (moved[0] - moved[1]) / 2e-2
+    assert found[0].numpy()[0, 1] == pytest.approx(slope, rel=0.02, abs=1e-4)
+
+
+def test_added_losses_are_refused_with_checkpoints():
+    network = zoo.network("lstm", activity_regularizer="l2")
+    model = SequenceModel.from_model(network)
+    x, y = zoo.data()
+    estimate(model, x, y, BPTT())
+    with pytest.raises(ValueError, match="losses that layers add themselves"):
+        estimate(model, x, y, BPTT(3))
+
+
+@pytest.mark.parametrize("every", [0, -1, 2.5, "some"])
+def test_refuses(every):
+    with pytest.raises(ValueError, match="checkpoint_every"):
+        BPTT(every)

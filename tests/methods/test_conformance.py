@@ -1,0 +1,283 @@
+"""What every method promises, driven by one table."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from keras_seqgrad import SequenceModel, methods
+from tests import zoo
+
+
+@dataclasses.dataclass
+class Row:
+    """A method, and what it can do."""
+
+    method: Any
+    # Equals BPTT on any window, only in a limit, or only in the mean.
+    gradient: str
+    updates: int  # in a window of zoo.STEPS steps
+
+
+TABLE = {
+    "bptt": Row(lambda: methods.BPTT(), "exact", 1),
+    "bptt_checkpointed": Row(lambda: methods.BPTT(3), "exact", 1),
+    "tbptt": Row(lambda: methods.TruncatedBPTT(3), "biased", 3),
+    "tbptt_stride": Row(lambda: methods.TruncatedBPTT(4, 2), "biased", 4),
+    "artbp": Row(lambda: methods.ARTBP(3, seed=1), "unbiased", 1),
+    "artbp_rows": Row(
+        lambda: methods.ARTBP(3, per_row=True, seed=1), "unbiased", 1
+    ),
+    "artbp_window": Row(
+        lambda: methods.ARTBP(3, cuts="window"), "reweighted", 1
+    ),
+}
+
+
+def make(name, network=None, jit=False, **options):
+    model = SequenceModel.from_model(network or zoo.network("lstm"))
+    options.setdefault("optimizer", keras.optimizers.Adam(0.01))
+    options.setdefault("loss", "mse")
+    model.compile(method=TABLE[name].method(), jit_compile=jit, **options)
+    return model
+
+
+def fit(model, x, y, **options):
+    return model.fit(x, y, batch_size=3, verbose=0, **options)
+
+
+def test_the_table_covers_every_method():
+    public = {
+        value
+        for name in methods.__all__
+        if isinstance(value := getattr(methods, name), type)
+        and value is not methods.Method
+    }
+    assert {type(row.method()) for row in TABLE.values()} == public
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_learns_and_moves_as_often_as_it_says(name):
+    x, _ = zoo.data()
+    y = np.cumsum(x, axis=1)
+    model = make(name)
+    history = fit(model, x, y, epochs=40).history["loss"]
+    assert history[-1] < 0.8 * history[0]
+    assert int(model.optimizer.iterations) == 40 * TABLE[name].updates
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("kind", ["lstm", "own"])
+def test_jit_changes_no_number(name, kind):
+    x, y = zoo.data()
+    found = []
+    for jit in (False, True):
+        network = zoo.network(kind)
+        model = make(name, network, jit)
+        history = fit(model, x, y, epochs=2).history["loss"]
+        _, gradients = model.estimate_gradients(x, y)
+        found.append([*network.get_weights(), *gradients, history])
+    zoo.assert_same(*found, tolerance=2e-4)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_exact_or_not(name):
+    x, y = zoo.data()
+    network = zoo.network("lstm", layers=2)
+    _, exact = make("bptt", network).estimate_gradients(x, y)
+    model = make(name, network)
+    _, found = model.estimate_gradients(x, y)
+    if TABLE[name].gradient == "exact":
+        zoo.assert_same(found, exact)
+    else:
+        assert zoo.differ(found, exact)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_no_retrace(name):
+    x, y = zoo.data()
+    traces = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, inputs):
+            traces.append(1)
+            return inputs
+
+    network = zoo.network("gru")
+    network.add(Counting())
+    model = make(name, network)
+    fit(model, x, y)
+    model.estimate_gradients(x, y)
+    before = len(traces)
+    fit(model, x, y, epochs=2)
+    model.estimate_gradients(x, y)
+    assert len(traces) == before
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_estimating_changes_nothing(name):
+    x, y = zoo.data()
+    model = make(name, zoo.network("lstm", dropout=0.3), metrics=["mae"])
+    fit(model, x, y)
+    watched = [
+        *model.variables,
+        *model.optimizer.variables,
+        *model.metrics_variables,
+    ]
+    before = [v.numpy() for v in watched]
+    first = model.estimate_gradients(x, y)
+    second = model.estimate_gradients(x, y)
+    for variable, value in zip(watched, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+    zoo.assert_same(second[1], first[1], tolerance=1e-7)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_resumed_equals_uninterrupted(name, tmp_path):
+    x, y = zoo.data()
+    keras.utils.set_random_seed(1)
+    whole = make(name, metrics=["mae"])
+    fit(whole, x, y, epochs=4)
+    keras.utils.set_random_seed(1)
+    model = make(name, metrics=["mae"])
+    fit(model, x, y, epochs=2)
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    assert isinstance(again, SequenceModel)
+    assert repr(again.method) == repr(model.method)
+    fit(again, x, y, epochs=4, initial_epoch=2)
+    for a, b in zip(again.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(
+        again.optimizer.variables, whole.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(name, policy):
+    x, _ = zoo.data()
+    y = 0.3 * np.cumsum(x, axis=1)
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = make(name, zoo.network("gru"))
+        history = fit(model, x, y, epochs=30).history["loss"]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    assert np.isfinite(history).all() and history[-1] < history[0]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_weighted_steps_count_and_others_do_not(name):
+    x, y = zoo.data()
+    weight = np.ones((zoo.BATCH, zoo.STEPS), "float32")
+    weight[:, 4:] = 0.0
+    model = make(name)
+    _, found = model.estimate_gradients(x, y, weight)
+    changed = y.copy()
+    changed[:, 4:] += 10.0
+    _, same = model.estimate_gradients(x, changed, weight)
+    zoo.assert_same(same, found)
+    _, other = model.estimate_gradients(x, changed)
+    assert zoo.differ(other, found)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_masked_steps_carry_the_state_on(name):
+    """A window and the same window with a hole of masked steps."""
+    x, y = zoo.data()
+    model = make(name, zoo.network("lstm"))
+    if TABLE[name].gradient != "exact":
+        # The hole moves the cuts; what must hold is that nothing leaks in.
+        mask = np.ones((zoo.BATCH, zoo.STEPS), bool)
+        mask[:, 2:4] = False
+        _, found = model.estimate_gradients({"inputs": x, "mask": mask}, y)
+        leaked = x.copy()
+        leaked[:, 2:4] += 10.0
+        _, same = model.estimate_gradients({"inputs": leaked, "mask": mask}, y)
+        zoo.assert_same(same, found)
+        return
+    hole = np.zeros((zoo.BATCH, 2, 2), "float32")
+    mask = np.ones((zoo.BATCH, zoo.STEPS + 2), bool)
+    mask[:, 3:5] = False
+    longer = [np.concatenate([a[:, :3], hole, a[:, 3:]], 1) for a in (x, y)]
+    _, expected = model.estimate_gradients(x, y)
+    _, found = model.estimate_gradients(
+        {"inputs": longer[0], "mask": mask}, longer[1]
+    )
+    zoo.assert_same(found, expected)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_no_gradient_crosses_a_reset(name):
+    x, y = zoo.data()
+    reset = np.zeros((zoo.BATCH, zoo.STEPS), bool)
+    reset[:, 4] = True
+    weight = np.zeros((zoo.BATCH, zoo.STEPS), "float32")
+    weight[:, 4:] = 1.0
+    model = make(name, zoo.network("gru"))
+    _, found = model.estimate_gradients(
+        {"inputs": x, "reset": reset}, y, weight
+    )
+    changed = x.copy()
+    changed[:, :4] *= -1.0
+    _, same = model.estimate_gradients(
+        {"inputs": changed, "reset": reset}, y, weight
+    )
+    zoo.assert_same(same, found)
+    _, other = model.estimate_gradients(changed, y, weight)
+    assert zoo.differ(other, found)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_steps_per_execution_changes_nothing(name):
+    x, y = zoo.data()
+    x, y = np.concatenate([x, -x]), np.concatenate([y, 2 * y])
+    found = []
+    for steps in (1, 2):
+        keras.utils.set_random_seed(1)
+        network = zoo.network("lstm")
+        model = make(name, network, steps_per_execution=steps)
+        fit(model, x, y, shuffle=False)
+        found.append(network.get_weights())
+    zoo.assert_same(*found)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_unknown_and_changing_lengths(name):
+    def batches():
+        for steps in (7, 4, 2):
+            yield zoo.data(steps)
+
+    shape = (zoo.BATCH, None, 2)
+    dataset = tf.data.Dataset.from_generator(
+        batches,
+        output_signature=(
+            tf.TensorSpec(shape, "float32"),
+            tf.TensorSpec(shape, "float32"),
+        ),
+    )
+    network = zoo.network("lstm")
+    model = make(name, network)
+    model.fit(dataset, verbose=0)
+    found = network.get_weights()
+    keras.utils.set_random_seed(1)
+    network = zoo.network("lstm")
+    model = make(name, network)
+    for x, y in batches():
+        model.train_on_batch(x, y)
+    zoo.assert_same(found, network.get_weights())
+
+
+def test_names_and_refusal_of_others():
+    for name in methods.BY_NAME:
+        assert isinstance(ksg.methods.get(name), methods.Method)
+    with pytest.raises(ValueError, match=r"'artbp', 'bptt'.*Received: method"):
+        ksg.methods.get("rtrl")

@@ -1,0 +1,117 @@
+"""What mixes time steps is refused before training, by layer name."""
+
+import keras
+import pytest
+
+import keras_seqgrad as ksg
+from tests.networks import STEPS, L, lstm, signal
+
+
+def composite(inputs):
+    """A layer of the user's own with a recurrent layer inside."""
+
+    class Composite(L.Layer):
+        def __init__(self):
+            super().__init__(name="mixer")
+            self.inside = lstm(2)
+
+        def call(self, inputs):
+            return self.inside(inputs)
+
+        def build(self, shape):
+            self.inside.build(shape)
+
+    return Composite()(inputs)
+
+
+class Running(L.Layer):
+    """A user's own layer that sums over time."""
+
+    def call(self, inputs):
+        return keras.ops.cumsum(inputs, axis=1)
+
+
+def attention(hidden):
+    return L.MultiHeadAttention(1, 2, name="mixer")(hidden, hidden)
+
+
+def mixing(layer):
+    """A recurrent network with `layer` in its midst."""
+    inputs = signal()
+    return keras.Model(inputs, L.Dense(2)(layer(lstm()(inputs))))
+
+
+MIXERS = {
+    "Bidirectional": L.Bidirectional(lstm(2), name="mixer"),
+    "MultiHeadAttention": attention,
+    "Conv1D": L.Conv1D(2, 3, padding="same", name="mixer"),
+    "causal Conv1D": L.Conv1D(2, 3, padding="causal", name="mixer"),
+    "valid Conv1D": L.Conv1D(2, 3, name="mixer"),
+    "pooling": L.GlobalAveragePooling1D(name="mixer"),
+    "pooling in twos": L.MaxPooling1D(2, name="mixer"),
+    "doubling": L.UpSampling1D(2, name="mixer"),
+    "BatchNormalization": L.BatchNormalization(name="mixer"),
+    "BatchNormalization inside": L.TimeDistributed(
+        L.BatchNormalization(), name="mixer"
+    ),
+    "normalised over time": L.UnitNormalization(axis=1, name="mixer"),
+    "a layer of the user's": Running(name="mixer"),
+    "a recurrent layer inside": composite,
+    "one step only": L.Lambda(lambda x: x[:, -1], name="mixer"),
+}
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_layer_that_mixes_steps_is_refused_by_name(name):
+    model = ksg.SequenceModel.from_model(mixing(MIXERS[name]))
+    with pytest.raises(ValueError, match="Layer 'mixer'.* cannot be cut"):
+        model.compile("sgd", "mse")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        L.Flatten(name="mixer"),
+        L.Reshape((STEPS, 3), name="mixer"),
+        L.Permute((2, 1), name="mixer"),
+        L.LayerNormalization(axis=1, name="mixer"),
+        L.RepeatVector(STEPS, name="mixer"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_of_a_fixed_length_is_refused_by_name(layer):
+    inputs = signal(STEPS)
+    sequences = not isinstance(layer, L.RepeatVector)
+    hidden = layer(L.LSTM(3, return_sequences=sequences)(inputs))
+    if not sequences:
+        hidden = L.GRU(2)(hidden)
+    network = keras.Model(inputs, L.Dense(2)(hidden))
+    model = ksg.SequenceModel.from_model(network)
+    with pytest.raises(ValueError, match="Layer 'mixer'.* cannot"):
+        model.compile("sgd", "mse")
+
+
+def test_a_layer_inside_a_nested_model_is_refused_by_path():
+    inner = keras.Sequential(
+        [signal(), L.Conv1D(2, 3, padding="causal", name="mixer")], name="inner"
+    )
+    model = ksg.SequenceModel.from_model(
+        keras.Sequential([signal(), lstm(2), inner])
+    )
+    with pytest.raises(ValueError, match="Layer 'inner/mixer' cannot be cut"):
+        model.compile("sgd", "mse")
+
+
+def test_a_decoder_that_starts_from_the_last_state_is_refused():
+    past, future = signal(name="past"), signal(name="future")
+    _, *state = L.LSTM(3, return_state=True)(past)
+    hidden = lstm(3, name="decoder")(future, initial_state=state)
+    network = keras.Model([past, future], hidden)
+    model = ksg.SequenceModel.from_model(network)
+    with pytest.raises(ValueError, match="'decoder' .*initial_state depends"):
+        model.compile("sgd", "mse")
+
+
+def test_frozen_batch_normalisation_is_accepted():
+    network = mixing(L.BatchNormalization(trainable=False))
+    ksg.SequenceModel.from_model(network).compile("sgd", "mse")

@@ -1,0 +1,90 @@
+"""Any Keras graph runs segment by segment, with the gradient Keras gives."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from tests import zoo
+from tests.networks import NETWORKS, STEPS, L, lstm, numbers, signal
+
+
+def total(outputs, seed=7):
+    """A loss that weighs every number of the outputs differently."""
+    value = 0.0
+    for output in keras.tree.flatten(outputs):
+        generator = np.random.default_rng(seed)
+        factor = generator.normal(size=output.shape).astype("float32")
+        value += tf.reduce_sum(factor * tf.sin(output))
+    return value
+
+
+def model_of(network):
+    model = ksg.SequenceModel.from_model(network)
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_segments_give_the_outputs_and_gradients_of_keras(name):
+    """Two segments, the state carried between them, against one call."""
+    keras.utils.set_random_seed(3)
+    network = NETWORKS[name]()
+    model = model_of(network)
+    x = numbers(network)
+    variables = network.trainable_variables
+    with tf.GradientTape() as tape:
+        expected = network(x, training=False)
+        loss = total(expected)
+    wanted = tape.gradient(loss, variables)
+    with tf.GradientTape() as tape:
+        state = model.start_state(x, zoo.BATCH)
+        pieces = []
+        for start, length in [(0, 3), (3, STEPS - 3)]:
+            piece = keras.tree.map_structure(
+                tf.convert_to_tensor, model.cut_inputs(x, start, length)
+            )
+            outputs, state = model.run_segment(piece, state, training=False)
+            pieces.append(keras.tree.flatten(outputs))
+        joined = [
+            tf.concat([first, second], axis=1) if has_time else second
+            for first, second, has_time in zip(
+                *pieces, model.temporal_outputs, strict=True
+            )
+        ]
+        loss = total(joined)
+    found = tape.gradient(loss, variables)
+    for a, b in zip(joined, keras.tree.flatten(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert all(gradient is not None for gradient in wanted)
+    dense = tf.convert_to_tensor  # the gradient of an embedding is sparse
+    zoo.assert_same([*map(dense, found)], [*map(dense, wanted)])
+
+
+@pytest.mark.parametrize("option", ["go_backwards", "unroll", "stateful"])
+def test_an_option_against_cutting_is_refused(option):
+    network = keras.Sequential(
+        [
+            keras.Input((STEPS, 2), batch_size=3),
+            lstm(2, name="layer", **{option: True}),
+        ]
+    )
+    model = ksg.SequenceModel.from_model(network)
+    message = f"Layer 'layer' has {option}=True and .* Set {option}=False"
+    with pytest.raises(ValueError, match=message):
+        model.compile("sgd", "mse")
+
+
+def test_a_network_without_a_recurrent_layer_is_refused():
+    network = keras.Sequential([signal(), L.Dense(2, name="readout")])
+    model = ksg.SequenceModel.from_model(network)
+    with pytest.raises(ValueError, match="at least one recurrent.*readout"):
+        model.compile("sgd", "mse")
+
+
+def test_a_network_that_does_not_know_its_inputs_is_refused():
+    network = keras.Sequential([lstm(2)], name="unbuilt")
+    model = ksg.SequenceModel.from_model(network)
+    with pytest.raises(ValueError, match="first layer. Received.*'unbuilt'"):
+        model.compile("sgd", "mse")

@@ -1,0 +1,173 @@
+"""A subclass with its own `initial_state` and `call_segment`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from tests import zoo
+
+METHODS = [
+    ksg.methods.BPTT(),
+    ksg.methods.BPTT(checkpoint_every=3),
+    ksg.methods.TruncatedBPTT(3),
+    ksg.methods.TruncatedBPTT(4, 2),
+    ksg.methods.ARTBP(3, seed=1),
+]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(ksg.SequenceModel):
+    """A leaky unit whose start is learned, written with a loop."""
+
+    def __init__(self, units=3, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.cell = zoo.PlainCell(units)
+        self.readout = keras.layers.Dense(2)
+        self.start = self.add_weight(shape=(units,), name="start")
+        self.calls = 0
+
+    def initial_state(self, batch_size):
+        return tf.tile(self.start[None], [batch_size, 1])
+
+    def call_segment(self, inputs, state, training=False):
+        self.calls += 1
+        outputs = []
+        for step in tf.unstack(inputs, axis=1):
+            output, (state,) = self.cell(step, [state])
+            outputs.append(self.readout(output))
+        return tf.stack(outputs, axis=1), state
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class AtEnd(Own):
+    """One output for each sequence."""
+
+    def call_segment(self, inputs, state, training=False):
+        outputs, state = super().call_segment(inputs, state, training)
+        return outputs[:, -1], state
+
+
+def built(kind=Own, steps=zoo.STEPS, **options):
+    keras.utils.set_random_seed(4)
+    model = kind(**options)
+    model(np.zeros((zoo.BATCH, steps, zoo.FEATURES), "float32"))
+    return model
+
+
+def tape(model, x, y, weight=None):
+    """(loss, gradients) by a tape over the plain loop."""
+    with tf.GradientTape() as recorded:
+        start = model.initial_state(len(x))
+        outputs, _ = model.call_segment(tf.constant(x), start)
+        loss = keras.losses.MeanSquaredError()(y, outputs, weight)
+    return loss, recorded.gradient(loss, model.trainable_variables)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=repr)
+def test_gradients_in_the_limit_of_bptt(method):
+    """Cut nowhere, each method gives the gradient of the tape."""
+    window = 3 if isinstance(method, ksg.methods.TruncatedBPTT) else zoo.STEPS
+    model = built(steps=window)
+    x, y = zoo.data(window)
+    if isinstance(method, ksg.methods.ARTBP):
+        method = ksg.methods.ARTBP(1e9, seed=1)
+    model.compile("sgd", "mse", method=method, jit_compile=False)
+    loss, found = model.estimate_gradients(x, y)
+    expected_loss, expected = tape(model, x, y)
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
+    zoo.assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    "method", METHODS[2:], ids=lambda method: type(method).__name__
+)
+def test_a_subclass_gives_what_the_same_network_gives(method):
+    """Own weights, truncated: against a network with the same cell."""
+    network = keras.Sequential(
+        [
+            keras.Input((None, zoo.FEATURES)),
+            keras.layers.RNN(zoo.PlainCell(), return_sequences=True),
+            keras.layers.Dense(2),
+        ]
+    )
+    model = built()
+    model.start.assign(tf.zeros_like(model.start))
+    network.set_weights([w.numpy() for w in model.trainable_variables[1:]])
+    other = ksg.SequenceModel.from_model(network)
+    x, y = zoo.data()
+    for each in model, other:
+        each.compile("sgd", "mse", method=method, jit_compile=False)
+    _, found = model.estimate_gradients(x, y)
+    _, expected = other.estimate_gradients(x, y)
+    zoo.assert_same(found[1:], expected)
+    assert zoo.differ(found, tape(model, x, y)[1])
+
+
+def test_reset_and_mask():
+    model = built()
+    model.compile("sgd", "mse", jit_compile=False)
+    x, y = zoo.data()
+    reset = np.zeros((zoo.BATCH, zoo.STEPS), bool)
+    reset[:, 4] = True
+    mask = np.ones_like(reset)
+    mask[:, 6:] = False
+    given = {"inputs": x, "reset": reset, "mask": mask}
+    loss, found = model.estimate_gradients(given, y)
+    first, second = (
+        tape(model, x[:, :4], y[:, :4]),
+        tape(model, x[:, 4:6], y[:, 4:6]),
+    )
+    assert float(loss) * zoo.STEPS == pytest.approx(
+        4 * float(first[0]) + 2 * float(second[0]), rel=1e-5
+    )
+    expected = [
+        (4 * a + 2 * b) / zoo.STEPS
+        for a, b in zip(first[1], second[1], strict=True)
+    ]
+    zoo.assert_same(found, expected)
+    whole = model.predict(given, verbose=0)
+    alone = model.predict(x[:, 4:], verbose=0)
+    np.testing.assert_allclose(whole[:, 4:6], alone[:, :2], atol=1e-6)
+
+
+@pytest.mark.parametrize("method", METHODS[::2], ids=repr)
+def test_one_output_for_each_sequence(method):
+    model = built(AtEnd)
+    model.compile("sgd", "mse", method=method, jit_compile=False)
+    x, y = zoo.data(per_sequence=True)
+    loss, found = model.estimate_gradients(x, y)
+    expected_loss, expected = tape(model, x, y)
+    assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
+    exact = isinstance(method, ksg.methods.BPTT)
+    assert zoo.differ(found, expected) != exact
+    assert np.isfinite(model.fit(x, y, verbose=0).history["loss"]).all()
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_stateful_training_learns_and_never_retraces(jit):
+    model = built(stateful=True)
+    method = ksg.methods.TruncatedBPTT(3)
+    model.compile("adam", "mse", method=method, jit_compile=jit)
+    x, y = zoo.data(12)
+    x, y = (np.concatenate([a[:, :6], a[:, 6:]]) for a in (x, y))
+    fit = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
+    first = model.fit(x, y, **fit).history["loss"]
+    calls = model.calls
+    last = model.fit(x, y, epochs=20, **fit).history["loss"]
+    assert model.calls == calls
+    assert last[-1] < first[0]
+
+
+def test_a_base_class_alone_is_refused():
+    with pytest.raises(ValueError, match="inputs and outputs, a network, or"):
+        ksg.SequenceModel()
+
+
+def test_a_learned_start_beside_an_own_one_is_refused():
+    with pytest.raises(ValueError, match="says itself where sequences start"):
+        Own(learn_initial_state=True)
