@@ -14,8 +14,7 @@ window to window. The methods:
             update a window, weighted so that the cuts bias nothing
 
 So tbptt and artbp make about as many updates on the same text; bptt does with
-`--window` equal to their `--length`. The loss in the bar counts each step of an
-artbp window by the window's length; the bits count all steps alike.
+`--window` equal to their `--length`.
 
 Written to `--out` (default: runs/char_lm/<method>): settings.json,
 vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs. A resumed
@@ -105,20 +104,6 @@ def parse(parser, argv):
     return settings, checkpoints[-1]
 
 
-@keras.saving.register_keras_serializable("char_lm")
-class BitsPerToken(keras.metrics.Mean):
-    """Cross-entropy in bits; padding, of weight 0, does not count."""
-
-    def update_state(self, y, logits, sample_weight=None):
-        nats = keras.losses.sparse_categorical_crossentropy(
-            y, logits, from_logits=True
-        )
-        if sample_weight is not None:
-            # Weights of random windows serve the gradient: see `ksg.data`.
-            sample_weight = keras.ops.cast(sample_weight > 0, nats.dtype)
-        super().update_state(ksg.data.text.bits(nats), sample_weight)
-
-
 def make_model(settings, method, size):
     network = keras.Sequential(
         [
@@ -135,7 +120,6 @@ def make_model(settings, method, size):
     model.compile(
         keras.optimizers.Adam(settings.learning_rate, clipnorm=1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=[BitsPerToken(name="bits")],
         method=method,
         jit_compile=settings.jit,
     )
@@ -173,11 +157,11 @@ def make_windows(tokens, settings):
 
 
 def write_sample(model, corpus, settings):
-    """Lets the model continue the validation text, one step at a time."""
+    """Continues the validation text, one step at a time."""
     step = tf.function(model.call_segment, reduce_retracing=True)
     generator = np.random.default_rng(settings.seed)
-    start, ids = corpus.valid[:200], []
-    fed, state = start, model.initial_state(1)
+    fed = start = corpus.valid[:200]
+    ids, state = [], model.initial_state(1)
     for _ in range(settings.sample):
         logits, state = step(tf.constant([fed], "int32"), state)
         scores = logits[0, -1].numpy().astype("float64") / settings.temperature
@@ -187,6 +171,25 @@ def write_sample(model, corpus, settings):
     decode = corpus.vocabulary.decode
     print(f"--- the validation text begins\n{decode(start)}")
     print(f"--- and the model goes on\n{decode(ids)}")
+
+
+class Report(keras.callbacks.Callback):
+    """Adds the losses in bits to the logs; prints them beside the unigrams."""
+
+    def __init__(self, corpus):
+        super().__init__()
+        self.level = corpus.level
+        self.unigrams = ksg.data.text.unigram_entropy(corpus)
+
+    def on_epoch_end(self, epoch, logs):
+        # Nothing but the cross-entropy is in the loss, and every window of the
+        # validation text has the same number of steps.
+        logs["bits"] = ksg.data.text.bits(logs["loss"])
+        logs["val_bits"] = ksg.data.text.bits(logs["val_loss"])
+        print(
+            f"val bits per {self.level} {logs['val_bits']:.3f} "
+            f"(unigrams {self.unigrams:.3f})"
+        )
 
 
 def main(argv=None):
@@ -205,30 +208,21 @@ def main(argv=None):
         method = make_method(settings)
     except (ValueError, FileNotFoundError, ImportError) as error:
         parser.error(str(error))
-    out = settings.out
+    out, vocabulary, done = settings.out, corpus.vocabulary, 0
     if checkpoint is None:
-        done, model = 0, make_model(settings, method, len(corpus.vocabulary))
+        model = make_model(settings, method, len(vocabulary))
         out.mkdir(parents=True, exist_ok=True)
-        corpus.vocabulary.save(out / "vocabulary.json")
+        vocabulary.save(out / "vocabulary.json")
         kept = {k: v for k, v in vars(settings).items() if k not in FREE}
         (out / "settings.json").write_text(json.dumps(kept, indent=2))
     else:
         done = int(checkpoint.stem.removeprefix("epoch-"))
         model = keras.models.load_model(checkpoint)
-        vocabulary = ksg.data.text.Vocabulary.load(out / "vocabulary.json")
-        if vocabulary != corpus.vocabulary:
+        if vocabulary != vocabulary.load(out / "vocabulary.json"):
             parser.error(f"--data has changed since the run in {out} began.")
     print(
-        f"{corpus.name}: {steps} windows an epoch, {len(corpus.vocabulary)} "
-        f"kinds of {corpus.level}; {model.count_params():,} parameters; "
-        f"{model.method}"
-    )
-    unigrams = ksg.data.text.unigram_entropy(corpus)
-    report = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: print(
-            f"val bits per {corpus.level} {logs['val_bits']:.3f} "
-            f"(unigrams {unigrams:.3f})"
-        )
+        f"{corpus.name}: {steps} windows an epoch, {len(vocabulary)} kinds of "
+        f"{corpus.level}; {model.count_params():,} parameters; {model.method}"
     )
     model.fit(
         # The windows that the epochs before have seen.
@@ -241,7 +235,7 @@ def main(argv=None):
         callbacks=[
             # First, so that the report comes below the bar.
             keras.callbacks.ProgbarLogger(),
-            report,
+            Report(corpus),
             keras.callbacks.ModelCheckpoint(out / "epoch-{epoch:03d}.keras"),
             keras.callbacks.TensorBoard(out / "logs", write_graph=False),
         ],

@@ -11,10 +11,10 @@ gradient the full one. The same cuts without the weights are the control.
 
 All methods start from the same theta and make the same number of updates, by
 plain SGD with one learning rate, on the mean loss of a piece of the stream (so
-TBPTT 200 reads twenty times the steps of TBPTT 10). The table gives the gradient at the start, the state being at rest (the mean over
-many pieces where the cuts are random), and where theta ended; a run ends early
-when theta is a thousand times further from -1/6 than at the start. The picture
-is theta.png in `--out`.
+TBPTT 200 reads twenty times the steps of TBPTT 10). The table gives the
+gradient at the start, with the state at rest (the mean over many pieces where
+cuts are random), and where theta ended. A run ends early when theta is a
+thousand times further from -1/6 than at first. `--out` gets theta.png.
 
 Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through time.
 arXiv:1705.08209.

@@ -75,6 +75,12 @@ class CarriedState(keras.layers.Layer):
         """
         if not self.stateful:
             return start, True
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise ValueError(
+                "stateful=True needs all rows of a batch on one device. "
+                "Expected one replica, received a tf.distribute strategy with "
+                "several. Train without carried state, or without a strategy."
+            )
         known = isinstance(batch_size, int)
         if known and not self.rows:
             leaves = keras.tree.flatten(start)

@@ -92,23 +92,32 @@ class Trail:
 
     Args:
         temporal: For each flattened output, whether it has a time axis.
-        dtypes: Their dtypes.
+        specs: (shape, dtype) of each in a full segment.
         before: Nested tensors as they are before the first segment.
         full: Number of full segments.
     """
 
-    def __init__(self, temporal, dtypes, before, full):
+    def __init__(self, temporal, specs, before, full):
         self.temporal = temporal
         self.structure = before
         self.masked = None
         self.last = None
         self.rest = None
-        kept = [t.dtype for t in tf.nest.flatten(before)]
-        for flag, dtype in zip(temporal, dtypes, strict=True):
-            kept += [dtype, "bool"] if flag else [dtype]
+        kept = [(t.shape, t.dtype) for t in tf.nest.flatten(before)]
+        for flag, (shape, dtype) in zip(temporal, specs, strict=True):
+            kept.append((shape, dtype))
+            if flag:
+                kept.append((shape[:2], "bool"))
         self.arrays = [
-            tf.TensorArray(dtype, size=full, clear_after_read=False)
-            for dtype in kept
+            tf.TensorArray(
+                dtype,
+                size=full,
+                clear_after_read=False,
+                element_shape=[
+                    size if isinstance(size, int) else None for size in shape
+                ],
+            )
+            for shape, dtype in kept
         ]
 
     def write(self, arrays, index, before, outputs):

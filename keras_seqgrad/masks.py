@@ -67,6 +67,9 @@ def steps(tensor, start, length):
             tensor.shape, tf.unstack(tf.shape(tensor)), strict=True
         )
     ]
+    if tensor.shape[1] is None:
+        # XLA also compiles the loop bodies that a short window never runs.
+        length = tf.minimum(length, shape[1])
     begin = [0, start] + [0] * (len(shape) - 2)
     return tf.slice(tensor, begin, [shape[0], length, *shape[2:]])
 

@@ -319,9 +319,21 @@ class SequenceModel(SegmentedModel):
 
     # --- saving ------------------------------------------------------------
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        # Keras does not save the seeds of dropout; resuming needs them.
+        for place, variable in enumerate(self.running_variables):
+            store[f"running_{place}"] = variable
+
+    def load_own_variables(self, store):
+        saved = {key: store[key] for key in store.keys()}
+        for place, variable in enumerate(self.running_variables):
+            variable.assign(saved.pop(f"running_{place}"))
+        super().load_own_variables(saved)
+
     def get_config(self):
         config = {
-            "name": self.name,
+            **super().get_config(),
             "stateful": self.stateful,
             "learn_initial_state": self.learn_initial_state,
         }

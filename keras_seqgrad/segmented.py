@@ -131,10 +131,24 @@ class SegmentedModel(keras.Model):
     def _call_by_steps(self, inputs, passage, training):
         """A subclass's segment, one step at a time, for gates and resets."""
 
+        self.describe(inputs)
+
+        def each(outputs, place):
+            """What has a time axis without it, all else as it is."""
+            flat = [
+                output[:, place] if has_time == (place == 0) else output
+                for output, has_time in zip(
+                    keras.tree.flatten(outputs),
+                    self.temporal_outputs,
+                    strict=True,
+                )
+            ]
+            return keras.tree.pack_sequence_as(outputs, flat)
+
         def step(x, state):
             x = keras.tree.map_structure(lambda t: t[:, None], x)
             outputs, state = self.call_segment(x, state, training=training)
-            return keras.tree.map_structure(lambda t: t[:, 0], outputs), state
+            return each(outputs, 0), state
 
         outputs, passage.new_state = rnn(
             step,
@@ -146,7 +160,7 @@ class SegmentedModel(keras.Model):
             reset_state=passage.reset_state,
             random_state=self.running_variables,
         )
-        return outputs
+        return each(outputs, -1)
 
     def run_segment(
         self, inputs, state, training, fresh=None, gates=None, reset=None,
@@ -207,7 +221,7 @@ class SegmentedModel(keras.Model):
                 a.shape[1:2] != b.shape[1:2]
                 for a, b in zip(short, long, strict=True)
             ],
-            [output.dtype for output in short],
+            short,
         )
 
     def state_spec(self):
@@ -274,11 +288,10 @@ class SegmentedModel(keras.Model):
         return self._opaque_outputs[0]
 
     @property
-    def output_dtypes(self):
-        """Dtype of each flattened output."""
+    def output_specs(self):
+        """A Keras tensor of the shape and dtype of each flattened output."""
         if not self.is_opaque:
-            outputs = keras.tree.flatten(self.graph.outputs)
-            return [output.dtype for output in outputs]
+            return keras.tree.flatten(self.graph.outputs)
         return self._opaque_outputs[1]
 
     def extent(self, inputs):

@@ -274,7 +274,16 @@ class Window:
         full, rest = loops.divide(self.steps, length)
         trail = loops.Trail(
             self.model.temporal_outputs,
-            self.model.output_dtypes,
+            [
+                ([self.batch_size, length, *spec.shape[2:]], spec.dtype)
+                if temporal
+                else ([self.batch_size, *spec.shape[1:]], spec.dtype)
+                for spec, temporal in zip(
+                    self.model.output_specs,
+                    self.model.temporal_outputs,
+                    strict=True,
+                )
+            ],
             (state, beside()),
             full,
         )

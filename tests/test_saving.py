@@ -19,8 +19,6 @@ FIT = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
 
 def model_of(method, kind="lstm", **options):
     network = zoo.network(kind, **options.pop("network", {}))
-    if kind == "subclass":
-        raise AssertionError
     model = ksg.SequenceModel.from_model(network, **options)
     model.compile("adam", "mse", method=method, metrics=["mae"])
     return model
@@ -38,7 +36,7 @@ def round_trip(model, folder):
 
 def numbers_of(model):
     return [
-        np.array(v)
+        v.numpy()
         for v in [
             *model.trainable_variables,
             *model.non_trainable_variables,
@@ -52,8 +50,15 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("carried", [False, True])
+@pytest.mark.parametrize(
+    "name, carried",
+    [
+        ("bptt", False),
+        ("tbptt", True),
+        ("artbp", True),
+        ("artbp unseeded", False),
+    ],
+)
 def test_resumed_is_uninterrupted_bit_for_bit(name, carried, tmp_path):
     options = {"stateful": carried, "learn_initial_state": carried}
     options["network"] = {"dropout": 0.5}

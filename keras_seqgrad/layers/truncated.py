@@ -105,7 +105,8 @@ def law_of(truncation):
         truncation = keras.saving.deserialize_keras_object(truncation)
     if isinstance(truncation, int):
         return Fixed(truncation)
-    if truncation is None or hasattr(truncation, "gates"):
+    is_law = hasattr(truncation, "gates") and not isinstance(truncation, type)
+    if truncation is None or is_law:
         return truncation
     raise ValueError(
         "`truncation` must be None, a number of steps, "

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
-from tests.ops.reference import loop_bodies
+from tests.ops.compiled_promises import loop_bodies
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])

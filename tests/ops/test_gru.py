@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops.gru import gru
-from tests.ops.reference import UNITS, Case, ScanPromises
+from tests.ops.promises import ScanPromises
+from tests.ops.reference import UNITS, Case
 
 
 def step_after(x, state, weights):

@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops.lstm import lstm
-from tests.ops.reference import Case, ScanPromises
+from tests.ops.promises import ScanPromises
+from tests.ops.reference import Case
 
 
 def step(x, state, weights):

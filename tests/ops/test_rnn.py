@@ -6,93 +6,22 @@ import pytest
 import tensorflow as tf
 
 from keras_seqgrad.ops.rnn import rnn
-
-BATCH, STEPS, FEATURES, UNITS = 3, 5, 2, 4
-EXACT = 1e-12
-
-
-def random(*shape, seed=0):
-    return tf.constant(np.random.default_rng(seed).normal(size=shape))
+from tests.ops.loop import (
+    BATCH,
+    FEATURES,
+    STEPS,
+    UNITS,
+    Problem,
+    assert_close,
+    finite_difference,
+    plain,
+    random,
+    scanned,
+)
 
 
 def flags(seed):
     return tf.constant(np.random.default_rng(seed).random((BATCH, STEPS)) > 0.4)
-
-
-class Problem:
-    """A step with a state (h, count), and tensors it has gradients for."""
-
-    def __init__(self):
-        self.kernel = tf.Variable(random(FEATURES, UNITS, seed=1))
-        self.recurrent = tf.Variable(0.5 * random(UNITS, UNITS, seed=2))
-        self.tensors = [
-            random(BATCH, STEPS, FEATURES, seed=3),
-            random(BATCH, UNITS, seed=4),
-            random(BATCH, UNITS, seed=5),
-            random(BATCH, UNITS, seed=6),
-            random(BATCH, UNITS, seed=7),
-        ]
-
-    def step(self, x, state):
-        h = tf.tanh(x @ self.kernel + state["h"] @ self.recurrent)
-        return h * state["h"], {"count": state["count"] + 1, "h": h}
-
-    def gradients(self, scan, **options):
-        """[outputs, state] of `scan`, and the gradients of everything."""
-        with tf.GradientTape() as tape:
-            tape.watch(self.tensors)
-            results = scan(self.step, *self.tensors, **options)
-            loss = tf.add_n(
-                [tf.reduce_sum(r * random(*r.shape, seed=9)) for r in results]
-            )
-        sources = [self.kernel, self.recurrent, *self.tensors]
-        return results, tape.gradient(
-            loss, sources, unconnected_gradients="zero"
-        )
-
-
-@tf.custom_gradient
-def through_gate(gate, tensor):
-    return tf.identity(tensor), lambda d: (None, gate * d)
-
-
-def plain(
-    step, x, h, fresh, previous, again, mask=None, gates=None, reset=None
-):
-    """What `rnn` does, as a Python loop for TensorFlow to differentiate."""
-    outputs = []
-    for t in range(x.shape[1]):
-        if gates is not None:
-            gate = gates[t] if gates.shape.rank == 1 else gates[:, t, None]
-            h, previous = through_gate(gate, h), through_gate(gate, previous)
-        if reset is not None:
-            flag = reset[:, t, None]
-            h = tf.where(flag, fresh, h)
-            previous = tf.where(flag, again, previous)
-        output, new = step(x[:, t], {"count": 0, "h": h})
-        new = new["h"]
-        if mask is not None:
-            flag = mask[:, t, None]
-            output = tf.where(flag, output, previous)
-            new = tf.where(flag, new, h)
-        h, previous = new, output
-        outputs.append(output)
-    return tf.stack(outputs, axis=1), h
-
-
-def scanned(step, x, h, fresh, previous, again, **options):
-    count = tf.zeros((BATCH,), "int32")
-    if "reset" in options:
-        options["reset_state"] = {"count": count, "h": fresh}
-    outputs, state = rnn(
-        step,
-        x,
-        {"count": count, "h": h},
-        previous_output=previous,
-        reset_output=again,
-        **options,
-    )
-    return outputs, state["h"]
 
 
 OPTIONS = {
@@ -107,13 +36,6 @@ OPTIONS = {
         "reset": flags(3),
     },
 }
-
-
-def assert_close(found, expected, tolerance=EXACT):
-    for a, b in zip(
-        tf.nest.flatten(found), tf.nest.flatten(expected), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +107,6 @@ def test_a_gate_of_zero_cuts_an_infinite_gradient():
             gates=tf.constant([1.0, 0.0, 1.0, 1.0]),
         )
     assert float(tape.gradient(last, h)[0]) == 0.0
-
-
-def finite_difference(function, tensor, direction, epsilon=1e-6):
-    ahead = function(tensor + epsilon * direction)
-    behind = function(tensor - epsilon * direction)
-    return (ahead - behind) / (2 * epsilon)
 
 
 @pytest.mark.parametrize("place", range(5))
@@ -279,80 +195,6 @@ def test_unknown_sizes(steps):
     assert_close(run(x), expected)
 
 
-class Drawing:
-    """A step that multiplies its state by numbers drawn at every step."""
-
-    def __init__(self):
-        self.generator = keras.random.SeedGenerator(5)
-        self.start = self.generator.state.numpy()
-        self.weight = tf.Variable(0.9, dtype="float64")
-
-    def step(self, x, state):
-        drawn = keras.random.uniform(
-            (2, 3), dtype="float64", seed=self.generator
-        )
-        new = tf.tanh(drawn * self.weight * state[0] + x)
-        return new, [new]
-
-    def run(self, random_state, weight=None):
-        """(loss, gradient, counter after the forward and backward pass)."""
-        self.generator.state.assign(self.start)
-        if weight is not None:
-            self.weight.assign(weight)
-        with tf.GradientTape() as tape:
-            outputs, _ = rnn(
-                self.step,
-                random(2, 4, 3, seed=1),
-                [random(2, 3, seed=2)],
-                random_state=random_state,
-            )
-            loss = tf.reduce_sum(outputs**2)
-        # As any other user of the generator may, between the passes.
-        self.generator.next()
-        before = tf.identity(self.generator.state)
-        gradient = tape.gradient(loss, self.weight)
-        return loss, gradient, before, tf.identity(self.generator.state)
-
-    def slope(self, random_state):
-        value = tf.constant(0.9, "float64")
-        slope = finite_difference(
-            lambda weight: self.run(random_state, weight)[0], value, 1.0
-        )
-        self.weight.assign(value)
-        return slope
-
-
-@pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
-def test_random_numbers_are_drawn_again(mode):
-    drawing = Drawing()
-    kept = [drawing.generator.state]
-
-    def run():
-        return drawing.run(kept)
-
-    if mode != "eager":
-        run = tf.function(run, jit_compile=mode == "jit")
-        drawing_slope = tf.function(
-            lambda weight: drawing.run(kept, weight)[0],
-            jit_compile=mode == "jit",
-        )
-        slope = finite_difference(
-            drawing_slope, tf.constant(0.9, "float64"), 1.0
-        )
-        drawing.weight.assign(0.9)
-    else:
-        slope = drawing.slope(kept)
-    _, gradient, before, after = run()
-    np.testing.assert_allclose(gradient, slope, rtol=1e-7)
-    assert before.numpy().tolist() == after.numpy().tolist() == [5, 5]
-
-
-def test_without_random_state_the_gradient_is_wrong():
-    drawing = Drawing()
-    gradient = drawing.run([])[1]
-    assert abs(float(gradient / drawing.slope([])) - 1) > 1e-3
-
-
 @pytest.mark.parametrize("given", ["previous_output", "reset_output", None])
 def test_zeros_are_repeated_where_nothing_is_given(given):
     ones = {given: tf.ones((1,))} if given else {}
@@ -366,30 +208,6 @@ def test_zeros_are_repeated_where_nothing_is_given(given):
     )
     expected = {"previous_output": [1, 6, 0], "reset_output": [0, 6, 1]}
     assert outputs.numpy().tolist() == [expected.get(given, [0, 6, 0])]
-
-
-def test_around_is_entered_for_each_loop():
-    entered = []
-
-    class Around:
-        def __init__(self, x, state):
-            self.shapes = x.shape.as_list(), state[0].shape.as_list()
-
-        def __enter__(self):
-            entered.append(self.shapes)
-
-        def __exit__(self, *_):
-            entered.append("left")
-
-    x = tf.ones((2, 3, 4))
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        outputs, _ = rnn(
-            lambda x, state: (x, state), x, [tf.zeros((2, 5))], around=Around
-        )
-    assert entered == [([2, 4], [2, 5]), "left"]
-    tape.gradient(outputs, x)
-    assert entered == [([2, 4], [2, 5]), "left"] * 2
 
 
 def test_half_precision_sums_in_the_dtype_of_the_variable():

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 
 from keras_seqgrad.ops.simple_rnn import simple_rnn
+from tests.ops.promises import ScanPromises
 from tests.ops.reference import (
     Case,
-    ScanPromises,
     assert_same,
     evaluate,
     loop,

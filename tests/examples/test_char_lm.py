@@ -1,0 +1,126 @@
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seqgrad as ksg
+from tests.examples import script
+
+SMALL = ["--units", "16", "--layers", "1", "--sample", "5", "--window", "20"]
+SMALL += ["--length", "10", "--batch-size", "8", "--limit", "3000"]
+# Compiling is most of the time, and not what is looked at here.
+SMALL += ["--no-jit"]
+
+
+@pytest.fixture(scope="module")
+def example():
+    return script.load("char_lm")
+
+
+def saved_values(path):
+    model = keras.models.load_model(path)
+    return [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+
+
+def bits_per_token(model, rows, window):
+    """From the logits of the whole validation text, in NumPy."""
+    tokens = ksg.data.text.get("stdlib").valid
+    steps = (len(tokens) - 1) // rows // window * window
+    length = (len(tokens) - 1) // rows
+    x = tokens[: rows * length].reshape(rows, length)[:, :steps]
+    y = tokens[1 : rows * length + 1].reshape(rows, length)[:, :steps]
+    logits, _ = model.call_segment(x, model.initial_state(rows))
+    logits = logits.numpy().astype("float64")
+    logits -= np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
+    return -np.mean(np.take_along_axis(logits, y[..., None], -1)) / np.log(2)
+
+
+@pytest.mark.slow
+def test_quick_run(tmp_path):
+    printed = script.run("char_lm", "--quick", folder=tmp_path)
+    out = tmp_path / "runs" / "char_lm" / "tbptt"
+    pattern = r"val bits per character (\S+) \(unigrams (\S+)\)"
+    (bits, unigrams) = map(float, re.search(pattern, printed).groups())
+    assert 2.0 < bits < unigrams < 5.0
+    sample = printed.split("--- and the model goes on\n")[1]
+    assert len(sample) == 80 + 1
+    vocabulary = ksg.data.text.Vocabulary.load(out / "vocabulary.json")
+    assert vocabulary.decode(vocabulary.encode(sample)) == sample
+    assert list((out / "logs" / "train").glob("events.*"))
+    # The model is whole without the script that made it.
+    model = keras.models.load_model(out / "epoch-001.keras")
+    assert model.method.length == 50
+    assert bits_per_token(model, 32, 200) == pytest.approx(bits, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["bptt", "tbptt", "artbp"])
+def test_resumed_equals_uninterrupted(example, method, tmp_path, capsys):
+    whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
+    arguments = [*SMALL, "--method", method]
+    example.main([*arguments, "--epochs", "2", "--out", whole])
+    printed = capsys.readouterr().out
+    example.main([*arguments, "--epochs", "1", "--out", parts])
+    first = saved_values(f"{parts}/epoch-001.keras")
+    capsys.readouterr()
+    resumed = ["--resume", "--epochs", "2", "--sample", "5", "--out", parts]
+    example.main(resumed)
+    # The last epoch's score and the sample.
+    assert capsys.readouterr().out[-300:] == printed[-300:]
+    expected = saved_values(f"{whole}/epoch-002.keras")
+    received = saved_values(f"{parts}/epoch-002.keras")
+    for one, other in zip(expected, received, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert any(
+        not np.array_equal(one, other)
+        for one, other in zip(expected, first, strict=True)
+    )
+
+
+@pytest.mark.parametrize("method", ["tbptt", "artbp"])
+def test_an_epoch_is_a_pass_over_the_rows(example, method):
+    settings = example.make_parser().parse_args(["--method", method])
+    settings.batch_size, settings.length, settings.window = 2, 10, 100
+    windows, count = example.make_windows(np.arange(20_001), settings)
+    seen = 0
+    for x, *_ in windows.take(50 * count):
+        steps = x["mask"].numpy().sum() if method == "artbp" else x.numpy().size
+        seen += steps
+    assert seen / 50 == pytest.approx(20_000, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--units", "0"], "argument --units: must be above 0. Received: 0"),
+        (["--temperature", "-1"], "must be above 0. Received: -1"),
+        (["--method", "nope"], "Received: method='nope'"),
+        (["--data", "nowhere"], "Received: 'nowhere'"),
+        (["--window", "100000"], "Received: window=100000, batch_size=32"),
+        (["--resume"], "--resume found no epoch-*.keras in"),
+    ],
+)
+def test_bad_arguments(example, arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        example.main([*arguments, "--out", str(tmp_path / "out")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_neither_overwritten_nor_changed(example, tmp_path, capsys):
+    (tmp_path / "epoch-001.keras").touch()
+    (tmp_path / "settings.json").write_text(json.dumps({"units": 16}))
+    folder = ["--out", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        example.main(folder)
+    assert "holds a run of 1 epochs. Go on" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        example.main([*folder, "--resume", "--units", "32"])
+    message = "began with units=16. Received: 32. Leave it out"
+    assert message in capsys.readouterr().err
+    settings, checkpoint = example.parse(
+        example.make_parser(), [*folder, "--resume", "--layers", "2"]
+    )
+    assert settings.units == 16 and checkpoint.name == "epoch-001.keras"

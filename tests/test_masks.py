@@ -1,0 +1,76 @@
+"""Masks go along where a tensor is cut in time."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_seqgrad import masks
+
+VALID = tf.constant([[True, False, True], [False, True, True]])
+
+
+def test_a_mask_attached_is_read_by_us_and_by_keras():
+    tensor = tf.random.normal((2, 3, 4))
+    assert masks.read(tensor) is None
+    assert masks.attach(tensor, None) is tensor
+    marked = masks.attach(tensor, VALID)
+    np.testing.assert_array_equal(masks.read(marked), VALID)
+    np.testing.assert_array_equal(marked, tensor)
+    lstm = keras.layers.LSTM(2)
+    expected = lstm(tensor, mask=VALID)
+    np.testing.assert_array_equal(lstm(marked), expected)
+    assert np.abs(lstm(tensor) - expected).max() > 1e-3
+
+
+def test_the_mask_of_a_layer_is_read():
+    tensor = keras.layers.Embedding(5, 2, mask_zero=True)(tf.constant([[1, 0]]))
+    np.testing.assert_array_equal(masks.read(tensor), [[True, False]])
+
+
+def test_a_mask_keeps_dtype_and_gradient():
+    tensor = tf.constant([[[1, 2]]], "bfloat16")
+    with tf.GradientTape() as tape:
+        tape.watch(tensor)
+        marked = masks.attach(tensor, VALID[:1, :1])
+        total = tf.reduce_sum(marked * marked)
+    assert marked.dtype == tensor.dtype
+    np.testing.assert_array_equal(tape.gradient(total, tensor), 2 * tensor)
+
+
+def test_combine():
+    assert masks.combine(None, None) is None
+    assert masks.combine(VALID, None) is VALID
+    assert masks.combine(None, VALID) is VALID
+    first = tf.cast(VALID, "float32")
+    np.testing.assert_array_equal(
+        masks.combine(first, ~VALID), np.zeros((2, 3), bool)
+    )
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_cut(tensors):
+    tensor = masks.attach(tf.random.normal((2, 3, 4)), VALID)
+    start, length = (tf.constant(1), tf.constant(2)) if tensors else (1, 2)
+    found = masks.cut(tensor, start, length)
+    np.testing.assert_array_equal(found, tensor[:, 1:])
+    np.testing.assert_array_equal(masks.read(found), VALID[:, 1:])
+    assert masks.read(masks.cut(tf.identity(tensor), start, length)) is None
+
+
+def test_steps_of_unknown_shapes():
+    @tf.function(
+        jit_compile=True,
+        input_signature=[
+            tf.TensorSpec((None, None, 4)),
+            tf.TensorSpec((), "int32"),
+        ],
+    )
+    def cut(tensor, start):
+        found = masks.steps(tensor, start, 2)
+        assert found.shape.as_list() == [None, None, 4]
+        return found
+
+    tensor = tf.random.normal((2, 5, 4))
+    np.testing.assert_array_equal(cut(tensor, 3), tensor[:, 3:])
+    np.testing.assert_array_equal(cut(tensor[:, :1], 0), tensor[:, :1])

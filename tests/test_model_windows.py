@@ -1,0 +1,154 @@
+"""Windows of any length, and replicas."""
+
+import subprocess
+import sys
+import textwrap
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from tests import zoo
+
+RATE = 0.1
+LENGTHS = [7, 2, 6, 7]
+
+
+def truncated(network, windows, length):
+    """Truncated training in plain Keras, the state handed on by hand."""
+    lstm, readout = network.layers
+    losses = []
+    for x, y in windows:
+        state, sums = lstm.get_initial_state(len(x)), 0.0
+        for start in range(0, x.shape[1], length):
+            part = slice(start, start + length)
+            with tf.GradientTape() as tape:
+                hidden, outputs = state, []
+                for now in tf.unstack(tf.constant(x[:, part]), axis=1):
+                    output, hidden = lstm.cell(now, hidden)
+                    outputs.append(readout(output))
+                outputs = tf.stack(outputs, axis=1)
+                loss = tf.reduce_mean((outputs - y[:, part]) ** 2)
+            state = hidden
+            variables = network.trainable_variables
+            for v, g in zip(
+                variables, tape.gradient(loss, variables), strict=True
+            ):
+                v.assign_sub(RATE * g)
+            sums += len(outputs[0]) * float(loss)
+        losses.append(sums / x.shape[1])
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("known", [False, True])
+def test_lengths_that_change_from_batch_to_batch(jit, known):
+    """Windows longer and shorter than a segment, divided by it and not."""
+    windows = [zoo.data(steps, seed=steps) for steps in LENGTHS]
+    network = zoo.network()
+    expected = truncated(network, windows, 3)
+    wanted = network.get_weights()
+    network.set_weights(zoo.network().get_weights())
+    model = ksg.SequenceModel.from_model(network)
+    model.compile(
+        keras.optimizers.SGD(RATE),
+        "mse",
+        method=ksg.methods.TruncatedBPTT(3),
+        jit_compile=jit,
+    )
+    if known:
+        losses = [float(model.train_on_batch(*window)) for window in windows]
+        # train_on_batch reports the mean since the last reset of metrics.
+        found = losses[-1]
+    else:
+        dataset = tf.data.Dataset.from_generator(
+            lambda: iter(windows),
+            output_signature=(
+                tf.TensorSpec((zoo.BATCH, None, 2)),
+                tf.TensorSpec((zoo.BATCH, None, 2)),
+            ),
+        )
+        found = model.fit(dataset, verbose=0).history["loss"][0]
+    assert found == pytest.approx(expected, rel=1e-4)
+    zoo.assert_same(network.get_weights(), wanted, 1e-4)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ksg.methods.BPTT(checkpoint_every=3),
+        ksg.methods.TruncatedBPTT(4, 2),
+        ksg.methods.ARTBP(1e9, seed=1),
+    ],
+    ids=repr,
+)
+def test_unknown_lengths_are_as_known_ones(method):
+    network = zoo.network()
+    model = ksg.SequenceModel.from_model(network)
+    spec = tf.TensorSpec((zoo.BATCH, None, 2))
+    found = []
+    for known in True, False:
+        own = method.from_config(method.get_config())
+        model.compile(
+            keras.optimizers.SGD(RATE), "mse", method=own, jit_compile=False
+        )
+        network.set_weights(zoo.network().get_weights())
+        for steps in 7, 2:
+            x, y = zoo.data(steps)
+            dataset = tf.data.Dataset.from_generator(
+                lambda x=x, y=y: iter([(x, y)]), output_signature=(spec, spec)
+            )
+            model.fit(*(x, y) if known else [dataset], verbose=0)
+        found.append(network.get_weights())
+    zoo.assert_same(found[0], found[1], 1e-5)
+    assert zoo.differ(found[0], zoo.network().get_weights())
+
+
+REPLICAS = """
+    import keras, numpy as np, tensorflow as tf
+    cpus = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    import keras_seqgrad as ksg
+    from tests import zoo
+
+    def train(method, **options):
+        network = zoo.network()
+        model = ksg.SequenceModel.from_model(network, **options)
+        model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"],
+                      method=method, jit_compile=False)
+        x, y = (np.concatenate([a, -a[:1]]) for a in zoo.data())
+        logs = model.fit(x, y, batch_size=4, epochs=2, shuffle=False,
+                         verbose=0).history
+        return logs, network.get_weights()
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    for method in "bptt", ksg.methods.TruncatedBPTT(3):
+        expected = train(method)
+        with strategy.scope():
+            found = train(method)
+        for name in expected[0]:
+            np.testing.assert_allclose(
+                found[0][name], expected[0][name], rtol=1e-4, err_msg=name)
+        zoo.assert_same(found[1], expected[1], 1e-4)
+    with strategy.scope():
+        try:
+            train("bptt", stateful=True)
+        except ValueError as error:
+            assert "Expected one replica" in str(error), error
+        else:
+            raise AssertionError("stateful=True was not refused")
+    print("replicas agree")
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_train_as_one():
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(REPLICAS)],
+        capture_output=True,
+        text=True,
+    )
+    assert "replicas agree" in result.stdout, result.stderr[-4000:]

@@ -1,0 +1,78 @@
+"""What surrounds a run of fit, evaluate and predict."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_seqgrad import runs
+
+ARRAY = np.zeros((6, 4, 2))
+
+
+def bind(*args, **kwargs):
+    return runs.bind(keras.Model.fit, None, args, kwargs)
+
+
+def test_arguments_are_bound_by_name():
+    assert bind(1, 2, 3, epochs=4) == {
+        "x": 1,
+        "y": 2,
+        "batch_size": 3,
+        "epochs": 4,
+    }
+
+
+def test_extra_keywords_are_not_nested():
+    found = runs.bind(keras.Model.evaluate, None, (1,), {"_cached": True})
+    assert found == {"x": 1, "_cached": True}
+
+
+def test_an_unknown_argument_is_refused():
+    with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'"):
+        bind(1, epoch=2)
+
+
+def dataset(**options):
+    return tf.data.Dataset.from_tensor_slices(ARRAY).batch(3, **options)
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ({"x": ARRAY}, 6),
+        ({"x": ARRAY, "batch_size": 3}, 3),
+        ({"x": {"inputs": ARRAY, "reset": ARRAY[..., 0]}, "batch_size": 2}, 2),
+        ({"x": np.zeros((64, 2))}, 32),
+        ({"x": dataset()}, None),
+        ({"x": dataset(drop_remainder=True)}, 3),
+        ({"x": iter([ARRAY])}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_rows(given, expected):
+    assert runs.rows(given) == expected
+
+
+def test_rows_left_over_are_refused():
+    with pytest.raises(ValueError, match="batch_size=4 rows, received 6"):
+        runs.rows({"x": ARRAY, "batch_size": 4})
+
+
+def test_shuffling_is_refused_where_keras_would_shuffle():
+    runs.refuse_shuffling({"x": ARRAY, "shuffle": False})
+    runs.refuse_shuffling({"x": dataset()})
+    runs.refuse_shuffling({"x": iter([ARRAY])})
+    with pytest.raises(ValueError, match="Expected shuffle=False"):
+        runs.refuse_shuffling({"x": {"a": ARRAY}})
+
+
+def test_resets_are_added_once():
+    mine = keras.callbacks.Callback()
+    for given, count in (None, 1), (mine, 2), ([mine, mine], 3):
+        found = runs.with_resets(given)
+        assert len(found) == count
+        assert isinstance(found[-1], runs.ResetCarriedState)
+    ready = keras.callbacks.CallbackList(found)
+    assert runs.with_resets(ready) is ready
