@@ -113,7 +113,8 @@ def main():
     print("| arm | characters a second | over Keras | over cut window |")
     print("|---|---|---|---|")
     for name, rate in rates.items():
-        print(f"| {name} | {rate:,.0f} | {rate / stock:.2f} | {rate / cut:.2f} |")
+        ratios = f"{rate / stock:.2f} | {rate / cut:.2f}"
+        print(f"| {name} | {rate:,.0f} | {ratios} |")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ class Method(abc.ABC):
     `keras_seqgrad.segments.Window` and nothing of the model beside it.
     """
 
-    def build(self, model):
+    # Most methods have nothing to build.
+    def build(self, model):  # noqa: B027
         """Creates what the method learns or draws, as weights of `model`.
 
         Called by `compile`. What is created through `model.method_state` is

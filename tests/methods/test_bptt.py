@@ -77,9 +77,7 @@ def test_checkpoints_with_masks_and_regularisers():
         [
             keras.Input((None,), dtype="int32"),
             keras.layers.Embedding(5, 3, mask_zero=True),
-            keras.layers.GRU(
-                3, return_sequences=True, kernel_regularizer="l2"
-            ),
+            keras.layers.GRU(3, return_sequences=True, kernel_regularizer="l2"),
             keras.layers.Dense(2),
         ]
     )
