@@ -45,7 +45,7 @@ def make_parser():
     add = parser.add_argument
     add("--method", type=str.lower, default="tbptt", help="bptt, tbptt, artbp")
     add("--data", default="stdlib", help="stdlib, tiny_shakespeare or a path")
-    add("--download", action="store_true", help="let --data use the network")
+    add("--download", action="store_true", help="tiny_shakespeare by network")
     add("--level", choices=("character", "word"), default="character")
     add("--limit", type=positive, help="train on the first LIMIT tokens only")
     add("--epochs", type=positive, default=2)

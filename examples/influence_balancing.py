@@ -1,7 +1,7 @@
 """Truncation that points the wrong way, and random truncation that does not.
 
-    python examples/influence_balancing.py            # about two minutes
-    python examples/influence_balancing.py --quick    # half a minute
+    python examples/influence_balancing.py            # about a minute
+    python examples/influence_balancing.py --quick    # shorter
 
 One number, theta, has to move from 1/2 to -1/6. Its influence on the next steps
 is opposite to its influence in the long run, so truncated back-propagation

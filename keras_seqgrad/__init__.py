@@ -7,9 +7,16 @@ from keras_seqgrad.backend import require_tensorflow
 # First of all, so that a missing TensorFlow gives one clear error.
 require_tensorflow()
 
-from keras_seqgrad import data, layers, methods, truncation  # noqa: E402
+from keras_seqgrad import data, layers, methods, ops, truncation  # noqa: E402
 from keras_seqgrad.model import SequenceModel  # noqa: E402
 
 __version__ = version("keras-seqgrad")
 
-__all__ = ["SequenceModel", "data", "layers", "methods", "truncation"]
+__all__ = [
+    "SequenceModel",
+    "data",
+    "layers",
+    "methods",
+    "ops",
+    "truncation",
+]

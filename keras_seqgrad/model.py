@@ -81,9 +81,10 @@ class SequenceModel(SegmentedModel):
         self.method = None
         self.method_state = MethodState()
         self.carried = {
-            run: CarriedState(run, self.stateful) for run in runs.KINDS
+            run: CarriedState(run, self.stateful) for run in runs.FUNCTIONS
         }
         self._class_weight = None
+        self._estimate = None
 
     @classmethod
     def from_model(cls, model, **options):
@@ -133,13 +134,16 @@ class SequenceModel(SegmentedModel):
     # --- the steps ---------------------------------------------------------
 
     def train_step(self, data):
-        table = self._class_weight
-        window, carried = self._window(data, "training", True, table)
+        carried = self.carried["training"]
+        window = self._window(
+            data, carried, True, class_weight=self._class_weight, scaled=True
+        )
         carried.write(self.method.train(window))
         return self.get_metrics_result()
 
     def test_step(self, data):
-        window, carried = self._window(data, "evaluation")
+        carried = self.carried["evaluation"]
+        window = self._window(data, carried)
         segment = window.whole()
         outputs, state = window.forward(segment, window.state)
         window.record_loss(window.loss(segment, outputs))
@@ -148,13 +152,16 @@ class SequenceModel(SegmentedModel):
         return self.get_metrics_result()
 
     def predict_step(self, data):
-        window, carried = self._window(data, "prediction")
+        carried = self.carried["prediction"]
+        window = self._window(data, carried)
         outputs, state = window.forward(window.whole(), window.state)
         carried.write(state)
         return outputs
 
-    def _window(self, data, run, scaled=False, class_weight=None):
-        """The window of a batch, and what keeps the state after it."""
+    def _window(
+        self, data, carried, training=False, class_weight=None, scaled=False
+    ):
+        """The window of a batch, from the state `carried` keeps."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         inputs, _, _ = self.unpack_inputs(x)
         self.describe(inputs)
@@ -162,20 +169,11 @@ class SequenceModel(SegmentedModel):
             weight = targets.class_weights(
                 y, weight, class_weight, self.temporal_outputs
             )
-        weight = self.spread_weights(weight)
-        carried = self.carried[run]
         batch_size, _ = self.extent(inputs)
         start = self.start_state(inputs, batch_size)
         state, fresh = carried.read(start, batch_size)
-        window = Window(
-            self,
-            (x, y, weight),
-            state,
-            fresh,
-            training=run == "training",
-            scaled=scaled,
-        )
-        return window, carried
+        data = x, y, self.spread_weights(weight)
+        return Window(self, data, state, fresh, training, scaled)
 
     def estimate_gradients(self, x, y, sample_weight=None, seed=None):
         """The gradient the compiled method would follow; nothing changes.
@@ -232,18 +230,12 @@ class SequenceModel(SegmentedModel):
                 variable.assign(value)
 
     def _estimate_step(self, data, seed):
-        window, _ = self._window(data, "training")
+        window = self._window(data, self.carried["training"], True)
         return self.method.estimate(window, seed)
 
     def _build_loss(self, data):
         """Lets Keras create the variables of the loss outside of a trace."""
-        x, y, weight = data
-        inputs, _, _ = self.unpack_inputs(x)
-        self.describe(inputs)
-        batch_size, _ = self.extent(inputs)
-        state = self.start_state(inputs, batch_size)
-        data = x, y, self.spread_weights(weight)
-        window = Window(self, data, state, training=False)
+        window = self._window(data, CarriedState("no", stateful=False))
         segment = window.segment(0, 1)
         outputs, _ = window.forward(segment, window.state)
         window.loss(segment, outputs)
@@ -257,29 +249,22 @@ class SequenceModel(SegmentedModel):
         epoch. `class_weight` and sample weights (batch,) also work for targets
         at every step.
         """
-        given = runs.bind(keras.Model.fit, self, args, kwargs)
+        given = self._prepare("training", keras.Model.fit, args, kwargs)
         if self.stateful:
             runs.refuse_shuffling(given)
-        if self._prepare("training", given):
-            self.train_function = self._estimate = None
         self._use_class_weight(given.pop("class_weight", None))
-        given["callbacks"] = runs.with_resets(given.get("callbacks"))
         return super().fit(**given)
 
     def evaluate(self, *args, **kwargs):
         """As `keras.Model.evaluate`; carried state starts anew."""
-        given = runs.bind(keras.Model.evaluate, self, args, kwargs)
-        if self._prepare("evaluation", given):
-            self.test_function = None
-        given["callbacks"] = runs.with_resets(given.get("callbacks"))
+        function = keras.Model.evaluate
+        given = self._prepare("evaluation", function, args, kwargs)
         return super().evaluate(**given)
 
     def predict(self, *args, **kwargs):
         """As `keras.Model.predict`; carried state starts anew."""
-        given = runs.bind(keras.Model.predict, self, args, kwargs)
-        if self._prepare("prediction", given):
-            self.predict_function = None
-        given["callbacks"] = runs.with_resets(given.get("callbacks"))
+        function = keras.Model.predict
+        given = self._prepare("prediction", function, args, kwargs)
         return super().predict(**given)
 
     def train_on_batch(
@@ -289,16 +274,24 @@ class SequenceModel(SegmentedModel):
         self._use_class_weight(class_weight)
         return super().train_on_batch(x, y, sample_weight, **kwargs)
 
+    def _prepare(self, run, function, args, kwargs):
+        """The arguments of a run by name, room made for its rows."""
+        given = runs.bind(function, self, args, kwargs)
+        given["callbacks"] = runs.with_resets(given.get("callbacks"))
+        if self.stateful:
+            changed = self.carried[run].prepare(
+                runs.rows(given), self.state_spec()
+            )
+            if changed:
+                # The compiled functions hold the variables of other rows.
+                setattr(self, runs.FUNCTIONS[run], None)
+                self._estimate = None
+        return given
+
     def _use_class_weight(self, table):
         if table != self._class_weight:
             self._class_weight = table
             self.train_function = None
-
-    def _prepare(self, run, given):
-        """Makes room for the rows of a run's data; True where it changed."""
-        if not self.stateful:
-            return False
-        return self.carried[run].prepare(runs.rows(given), self.state_spec())
 
     def reset_state(self, rows=None):
         """Makes rows start the next window from the initial state.

@@ -75,11 +75,10 @@ class RecurrentNode(keras.layers.Layer):
         if carried is None:
             carried = self.start(tf.shape(sequences)[0], initial_state)
         passage.start_state[self.key] = carried
-        previous = carried[-1] if self.carries_output else None
-        state = carried[:-1] if self.carries_output else carried
+        state, previous = self.split(carried)
         reset_state = (passage.reset_state or {}).get(self.key)
-        if reset_state is not None and self.carries_output:
-            reset_state = reset_state[:-1]
+        if reset_state is not None:
+            reset_state, _ = self.split(reset_state)
         time_mask = mask[0] if isinstance(mask, (list, tuple)) else mask
         outputs, state = scan(
             layer.cell,
@@ -90,7 +89,7 @@ class RecurrentNode(keras.layers.Layer):
             gates=passage.gates,
             reset=passage.reset,
             reset_state=reset_state,
-            previous_output=previous,
+            previous_output=previous[0] if previous else None,
         )
         last = outputs[:, -1]
         state = list(state)
@@ -111,6 +110,12 @@ class RecurrentNode(keras.layers.Layer):
         segment before; for the built-in cells that output is the state h.
         """
         return not state_is_output(self.held[0].cell)
+
+    def split(self, carried):
+        """(the cell's state, [output carried beside it] or [])."""
+        if self.carries_output:
+            return carried[:-1], carried[-1:]
+        return carried, []
 
     def start(self, batch_size, initial_state=None):
         """State at the start of a sequence, as a list."""

@@ -5,7 +5,12 @@ import inspect
 import keras
 import tensorflow as tf
 
-KINDS = ("training", "evaluation", "prediction")
+# The kinds of runs, and where Keras keeps their compiled functions.
+FUNCTIONS = {
+    "training": "train_function",
+    "evaluation": "test_function",
+    "prediction": "predict_function",
+}
 
 
 class ResetCarriedState(keras.callbacks.Callback):

@@ -45,8 +45,9 @@ class SegmentedModel(keras.Model):
                 "Received a model that says itself where sequences start; "
                 "make that state depend on a weight instead."
             )
-        for key, state in self.graph.initial_state(None, 1).items():
-            for position, leaf in enumerate(keras.tree.flatten(state)):
+        for key, state in self.graph.zero_state(1).items():
+            learned, _ = self.graph.nodes[key].split(state)
+            for position, leaf in enumerate(keras.tree.flatten(learned)):
                 self.initial_state_weights.append(
                     self.add_weight(
                         shape=leaf.shape[1:],
@@ -69,18 +70,15 @@ class SegmentedModel(keras.Model):
         Returns:
             Nested tensors (batch, ...).
         """
-        if not self.initial_state_weights:
-            return self.graph.initial_state(None, batch_size)
-        zeros = self.graph.initial_state(None, batch_size)
-        flat = [
-            zero + tf.cast(tf.convert_to_tensor(weight), zero.dtype)
-            for zero, weight in zip(
-                keras.tree.flatten(zeros),
-                self.initial_state_weights,
-                strict=True,
+        start = self.graph.initial_state(None, batch_size)
+        weights = iter(map(tf.convert_to_tensor, self.initial_state_weights))
+        for key in start if self.initial_state_weights else ():
+            state, output = self.graph.nodes[key].split(start[key])
+            state = keras.tree.map_structure(
+                lambda zero: zero + tf.cast(next(weights), zero.dtype), state
             )
-        ]
-        return keras.tree.pack_sequence_as(zeros, flat)
+            start[key] = [*state, *output]
+        return start
 
     def call_segment(self, inputs, state, training=False):
         """Runs some consecutive steps of a sequence.
@@ -103,6 +101,8 @@ class SegmentedModel(keras.Model):
         if passage is not None:
             return self._call_passage(inputs, passage, training)
         inputs, reset, mask = self.unpack_inputs(inputs)
+        if reset is not None or mask is not None:
+            self.describe(inputs)
         batch_size, _ = self.extent(inputs)
         start = self.start_state(inputs, batch_size)
         with Passage(start, None, reset, start, mask).open() as passage:
@@ -119,36 +119,23 @@ class SegmentedModel(keras.Model):
             outputs = self._call_by_steps(inputs, passage, training)
         if passage.mask is None:
             return outputs
-        flat = keras.tree.flatten(outputs)
-        marked = [
-            masks.attach(o, masks.combine(masks.read(o), passage.mask))
-            if has_time
-            else o
-            for o, has_time in zip(flat, self.temporal_outputs, strict=True)
-        ]
-        return keras.tree.pack_sequence_as(outputs, marked)
+
+        def mark(output, has_time):
+            mask = masks.combine(masks.read(output), passage.mask)
+            return masks.attach(output, mask) if has_time else output
+
+        return self._each_output(mark, outputs)
 
     def _call_by_steps(self, inputs, passage, training):
         """A subclass's segment, one step at a time, for gates and resets."""
 
-        self.describe(inputs)
-
-        def each(outputs, place):
-            """What has a time axis without it, all else as it is."""
-            flat = [
-                output[:, place] if has_time == (place == 0) else output
-                for output, has_time in zip(
-                    keras.tree.flatten(outputs),
-                    self.temporal_outputs,
-                    strict=True,
-                )
-            ]
-            return keras.tree.pack_sequence_as(outputs, flat)
-
         def step(x, state):
             x = keras.tree.map_structure(lambda t: t[:, None], x)
             outputs, state = self.call_segment(x, state, training=training)
-            return each(outputs, 0), state
+            outputs = self._each_output(
+                lambda o, has_time: o[:, 0] if has_time else o, outputs
+            )
+            return outputs, state
 
         outputs, passage.new_state = rnn(
             step,
@@ -160,7 +147,14 @@ class SegmentedModel(keras.Model):
             reset_state=passage.reset_state,
             random_state=self.running_variables,
         )
-        return each(outputs, -1)
+        return self._each_output(
+            lambda o, has_time: o if has_time else o[:, -1], outputs
+        )
+
+    def _each_output(self, function, outputs):
+        """`function(output, has_time)` of every output, nested as they are."""
+        flat = map(function, keras.tree.flatten(outputs), self.temporal_outputs)
+        return keras.tree.pack_sequence_as(outputs, [*flat])
 
     def run_segment(
         self, inputs, state, training, fresh=None, gates=None, reset=None,

@@ -1,4 +1,4 @@
-"""Windows, segments, the loops over them and the pull-back through one.
+"""Windows, segments and the loops over them.
 
 A `Window` is one batch on its way through a training step: inputs, targets and
 weights of `steps` time steps, and the state its first step starts from. It
@@ -304,50 +304,3 @@ class Window:
             structure, state = step(segment, state)
             trail.rest = structure
         return state, trail.outputs(structure), trail
-
-
-def pull_window(window, gates=None):
-    """Loss and gradient of the whole window, its backward links gated.
-
-        gradient = sum over t of delta_t dF/dtheta
-        delta_t = dl_t/ds_t + gate_{t+1} delta_{t+1} dF/ds_t
-
-    Args:
-        window: The window.
-        gates: (time,) or (batch, time), or None for the exact gradient.
-
-    Returns:
-        (loss, gradients, outputs, state after the window).
-    """
-    return pull(window, window.whole(), window.state, gates)
-
-
-def pull(window, segment, state, gates=None):
-    """`pull_window` for one segment and the state it starts from."""
-    with tf.GradientTape() as tape:
-        outputs, state = window.forward(segment, state, gates)
-        loss = window.loss(segment, outputs)
-        scaled = window.scale(loss)
-    gradients = tape.gradient(scaled, window.variables)
-    state = keras.tree.map_structure(tf.stop_gradient, state)
-    return loss, loops.fill(gradients, window.variables), outputs, state
-
-
-def pull_loss(window, outputs):
-    """Loss of the window, and its gradient by outputs and parameters.
-
-    Returns:
-        (loss, flat gradients by the outputs, gradients by the variables: those
-        of the regularisers).
-    """
-    flat = keras.tree.flatten(outputs)
-    with tf.GradientTape() as tape:
-        tape.watch(flat)
-        loss = window.loss(window.whole(), outputs)
-        scaled = window.scale(loss)
-    d_outputs, gradients = tape.gradient(scaled, (flat, window.variables))
-    return (
-        loss,
-        loops.fill(d_outputs, flat),
-        loops.fill(gradients, window.variables),
-    )

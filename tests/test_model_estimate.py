@@ -79,7 +79,7 @@ def test_no_training_step_is_traced_twice():
     for name in METHODS:
         model = Counting.from_model(zoo.network())
         model.compile("sgd", LOSS, method=METHODS[name](), jit_compile=False)
-        model.train_on_batch(x, y)
+        model.fit(x, y, verbose=0)
         traces = model.traces
         model.fit(x, y, epochs=3, verbose=0)
         assert model.traces == traces, name

@@ -16,6 +16,17 @@ import numpy as np
 from keras_seqgrad.data import prepared
 from keras_seqgrad.data.vocabulary import UNKNOWN, Vocabulary, check_level
 
+__all__ = [
+    "Corpus",
+    "Vocabulary",
+    "bits",
+    "get",
+    "load",
+    "stdlib",
+    "tiny_shakespeare",
+    "unigram_entropy",
+]
+
 SPLITS = ("train", "valid", "test")
 TRAIN_FRACTION = 0.9
 # File names of the three splits, in the order in which they are tried.
@@ -27,7 +38,24 @@ SPLIT_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-    """A text as ids: `train`, `valid` and `test` are int32 arrays (time,)."""
+    """A text as ids: three splits and the vocabulary they were made with.
+
+    What `get`, `load`, `stdlib` and `tiny_shakespeare` return.
+
+    Args:
+        train: int32 array (time,), the training split.
+        valid: int32 array (time,), the validation split.
+        test: int32 array (time,), the test split.
+        vocabulary: The `Vocabulary` of all three.
+        name: Name of the corpus or of its file.
+        level: "character" or "word".
+
+    Example:
+
+    >>> corpus = ksg.data.text.stdlib(limit=1000)
+    >>> len(corpus.train), corpus.level
+    (900, 'character')
+    """
 
     train: np.ndarray
     valid: np.ndarray
@@ -83,6 +111,12 @@ def stdlib(level="character", limit=1_500_000, size=None):
 
     Raises:
         FileNotFoundError: This Python has no source files.
+
+    Example:
+
+    >>> corpus = ksg.data.text.stdlib(limit=2000)
+    >>> len(corpus.valid)
+    100
     """
     folder = pathlib.Path(sysconfig.get_path("stdlib"))
     texts, length = [], 0
@@ -118,6 +152,12 @@ def tiny_shakespeare(
     Raises:
         FileNotFoundError: The data is not there and `download` is False.
         ImportError: tensorflow-datasets is not installed.
+
+    Example:
+
+    >>> corpus = ksg.data.text.tiny_shakespeare(
+    ...     download=True
+    ... )  # doctest: +SKIP
     """
     builder = prepared.load(
         "tiny_shakespeare", ["input.txt"], data_dir, download
@@ -153,6 +193,10 @@ def load(path, level="character", size=None, suffixes=(".txt",)):
 
     Raises:
         FileNotFoundError: No such path, or no file to read in the folder.
+
+    Example:
+
+    >>> corpus = ksg.data.text.load("book.txt")  # doctest: +SKIP
     """
     check_level(level)
     path = pathlib.Path(path)
@@ -171,7 +215,18 @@ NAMES = {"stdlib": stdlib, "tiny_shakespeare": tiny_shakespeare}
 
 
 def bits(nats):
-    """Converts a loss from nats, Keras' unit, to bits: nats / ln 2."""
+    """Converts a loss from nats, Keras' unit, to bits.
+
+        bits = nats / ln 2
+
+    Args:
+        nats: A number, array or tensor.
+
+    Example:
+
+    >>> round(ksg.data.text.bits(1.0), 4)
+    1.4427
+    """
     return nats / math.log(2)
 
 
@@ -184,6 +239,12 @@ def unigram_entropy(tokens):
 
         H = - sum over tokens of q(token) * log2 p(token)
 
+    Args:
+        tokens: A `Corpus`, or an array of ids.
+
+    Raises:
+        ValueError: An array of ids has another dtype, or a negative id.
+
     Example:
 
     >>> float(ksg.data.text.unigram_entropy(np.array([0, 1, 2, 3])))
@@ -194,7 +255,13 @@ def unigram_entropy(tokens):
         model = np.bincount(tokens.train, minlength=count) + 1
         seen = np.bincount(tokens.valid, minlength=count)
     else:
-        seen = model = np.bincount(np.asarray(tokens).ravel())
+        ids = np.asarray(tokens).ravel()
+        if ids.dtype.kind not in "iu" or ids.min(initial=0) < 0:
+            raise ValueError(
+                "Expected a Corpus or an array of ids, integers from 0 on. "
+                f"Received: dtype {ids.dtype}, smallest {ids.min(initial=0)}"
+            )
+        seen = model = np.bincount(ids)
     used = seen > 0
     probability = model[used] / model.sum()
     return -np.sum(seen[used] / seen.sum() * np.log2(probability))

@@ -7,7 +7,7 @@ The boundary gradient is cut at random steps; every link that is kept is worth
 import tensorflow as tf
 
 from keras_seqgrad.methods.base import WindowMethod, serializable
-from keras_seqgrad.segments import pull_window
+from keras_seqgrad.pullback import pull_window
 from keras_seqgrad.truncation import Random
 
 CUTS = ("drawn", "window")

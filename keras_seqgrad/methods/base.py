@@ -11,6 +11,11 @@ class Method(abc.ABC):
     A method is an object with fields, given to `SequenceModel.compile` and
     called from its one `train_step`. It sees the batch as a
     `keras_seqgrad.segments.Window` and nothing of the model beside it.
+
+    Example:
+
+    >>> isinstance(ksg.methods.BPTT(), ksg.methods.Method)
+    True
     """
 
     # Most methods have nothing to build.

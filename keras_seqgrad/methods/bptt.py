@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_seqgrad import loops
 from keras_seqgrad.methods.base import WindowMethod, serializable
-from keras_seqgrad.segments import pull_loss, pull_window
+from keras_seqgrad.pullback import pull_loss, pull_window
 from keras_seqgrad.truncation import positive_integer
 
 

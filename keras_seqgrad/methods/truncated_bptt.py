@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from keras_seqgrad import loops
 from keras_seqgrad.methods.base import Method, serializable
-from keras_seqgrad.segments import Segment, pull, pull_loss, pull_window
+from keras_seqgrad.pullback import pull, pull_loss, pull_window
+from keras_seqgrad.segments import Segment
 from keras_seqgrad.truncation import Fixed, positive_integer
 
 

@@ -9,7 +9,7 @@ import pytest
 from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import ARTBP
 from keras_seqgrad.methods.base import WindowMethod
-from keras_seqgrad.segments import pull_window
+from keras_seqgrad.pullback import pull_window
 from keras_seqgrad.truncation import Random
 from tests import zoo
 

@@ -106,6 +106,14 @@ def copy(length, bits=8, varied=True):
 
     `RepeatCopy` with one repeat: see there for shapes and weights.
 
+    Args:
+        length: Longest pattern.
+        bits: Bits of each symbol.
+        varied: Whether each sequence draws its own length up to `length`.
+
+    Raises:
+        ValueError: A number is below 1.
+
     Example:
 
     >>> ksg.data.tasks.copy(length=20, varied=False).bits_per_sequence

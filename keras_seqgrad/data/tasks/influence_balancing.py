@@ -34,6 +34,16 @@ class InfluenceBalancingCell(keras.layers.Layer):
     Args:
         units: Components of the state.
         positive: How many of them theta pushes up; the others it pushes down.
+
+    Raises:
+        ValueError: A number is not a positive integer.
+
+    Example:
+
+    >>> cell = ksg.data.tasks.InfluenceBalancingCell()
+    >>> layer = keras.layers.RNN(cell, return_sequences=True)
+    >>> layer(np.zeros((1, 3, 1))).shape
+    TensorShape([1, 3, 1])
     """
 
     def __init__(self, units=23, positive=10, **kwargs):

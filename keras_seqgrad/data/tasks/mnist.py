@@ -48,6 +48,12 @@ class SequentialMNIST:
     Reference:
         Le, Jaitly and Hinton, 2015. A simple way to initialize recurrent
         networks of rectified linear units. arXiv:1504.00941.
+
+    Example:
+
+    >>> task = ksg.data.tasks.SequentialMNIST(
+    ...     download=True
+    ... )  # doctest: +SKIP
     """
 
     reference_error = math.log(10)
