@@ -143,16 +143,7 @@ def make_windows(tokens, settings):
         return windows.repeat(), len(windows)
     law = ksg.truncation.Random(settings.length)
     row = (len(tokens) - 1) // rows
-    # A program of its own for every length, compiled when it first comes up:
-    # the rare long piece is padded to twice its length, not to a whole row.
-    lengths = settings.length * 2 ** np.arange(row.bit_length()) // 2
-    windows = ksg.data.stream(
-        tokens,
-        rows,
-        law,
-        bucket_lengths=[*lengths[lengths < row], row],
-        seed=settings.seed,
-    )
+    windows = ksg.data.stream(tokens, rows, law, seed=settings.seed)
     return windows.repeat(), max(1, round(row / law.mean_length))
 
 

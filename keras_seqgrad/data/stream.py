@@ -149,7 +149,7 @@ def _constant_windows(rows, length, window, drop_remainder):
 
 def _random_windows(rows, length, law, bucket_lengths, seed):
     if bucket_lengths is None:
-        bucket_lengths = buckets.shortest_padding(law, length)
+        bucket_lengths = buckets.doubling(law, length)
     bucket_lengths = buckets.check(bucket_lengths, length)
     if seed is None:
         seed = np.random.randint(2**31)

@@ -218,24 +218,26 @@ def expected_steps(law, lengths_, row):
     return probability @ np.array(padded)
 
 
-@pytest.mark.parametrize("alpha", [4.0, 6.0, None])
-def test_default_buckets_end_with_the_row_and_are_the_best(alpha):
-    law, row = Random(20, alpha), 1000
-    chosen = buckets.shortest_padding(law, row)
-    assert chosen[-1] == row and len(chosen) == 6
-    best = expected_steps(law, chosen, row)
-    powers = [16, 32, 64, 128, 256, 1000]
-    assert best < expected_steps(law, powers, row)
-    for index in range(5):
-        for factor in (0.8, 1.25):
-            moved = chosen.copy()
-            moved[index] = np.rint(moved[index] * factor)
-            assert best < expected_steps(law, moved, row)
+@pytest.mark.parametrize(
+    "mean, row, expected",
+    [
+        (50, 1000, [25, 50, 100, 200, 400, 800, 1000]),
+        (50, 100, [25, 50, 100]),
+        (50, 5, [5]),
+        (50, 1, [1]),
+    ],
+)
+def test_default_buckets_double_up_to_the_row(mean, row, expected):
+    assert buckets.doubling(Random(mean), row).tolist() == expected
 
 
-def test_buckets_of_a_row_shorter_than_the_mean():
-    assert buckets.shortest_padding(Random(50), 5).tolist() == [5]
-    assert buckets.shortest_padding(Random(50), 1).tolist() == [1]
+@pytest.mark.parametrize("alpha, most", [(4.0, 1.55), (6.0, 1.55)])
+def test_expected_padding_of_the_default_buckets(alpha, most):
+    law, row = Random(50, alpha), 60_000
+    lengths = law.draw_lengths(100_000, np.random.default_rng(0), row)
+    chosen = buckets.doubling(law, row)
+    padded = chosen[np.searchsorted(chosen, lengths)]
+    assert 1.2 < padded.sum() / lengths.sum() < most
 
 
 @pytest.mark.parametrize(
