@@ -127,17 +127,18 @@ class BPTT(WindowMethod):
 
     def pull(self, window, seed=None):
         every = self.checkpoint_every
-        if every == "auto":
-            if not isinstance(window.steps, int):
-                raise ValueError(
-                    'checkpoint_every="auto" needs windows of a known number '
-                    "of steps. Received a batch of unknown length; give "
-                    "checkpoint_every=<steps>."
-                )
-            every = max(1, round(window.steps**0.5))
-        known = isinstance(window.steps, int)
-        if every is None or (known and every >= window.steps):
+        if every is None:
             return pull_window(window)
+        steps = window.steps
+        if isinstance(steps, int):
+            every = round(steps**0.5) if every == "auto" else every
+            if every >= steps:
+                return pull_window(window)
+        else:
+            root = tf.sqrt(tf.cast(steps, "float32"))
+            every = tf.cast(root, "int32") if every == "auto" else every
+            # At least one stored segment, so that there is one to read.
+            every = tf.minimum(every, tf.maximum(steps // 2, 1))
         return pull_checkpointed(window, every)
 
     def get_config(self):

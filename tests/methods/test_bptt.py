@@ -71,6 +71,21 @@ def test_checkpoints_change_nothing(every):
     zoo.assert_same(found, stored)
 
 
+@pytest.mark.parametrize("every", [2, 20, "auto"])
+@pytest.mark.parametrize("jit", [False, True])
+def test_checkpoints_of_windows_of_unknown_length(every, jit):
+    """Windows of changing length are traced without one."""
+    found = []
+    for method in (BPTT(), BPTT(every)):
+        network = zoo.network("gru")
+        model = SequenceModel.from_model(network)
+        model.compile("sgd", LOSS, method=method, jit_compile=jit)
+        for steps in (7, 4, 2, 5):
+            model.train_on_batch(*zoo.data(steps))
+        found.append(network.get_weights())
+    zoo.assert_same(*found)
+
+
 def test_checkpoints_with_masks_and_regularisers():
     keras.utils.set_random_seed(3)
     network = keras.Sequential(
