@@ -164,4 +164,8 @@ class MethodState(keras.layers.Layer):
     def add_draws(self, seed=None):
         """A counted sequence of seeds (see `Draws`)."""
         self.parts.append(Draws(seed))
-        return self.parts[-1]
+
+    @property
+    def draws(self):
+        """The `Draws` of the method."""
+        return next(part for part in self.parts if isinstance(part, Draws))

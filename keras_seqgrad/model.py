@@ -222,6 +222,7 @@ class SequenceModel(SegmentedModel):
                 self._estimate = tf.function(
                     self._estimate_step,
                     autograph=False,
+                    reduce_retracing=True,
                     jit_compile=bool(self.jit_compile),
                 )
             return self._estimate((x, y, sample_weight), seed)

@@ -158,10 +158,17 @@ def refuse_configuration(layer, name):
             "keeps a state of its own; say SequenceModel.from_model(model, "
             "stateful=True) instead, which carries the state of all layers"
         ),
+        "zero_output_for_mask": (
+            "gives zeros at masked steps; a segment repeats the last output"
+        ),
+        "truncation": (
+            "cuts gradients by itself; say which in compile(method=...)"
+        ),
     }
     for option, reason in advice.items():
-        if getattr(layer, option, False):
+        value = getattr(layer, option, None)
+        if value:
             raise ValueError(
-                f"Layer {name!r} has {option}=True and {reason}. "
-                f"Set {option}=False."
+                f"Layer {name!r} has {option}={value!r} and {reason}. "
+                f"Leave {option} out."
             )

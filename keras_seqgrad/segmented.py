@@ -176,7 +176,7 @@ class SegmentedModel(keras.Model):
             (outputs, state after the last step).
         """
         start = None
-        if self.learns_initial_state and not (fresh is None and reset is None):
+        if self.sets_initial_state and not (fresh is None and reset is None):
             batch_size, _ = self.extent(inputs)
             start = self.start_state(inputs, batch_size)
         if start is not None and fresh is not None:
@@ -250,12 +250,14 @@ class SegmentedModel(keras.Model):
         return type(self).call_segment is not SegmentedModel.call_segment
 
     @property
-    def learns_initial_state(self):
-        """Whether the state a sequence starts from depends on weights."""
-        if self.is_opaque:
+    def sets_initial_state(self):
+        """Whether sequences may start elsewhere than at zeros."""
+        if self.is_opaque or self.initial_state_weights:
             return True
-        return bool(self.initial_state_weights) or (
-            self.graph.takes_initial_state
+        # A cell of the user's own may say where it starts.
+        nodes = self.graph.nodes.values()
+        return self.graph.takes_initial_state or any(
+            node.carries_output for node in nodes
         )
 
     @property

@@ -142,7 +142,7 @@ class Window:
             (outputs, state after the last step).
         """
         fresh = None
-        if self.model.learns_initial_state and segment.first is not False:
+        if self.model.sets_initial_state and segment.first is not False:
             fresh = tf.logical_and(self.fresh, segment.first)
         return self.model.run_segment(
             segment.inputs,
@@ -179,6 +179,11 @@ class Window:
                 "activity_regularizer). Train with BPTT() or "
                 "TruncatedBPTT(length), or take these losses out."
             )
+
+    @property
+    def draws(self):
+        """The seeds of the method's own random numbers."""
+        return self.model.method_state.draws
 
     @property
     def random_state(self):

@@ -71,7 +71,7 @@ def test_an_option_against_cutting_is_refused(option):
         ]
     )
     model = ksg.SequenceModel.from_model(network)
-    message = f"Layer 'layer' has {option}=True and .* Set {option}=False"
+    message = f"Layer 'layer' has {option}=True and .* Leave {option} out"
     with pytest.raises(ValueError, match=message):
         model.compile("sgd", "mse")
 
@@ -87,4 +87,18 @@ def test_a_network_that_does_not_know_its_inputs_is_refused():
     network = keras.Sequential([lstm(2)], name="unbuilt")
     model = ksg.SequenceModel.from_model(network)
     with pytest.raises(ValueError, match="first layer. Received.*'unbuilt'"):
+        model.compile("sgd", "mse")
+
+
+@pytest.mark.parametrize(
+    "option", [{"zero_output_for_mask": True}, {"truncation": 3}]
+)
+def test_options_that_segments_cannot_keep_are_refused(option):
+    kind = ksg.layers.LSTM if "truncation" in option else keras.layers.LSTM
+    network = keras.Sequential(
+        [keras.Input((None, 2)), kind(3, name="odd", **option)]
+    )
+    model = ksg.SequenceModel.from_model(network)
+    name = next(iter(option))
+    with pytest.raises(ValueError, match=f"Layer 'odd' has {name}="):
         model.compile("sgd", "mse")

@@ -77,13 +77,13 @@ class ARTBP(WindowMethod):
         self.seed = seed
 
     def build(self, model):
-        self.draws = model.method_state.add_draws(self.seed)
+        model.method_state.add_draws(self.seed)
 
     def gates(self, window, seed=None):
         """The gates of a window; without `seed` the next ones drawn."""
         if self.cuts == "window":
             return self.law.link_weights(window.steps)
-        pair = self.draws.next() if seed is None else tf.stack([seed, 0])
+        pair = window.draws.next() if seed is None else tf.stack([seed, 0])
         return self.law.gates(
             window.steps, window.batch_size if self.per_row else None, pair
         )

@@ -160,6 +160,17 @@ def test_stream_of_drawn_windows_is_unbiased():
     zoo.assert_same(mean, exact)
 
 
+def test_one_method_object_serves_two_models():
+    x, y = zoo.data(STEPS)
+    method, found = ARTBP(3, seed=7), []
+    for _ in range(2):
+        model = SequenceModel.from_model(zoo.network("lstm"))
+        model.compile("sgd", "mse", method=method)
+        found.append(model)
+    first, second = (m.estimate_gradients(x, y)[1] for m in found)
+    zoo.assert_same(first, second)
+
+
 def carried_state(model, x):
     start = model.start_state(x, len(x))
     return model.carried["training"].read(start, len(x))[0]
@@ -170,11 +181,11 @@ def test_draws_go_on_and_are_saved(tmp_path):
     model = SequenceModel.from_model(zoo.network("lstm"))
     model.compile("sgd", "mse", method=ARTBP(3, seed=7))
     model.fit(x, y, batch_size=3, epochs=2, verbose=0)
-    draws = model.method.draws.seed_and_count.numpy()
+    draws = model.method_state.draws.seed_and_count.numpy()
     assert draws.tolist() == [7, 2]
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    assert again.method.draws.seed_and_count.numpy().tolist() == [7, 2]
+    assert again.method_state.draws.seed_and_count.numpy().tolist() == [7, 2]
     assert again.method.get_config() == model.method.get_config()
 
 
