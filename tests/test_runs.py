@@ -49,7 +49,16 @@ def dataset(**options):
         ({"x": iter([ARRAY])}, None),
         ({}, None),
     ],
-    ids=str,
+    ids=[
+        "array",
+        "array and batch size",
+        "inputs in a dict",
+        "long array",
+        "dataset",
+        "dataset without remainder",
+        "iterator",
+        "nothing",
+    ],
 )
 def test_rows(given, expected):
     assert runs.rows(given) == expected
