@@ -4,13 +4,23 @@ The boundary gradient is cut at random steps; every link that is kept is worth
 1 / (1 - c), which makes up for the cuts in the mean.
 """
 
+import keras
 import tensorflow as tf
 
+from keras_seqgrad import loops
 from keras_seqgrad.methods.base import WindowMethod, serializable
-from keras_seqgrad.pullback import pull_window
+from keras_seqgrad.pullback import pull, pull_window
 from keras_seqgrad.truncation import Random
 
 CUTS = ("drawn", "window")
+UPDATES = ("window", "cut")
+
+
+def pieces(gates):
+    """Where the pieces between cuts start, and the end of the last."""
+    cuts = tf.where(gates == 0.0)[:, 0]
+    ends = [[0], tf.cast(cuts, "int32"), [tf.shape(gates)[0]]]
+    return tf.concat(ends, axis=0)
 
 
 @serializable
@@ -20,7 +30,7 @@ class ARTBP(WindowMethod):
     Use it where dependencies may reach further than any truncation length you
     can afford and a truncated gradient points the wrong way. Not the choice
     where `TruncatedBPTT` already sees far enough: it pays for the missing bias
-    with variance, and with one update a window.
+    with variance.
 
     Rule: after every step the link is cut with probability c of
     `ksg.truncation.Random` (a = 1, 2, … steps since the last cut),
@@ -45,9 +55,17 @@ class ARTBP(WindowMethod):
         cuts: "drawn" in the compiled step, the window being a whole sequence;
             "window" when each window ends where the data pipeline drew a cut.
         seed: Integer seed of the draws; None for a random one.
+        update: "window" for one update a window, or "cut" for one at every
+            cut, along the gradient of the piece's summed loss over
+            batch * mean_length, so that a step counts the same in pieces of
+            any length. Pieces of any length are no XLA program: "cut" needs
+            jit_compile=False. With cuts="window" a window is a piece, so
+            every cut has its update anyway.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the model is compiled
+            with XLA or has targets that are not at every step, and
+            update="cut".
 
     Reference:
         Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
@@ -60,7 +78,13 @@ class ARTBP(WindowMethod):
     """
 
     def __init__(
-        self, mean_length, alpha=4.0, per_row=False, cuts="drawn", seed=None
+        self,
+        mean_length,
+        alpha=4.0,
+        per_row=False,
+        cuts="drawn",
+        seed=None,
+        update="window",
     ):
         if cuts not in CUTS:
             raise ValueError(
@@ -71,12 +95,30 @@ class ARTBP(WindowMethod):
                 'cuts="window" takes the cuts from the windows, which all '
                 "rows share. Received: per_row=True. Set per_row=False."
             )
+        if update not in UPDATES:
+            raise ValueError(
+                f"`update` must be one of {UPDATES}. Received: "
+                f"update={update!r}"
+            )
+        if update == "cut" and (per_row or cuts == "window"):
+            raise ValueError(
+                'update="cut" needs cuts that are drawn in the step and that '
+                f"all rows share. Received: per_row={per_row}, cuts={cuts!r}. "
+                'Set per_row=False and cuts="drawn".'
+            )
         self.law = Random(mean_length, alpha)
         self.per_row = bool(per_row)
         self.cuts = cuts
         self.seed = seed
+        self.update = update
 
     def build(self, model):
+        if self.update == "cut" and model.jit_compile:
+            raise ValueError(
+                'update="cut" runs pieces of any length, which XLA cannot '
+                "compile. Set jit_compile=False, or draw the cuts in the data "
+                'pipeline (ksg.data.stream) and set cuts="window".'
+            )
         model.method_state.add_draws(self.seed)
 
     def gates(self, window, seed=None):
@@ -91,10 +133,35 @@ class ARTBP(WindowMethod):
     def pull(self, window, seed=None):
         return pull_window(window, self.gates(window, seed))
 
+    def train(self, window):
+        if self.update == "window":
+            return super().train(window)
+        if window.one_target or window.mixed_targets:
+            raise ValueError(
+                'update="cut" needs targets at every step: a piece without '
+                'one has no loss. Set update="window".'
+            )
+        bounds = pieces(self.gates(window))
+
+        def piece(index, state):
+            start, end = bounds[index], bounds[index + 1]
+            segment = window.segment(start, end - start)
+            weights = self.law.link_weights(end - start)
+            loss, gradients, outputs, state = pull(
+                window, segment, state, weights
+            )
+            share = tf.cast(end - start, "float32") / self.law.mean_length
+            window.apply([g * tf.cast(share, g.dtype) for g in gradients])
+            window.record(segment, outputs, loss)
+            return keras.tree.map_structure(tf.stop_gradient, state)
+
+        return loops.repeat(tf.shape(bounds)[0] - 1, piece, window.state)
+
     def get_config(self):
         return {
             **self.law.get_config(),
             "per_row": self.per_row,
             "cuts": self.cuts,
             "seed": self.seed,
+            "update": self.update,
         }

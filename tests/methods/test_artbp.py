@@ -176,6 +176,45 @@ def carried_state(model, x):
     return model.carried["training"].read(start, len(x))[0]
 
 
+def test_updates_at_every_cut_add_up_to_the_windows_gradient():
+    """At a tiny rate the parameters hardly move between the cuts."""
+    x, y = zoo.data(9)
+    network = zoo.network("gru")
+    model = SequenceModel.from_model(network)
+    model.compile(
+        keras.optimizers.SGD(1e-3), "mse", method=ARTBP(3, seed=1, update="cut")
+    )
+    _, gradients = model.estimate_gradients(x, y)
+    cuts = int((model.method.gates(Steps(9), seed=1).numpy() == 0).sum())
+    before = network.get_weights()
+    model.fit(x, y, batch_size=3, verbose=0)
+    moved = [
+        (a - b) / 1e-3 * 3 / 9
+        for a, b in zip(before, network.get_weights(), strict=True)
+    ]
+    assert cuts > 0
+    assert int(model.optimizer.iterations) == cuts + 1
+    zoo.assert_same(moved, gradients, tolerance=0.02)
+
+
+class Steps:
+    """As much of a window as the draws need."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+
+def test_updates_at_every_cut_are_refused_where_they_cannot_be():
+    x, y = zoo.data(per_sequence=True)
+    model = SequenceModel.from_model(zoo.network("gru", per_sequence=True))
+    method = ARTBP(3, update="cut")
+    with pytest.raises(ValueError, match="Set jit_compile=False"):
+        model.compile("sgd", "mse", method=method, jit_compile=True)
+    model.compile("sgd", "mse", method=method)
+    with pytest.raises(ValueError, match="needs targets at every step"):
+        model.fit(x, y, verbose=0)
+
+
 def test_draws_go_on_and_are_saved(tmp_path):
     x, y = zoo.data(STEPS)
     model = SequenceModel.from_model(zoo.network("lstm"))
@@ -194,6 +233,11 @@ def test_draws_go_on_and_are_saved(tmp_path):
     [
         ({"mean_length": 1}, "`mean_length` must be more than 1"),
         ({"mean_length": 5, "cuts": "never"}, "`cuts` must be one of"),
+        ({"mean_length": 5, "update": "never"}, "`update` must be one of"),
+        (
+            {"mean_length": 5, "update": "cut", "cuts": "window"},
+            'Set per_row=False and cuts="drawn"',
+        ),
         (
             {"mean_length": 5, "cuts": "window", "per_row": True},
             "Set per_row=False",
