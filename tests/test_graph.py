@@ -102,3 +102,27 @@ def test_options_that_segments_cannot_keep_are_refused(option):
     name = next(iter(option))
     with pytest.raises(ValueError, match=f"Layer 'odd' has {name}="):
         model.compile("sgd", "mse")
+
+
+def test_a_cell_may_start_elsewhere_than_at_zeros():
+    """The state of this cell starts with ones, also after a reset."""
+    cell = ksg.data.tasks.InfluenceBalancingCell(units=4, positive=2)
+    network = keras.Sequential(
+        [
+            keras.Input((None, 1)),
+            keras.layers.RNN(cell, return_sequences=True),
+        ]
+    )
+    model = ksg.SequenceModel.from_model(network, stateful=True)
+    model.compile("sgd", "mse")
+    x = np.zeros((2, 6, 1), "float32")
+    whole = np.asarray(network(x))
+    windows = np.concatenate([x[:, :3], x[:, 3:]])
+    found = model.predict(windows, batch_size=2, verbose=0)
+    np.testing.assert_allclose(found[:2], whole[:, :3], rtol=1e-6)
+    np.testing.assert_allclose(found[2:], whole[:, 3:], rtol=1e-6)
+    reset = np.zeros((2, 6), bool)
+    reset[:, 2] = True
+    found = np.asarray(model({"inputs": x, "reset": reset}))
+    np.testing.assert_allclose(found[:, :2], whole[:, :2], rtol=1e-6)
+    np.testing.assert_allclose(found[:, 2:], whole[:, :4], rtol=1e-6)
