@@ -79,3 +79,16 @@ def cut(tensor, start, length):
     mask = read(tensor)
     piece = steps(tensor, start, length)
     return piece if mask is None else attach(piece, steps(mask, start, length))
+
+
+def unpack(x):
+    """(inputs, reset, mask) of inputs that may have companions in a dict."""
+    companions = {"inputs", "reset", "mask"}
+    if not (isinstance(x, dict) and "inputs" in x and set(x) <= companions):
+        return x, None, None
+    reset, mask = x.get("reset"), x.get("mask")
+    return (
+        x["inputs"],
+        None if reset is None else tf.cast(reset, "bool"),
+        None if mask is None else tf.cast(mask, "bool"),
+    )

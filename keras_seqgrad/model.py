@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import cuttable, methods, runs, targets
+from keras_seqgrad import cuttable, masks, methods, runs, targets
 from keras_seqgrad.carried import CarriedState, MethodState
 from keras_seqgrad.segmented import SegmentedModel
 from keras_seqgrad.segments import Window
@@ -163,7 +163,7 @@ class SequenceModel(SegmentedModel):
     ):
         """The window of a batch, from the state `carried` keeps."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        inputs, _, _ = self.unpack_inputs(x)
+        inputs, _, _ = masks.unpack(x)
         self.describe(inputs)
         if class_weight:
             weight = targets.class_weights(

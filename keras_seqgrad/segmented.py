@@ -8,8 +8,6 @@ from keras_seqgrad.graph import Graph
 from keras_seqgrad.nodes import Passage
 from keras_seqgrad.ops.rnn import rnn
 
-COMPANIONS = {"inputs", "reset", "mask"}
-
 
 class SegmentedModel(keras.Model):
     """Abstract base of `SequenceModel`: the forward half, without training.
@@ -100,7 +98,7 @@ class SegmentedModel(keras.Model):
         passage = Passage.current()
         if passage is not None:
             return self._call_passage(inputs, passage, training)
-        inputs, reset, mask = self.unpack_inputs(inputs)
+        inputs, reset, mask = masks.unpack(inputs)
         if reset is not None or mask is not None:
             self.describe(inputs)
         batch_size, _ = self.extent(inputs)
@@ -235,6 +233,11 @@ class SegmentedModel(keras.Model):
             return self.initial_state(batch_size)
         return self.graph.initial_state(inputs, batch_size)
 
+    def summary(self, *args, **kwargs):
+        """Prints the layers of the network, or those of a subclass."""
+        shown = super() if self.network is None else self.network
+        shown.summary(*args, **kwargs)
+
     # --- what the model is -------------------------------------------------
 
     @property
@@ -305,17 +308,6 @@ class SegmentedModel(keras.Model):
         return tuple(
             known if known is not None else shape[axis]
             for axis, known in enumerate(first.shape[:2])
-        )
-
-    def unpack_inputs(self, x):
-        """(inputs, reset, mask) of what `fit` was given as x."""
-        if not (isinstance(x, dict) and "inputs" in x and set(x) <= COMPANIONS):
-            return x, None, None
-        reset, mask = x.get("reset"), x.get("mask")
-        return (
-            x["inputs"],
-            None if reset is None else tf.cast(reset, "bool"),
-            None if mask is None else tf.cast(mask, "bool"),
         )
 
     def cut_inputs(self, inputs, start, length):

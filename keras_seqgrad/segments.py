@@ -57,7 +57,7 @@ class Window:
             data
         )
         self.model = model
-        self.inputs, self.reset, self.mask = model.unpack_inputs(x)
+        self.inputs, self.reset, self.mask = masks.unpack(x)
         self.state = state
         self.fresh = fresh
         self.training = training

@@ -171,3 +171,11 @@ def test_a_base_class_alone_is_refused():
 def test_a_learned_start_beside_an_own_one_is_refused():
     with pytest.raises(ValueError, match="says itself where sequences start"):
         Own(learn_initial_state=True)
+
+
+def test_summary_shows_the_layers_of_the_network():
+    lines = []
+    model = ksg.SequenceModel.from_model(zoo.network("lstm"))
+    model.summary(print_fn=lambda line, **_: lines.append(line))
+    text = "\n".join(lines)
+    assert "lstm (LSTM)" in text and "state" not in text
