@@ -29,7 +29,7 @@ def test_equals_keras_own_gradient(kind, per_sequence):
         zoo.assert_same(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["lstm", "own"])
+@pytest.mark.parametrize("kind", zoo.KINDS)
 def test_finite_differences(kind):
     """In float64 every weight is moved up and down."""
     keras.config.set_floatx("float64")
