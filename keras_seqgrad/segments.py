@@ -176,8 +176,8 @@ class Window:
             raise ValueError(
                 "This method sums the window's loss over segments, which is "
                 "not defined for losses that layers add themselves (add_loss, "
-                "activity_regularizer). Train with BPTT() or "
-                "TruncatedBPTT(length), or take these losses out."
+                "activity_regularizer). Train with BPTT(), or take these "
+                "losses out."
             )
 
     @property
@@ -261,7 +261,21 @@ class Window:
         """
         if not self.mixed_targets:
             return self.each_segment(length, step, state)
+        names = {f"{name}_loss" for name in self.model.output_names or ()}
+        trackers = [
+            variable
+            for metric in self.model.metrics
+            if metric.name in names
+            for variable in metric.variables
+        ]
+        before = [tf.identity(variable) for variable in trackers]
         state, outputs, _ = self.each_segment_kept(length, step, state)
+        self.refuse_added_losses()
+        # Keras entered the loss of each output once a segment, the last one's
+        # among zeros; once for the window is right.
+        for variable, value in zip(trackers, before, strict=True):
+            variable.assign(value)
+        self.loss(self.whole(), outputs)
         self.record_metrics(self.whole(), outputs)
         return state
 
