@@ -101,7 +101,6 @@ class Trail:
         self.temporal = temporal
         self.structure = before
         self.masked = None
-        self.last = None
         self.rest = None
         kept = [(t.shape, t.dtype) for t in tf.nest.flatten(before)]
         for flag, (shape, dtype) in zip(temporal, specs, strict=True):

@@ -4,7 +4,6 @@ The boundary gradient is cut at random steps; every link that is kept is worth
 1 / (1 - c), which makes up for the cuts in the mean.
 """
 
-import keras
 import tensorflow as tf
 
 from keras_seqgrad import loops
@@ -153,7 +152,7 @@ class ARTBP(WindowMethod):
             share = tf.cast(end - start, "float32") / self.law.mean_length
             window.apply([g * tf.cast(share, g.dtype) for g in gradients])
             window.record(segment, outputs, loss)
-            return keras.tree.map_structure(tf.stop_gradient, state)
+            return state
 
         return loops.repeat(tf.shape(bounds)[0] - 1, piece, window.state)
 
