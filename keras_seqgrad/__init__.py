@@ -7,16 +7,30 @@ from keras_seqgrad.backend import require_tensorflow
 # First of all, so that a missing TensorFlow gives one clear error.
 require_tensorflow()
 
-from keras_seqgrad import data, layers, methods, ops, truncation  # noqa: E402
+from keras_seqgrad import (  # noqa: E402
+    callbacks,
+    data,
+    diagnostics,
+    layers,
+    methods,
+    ops,
+    optimizers,
+    synthesizers,
+    truncation,
+)
 from keras_seqgrad.model import SequenceModel  # noqa: E402
 
 __version__ = version("keras-seqgrad")
 
 __all__ = [
     "SequenceModel",
+    "callbacks",
     "data",
+    "diagnostics",
     "layers",
     "methods",
     "ops",
+    "optimizers",
+    "synthesizers",
     "truncation",
 ]

@@ -154,18 +154,21 @@ class Draws(keras.layers.Layer):
 
 
 class MethodState(keras.layers.Layer):
-    """What a training method learns or draws; saved with the model."""
+    """What a training method learns or draws; saved with the model.
+
+    Its variables are the method's to move: they are not among the model's
+    trainable variables.
+
+    Attributes:
+        parts: Layers, metrics and optimizers by name.
+    """
 
     def __init__(self):
         super().__init__(name="method_state", autocast=False)
-        self.parts = []
+        self.parts = {}
         self.built = True
-
-    def add_draws(self, seed=None):
-        """A counted sequence of seeds (see `Draws`)."""
-        self.parts.append(Draws(seed))
 
     @property
     def draws(self):
         """The `Draws` of the method."""
-        return next(part for part in self.parts if isinstance(part, Draws))
+        return self.parts["draws"]

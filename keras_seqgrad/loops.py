@@ -31,7 +31,7 @@ def repeat(count, body, carry, backwards=False):
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     if known and (count == 1 or replicas > 1):
         for index in reversed(range(count)) if backwards else range(count):
-            carry = body(tf.constant(index), carry)
+            carry = body(index, carry)
         return carry
     if replicas > 1:
         raise ValueError(

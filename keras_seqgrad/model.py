@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import cuttable, masks, methods, runs, targets
+from keras_seqgrad import cuttable, methods, runs
 from keras_seqgrad.carried import CarriedState, MethodState
+from keras_seqgrad.probe import Probe
 from keras_seqgrad.segmented import SegmentedModel
-from keras_seqgrad.segments import Window
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -84,7 +84,7 @@ class SequenceModel(SegmentedModel):
             run: CarriedState(run, self.stateful) for run in runs.FUNCTIONS
         }
         self._class_weight = None
-        self._estimate = None
+        self._probes = {}
 
     @classmethod
     def from_model(cls, model, **options):
@@ -118,7 +118,7 @@ class SequenceModel(SegmentedModel):
         self.method = method
         self.method_state.parts.clear()
         method.build(self)
-        self._estimate = None
+        self._probes = {}
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -131,49 +131,50 @@ class SequenceModel(SegmentedModel):
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
+    # --- variables ---------------------------------------------------------
+
+    @property
+    def trainable_weights(self):
+        """Those of the network: what a method learns is its own to move."""
+        return self._without_learned(super().trainable_weights)
+
+    @property
+    def trainable_variables(self):
+        return self._without_learned(super().trainable_variables)
+
+    def _without_learned(self, variables):
+        learned = {id(v) for v in self.method_state.variables}
+        return [v for v in variables if id(v) not in learned]
+
     # --- the steps ---------------------------------------------------------
 
     def train_step(self, data):
         carried = self.carried["training"]
-        window = self._window(
-            data, carried, True, class_weight=self._class_weight, scaled=True
+        window = runs.open_window(
+            self, carried, data, True, self._class_weight, scaled=True
         )
         carried.write(self.method.train(window))
         return self.get_metrics_result()
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
-        window = self._window(data, carried)
+        window = runs.open_window(self, carried, data)
         segment = window.whole()
         outputs, state = window.forward(segment, window.state)
         window.record_loss(window.loss(segment, outputs))
         window.record_metrics(segment, outputs)
         carried.write(state)
-        return self.get_metrics_result()
+        # The method's own metrics speak of training.
+        kept = {metric.name for metric in self.method_state.metrics}
+        results = self.get_metrics_result().items()
+        return {name: value for name, value in results if name not in kept}
 
     def predict_step(self, data):
         carried = self.carried["prediction"]
-        window = self._window(data, carried)
+        window = runs.open_window(self, carried, data)
         outputs, state = window.forward(window.whole(), window.state)
         carried.write(state)
         return outputs
-
-    def _window(
-        self, data, carried, training=False, class_weight=None, scaled=False
-    ):
-        """The window of a batch, from the state `carried` keeps."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        inputs, _, _ = masks.unpack(x)
-        self.describe(inputs)
-        if class_weight:
-            weight = targets.class_weights(
-                y, weight, class_weight, self.temporal_outputs
-            )
-        batch_size, _ = self.extent(inputs)
-        start = self.start_state(inputs, batch_size)
-        state, fresh = carried.read(start, batch_size)
-        data = x, y, self.spread_weights(weight)
-        return Window(self, data, state, fresh, training, scaled)
 
     def estimate_gradients(self, x, y, sample_weight=None, seed=None):
         """The gradient the compiled method would follow; nothing changes.
@@ -208,38 +209,29 @@ class SequenceModel(SegmentedModel):
             raise ValueError(
                 "Call `compile(..., method=...)` before `estimate_gradients`."
             )
-        x, y, sample_weight = keras.tree.map_structure(
+        return self.probe(self.method.estimate, x, y, sample_weight, seed)
+
+    def probe(self, step, x, y, sample_weight=None, seed=None, jit=None):
+        """Runs a function on the window of one batch; nothing changes.
+
+        What diagnostics are made of.
+
+        Args:
+            step: Function (window, seed) -> nested tensors, traced once for
+                the same function.
+            x: Inputs of one window, as `fit` takes them for one batch.
+            y: Targets.
+            sample_weight: Weights, or None.
+            seed: Integer, or None.
+            jit: Whether XLA compiles it; None for as it was compiled.
+        """
+        data = keras.tree.map_structure(
             lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
             (x, y, sample_weight),
         )
-        if seed is not None:
-            seed = tf.constant(seed, "int32")
-        changing = [*self.non_trainable_variables, *self.metrics_variables]
-        values = [v.numpy() for v in changing]
-        try:
-            if self._estimate is None:
-                self._build_loss((x, y, sample_weight))
-                self._estimate = tf.function(
-                    self._estimate_step,
-                    autograph=False,
-                    reduce_retracing=True,
-                    jit_compile=bool(self.jit_compile),
-                )
-            return self._estimate((x, y, sample_weight), seed)
-        finally:
-            for variable, value in zip(changing, values, strict=True):
-                variable.assign(value)
-
-    def _estimate_step(self, data, seed):
-        window = self._window(data, self.carried["training"], True)
-        return self.method.estimate(window, seed)
-
-    def _build_loss(self, data):
-        """Lets Keras create the variables of the loss outside of a trace."""
-        window = self._window(data, CarriedState("no", stateful=False))
-        segment = window.segment(0, 1)
-        outputs, _ = window.forward(segment, window.state)
-        window.loss(segment, outputs)
+        jit = bool(self.jit_compile if jit is None else jit)
+        run = self._probes.setdefault((step, jit), Probe(self, step, jit))
+        return run(data, None if seed is None else tf.constant(seed, "int32"))
 
     # --- runs --------------------------------------------------------------
 
@@ -278,7 +270,12 @@ class SequenceModel(SegmentedModel):
     def _prepare(self, run, function, args, kwargs):
         """The arguments of a run by name, room made for its rows."""
         given = runs.bind(function, self, args, kwargs)
-        given["callbacks"] = runs.with_resets(given.get("callbacks"))
+        given["callbacks"] = runs.with_own(
+            given.get("callbacks"),
+            self.method.callbacks()
+            if run == "training" and self.method
+            else [],
+        )
         if self.stateful:
             changed = self.carried[run].prepare(
                 runs.rows(given), self.state_spec()
@@ -286,7 +283,7 @@ class SequenceModel(SegmentedModel):
             if changed:
                 # The compiled functions hold the variables of other rows.
                 setattr(self, runs.FUNCTIONS[run], None)
-                self._estimate = None
+                self._probes = {}
         return given
 
     def _use_class_weight(self, table):

@@ -6,7 +6,8 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad import masks
-from keras_seqgrad.layers.scan import scan, state_is_output
+from keras_seqgrad.layers.scan import scan as cell_scan
+from keras_seqgrad.layers.scan import state_is_output
 
 
 class Passage:
@@ -22,12 +23,20 @@ class Passage:
         reset_state: State that rows restart from, or None for zeros.
         mask: Boolean (batch, time), False where the state passes unchanged,
             or None.
+        scan: What runs the cell of a recurrent layer, with the arguments of
+            `keras_seqgrad.layers.scan.scan`; that one unless another is given.
     """
 
     _current = []
 
     def __init__(
-        self, state=None, gates=None, reset=None, reset_state=None, mask=None
+        self,
+        state=None,
+        gates=None,
+        reset=None,
+        reset_state=None,
+        mask=None,
+        scan=None,
     ):
         self.state = state
         self.start_state = {}
@@ -36,6 +45,7 @@ class Passage:
         self.reset = reset
         self.reset_state = None if reset is None else reset_state
         self.mask = mask
+        self.scan = scan or cell_scan
 
     @property
     def is_plain(self):
@@ -80,7 +90,7 @@ class RecurrentNode(keras.layers.Layer):
         if reset_state is not None:
             reset_state, _ = self.split(reset_state)
         time_mask = mask[0] if isinstance(mask, (list, tuple)) else mask
-        outputs, state = scan(
+        outputs, state = passage.scan(
             layer.cell,
             sequences,
             state,

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_seqgrad import loops
 
 
-def pull_window(window, gates=None):
+def pull_window(window, gates=None, scan=None):
     """Loss and gradient of the whole window, its backward links gated.
 
         gradient = sum over t of delta_t dF/dtheta
@@ -15,22 +15,34 @@ def pull_window(window, gates=None):
     Args:
         window: The window.
         gates: (time,) or (batch, time), or None for the exact gradient.
+        scan: What runs the recurrent layers' cells, or None for the package's
+            own scan.
 
     Returns:
         (loss, gradients, outputs, state after the window).
     """
-    return pull(window, window.whole(), window.state, gates)
+    return pull(window, window.whole(), window.state, gates, scan=scan)
 
 
-def pull(window, segment, state, gates=None):
-    """`pull_window` for one segment and the state it starts from."""
+def pull(window, segment, state, gates=None, loss=None, scan=None):
+    """`pull_window` for one segment and the state it starts from.
+
+    Args:
+        window: The window.
+        segment: The segment.
+        state: State before its first step.
+        gates: (segment,) or (batch, segment), or None.
+        loss: Function (segment, outputs) -> scalar; by default the model's.
+        scan: What runs the recurrent layers' cells, or None.
+    """
+    loss = window.loss if loss is None else loss
     with tf.GradientTape() as tape:
-        outputs, state = window.forward(segment, state, gates)
-        loss = window.loss(segment, outputs)
-        scaled = window.scale(loss)
+        outputs, state = window.forward(segment, state, gates, scan)
+        value = loss(segment, outputs)
+        scaled = window.scale(value)
     gradients = tape.gradient(scaled, window.variables)
     state = keras.tree.map_structure(tf.stop_gradient, state)
-    return loss, loops.fill(gradients, window.variables), outputs, state
+    return value, loops.fill(gradients, window.variables), outputs, state
 
 
 def pull_loss(window, outputs):
@@ -51,3 +63,46 @@ def pull_loss(window, outputs):
         loops.fill(d_outputs, flat),
         loops.fill(gradients, window.variables),
     )
+
+
+class Pullbacks:
+    """Records a computation of which several pull-backs are wanted.
+
+    A persistent tape, but for compiled functions: there a second tape, or a
+    persistent one, makes TensorFlow prepare every loop for being
+    differentiated, which no loop here needs, and which XLA refuses.
+
+        with Pullbacks(leaves) as pullbacks:
+            ...
+        pullbacks.pull(targets, cotangents, sources)
+
+    Args:
+        leaves: Tensors that are sources beside the variables.
+    """
+
+    def __init__(self, leaves):
+        self.tape = None
+        if tf.executing_eagerly():
+            self.tape = tf.GradientTape(persistent=True)
+        self.leaves = leaves
+
+    def __enter__(self):
+        if self.tape is not None:
+            self.tape.__enter__()
+            self.tape.watch(self.leaves)
+        return self
+
+    def __exit__(self, *error):
+        if self.tape is not None:
+            self.tape.__exit__(*error)
+
+    def pull(self, targets, cotangents, sources):
+        """Gradients of the sum of target . cotangent, by each source."""
+        if self.tape is not None:
+            found = self.tape.gradient(
+                targets, sources, output_gradients=cotangents
+            )
+        else:
+            given = [getattr(source, "value", source) for source in sources]
+            found = tf.gradients(targets, given, grad_ys=cotangents)
+        return loops.fill(found, sources)

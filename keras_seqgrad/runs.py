@@ -5,6 +5,9 @@ import inspect
 import keras
 import tensorflow as tf
 
+from keras_seqgrad import masks, targets
+from keras_seqgrad.segments import Window
+
 # The kinds of runs, and where Keras keeps their compiled functions.
 FUNCTIONS = {
     "training": "train_function",
@@ -26,11 +29,38 @@ class ResetCarriedState(keras.callbacks.Callback):
         self.model.carried["prediction"].reset()
 
 
-def with_resets(callbacks):
-    """`callbacks` and the resets; a list in use already has them."""
+def with_own(callbacks, own):
+    """`callbacks` after our `own`; a list in use already has them."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
-    return [*keras.tree.flatten(callbacks or []), ResetCarriedState()]
+    return [*own, *keras.tree.flatten(callbacks or []), ResetCarriedState()]
+
+
+def open_window(
+    model, carried, data, training=False, class_weight=None, scaled=False
+):
+    """The `Window` of a batch, from the state that is carried into it.
+
+    Args:
+        model: The `SequenceModel`.
+        carried: The `CarriedState` of the run.
+        data: The batch, as Keras hands it to a step.
+        training: Whether layers run in training mode.
+        class_weight: Weight of each class, a dict, or None.
+        scaled: Whether gradients are those of the optimizer's scaled loss.
+    """
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, _, _ = masks.unpack(x)
+    model.describe(inputs)
+    if class_weight:
+        weight = targets.class_weights(
+            y, weight, class_weight, model.temporal_outputs
+        )
+    batch_size, _ = model.extent(inputs)
+    start = model.start_state(inputs, batch_size)
+    state, fresh = carried.read(start, batch_size)
+    data = x, y, model.spread_weights(weight)
+    return Window(model, data, state, fresh, training, scaled)
 
 
 def bind(function, model, args, kwargs):

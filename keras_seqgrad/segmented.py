@@ -156,7 +156,7 @@ class SegmentedModel(keras.Model):
 
     def run_segment(
         self, inputs, state, training, fresh=None, gates=None, reset=None,
-        mask=None,
+        mask=None, scan=None,
     ):  # fmt: skip
         """Runs a segment under everything that may accompany it.
 
@@ -169,6 +169,7 @@ class SegmentedModel(keras.Model):
             gates: Backward gates (segment,) or (batch, segment).
             reset: Boolean (batch, segment).
             mask: Boolean (batch, segment).
+            scan: What runs the recurrent layers' cells (see `Passage`).
 
         Returns:
             (outputs, state after the last step).
@@ -187,7 +188,7 @@ class SegmentedModel(keras.Model):
                 start,
                 state,
             )
-        passage = Passage(state, gates, reset, start, mask)
+        passage = Passage(state, gates, reset, start, mask, scan)
         with passage.open():
             outputs = self(inputs, training=training)
         return outputs, passage.new_state

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import loops, masks
+from keras_seqgrad import masks
+from keras_seqgrad.segment_loops import SegmentLoops
 
 
 @dataclasses.dataclass
@@ -30,7 +31,7 @@ class Segment:
     last: Any = True
 
 
-class Window:
+class Window(SegmentLoops):
     """One batch of sequences, and all a method may do with it.
 
     Args:
@@ -46,8 +47,10 @@ class Window:
         steps: Number of time steps: an integer, or a scalar tensor where the
             length is not known while tracing.
         variables: The trainable variables, in the model's order.
+        all_steps: Whether all outputs have a target at every step.
         one_target: Whether all outputs are one per sequence, so that only the
             last step has a loss.
+        mixed_targets: Whether there are outputs of both kinds.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Window:
         self.batch_size, self.steps = model.extent(self.inputs)
         self.variables = model.trainable_variables
         temporal = model.temporal_outputs
+        self.all_steps = all(temporal)
         self.one_target = not any(temporal)
         self.mixed_targets = any(temporal) and not all(temporal)
 
@@ -130,13 +134,15 @@ class Window:
 
     # --- forward ----------------------------------------------------------
 
-    def forward(self, segment, state, gates=None):
+    def forward(self, segment, state, gates=None, scan=None):
         """Runs a segment.
 
         Args:
             segment: The segment.
             state: State before its first step.
             gates: Backward gates (time,) or (batch, time), or None.
+            scan: What runs the recurrent layers' cells, or None for the
+                package's own scan.
 
         Returns:
             (outputs, state after the last step).
@@ -152,6 +158,7 @@ class Window:
             gates=gates,
             reset=segment.reset,
             mask=segment.mask,
+            scan=scan,
         )
 
     def advance(self, start, length, state):
@@ -159,15 +166,56 @@ class Window:
         _, state = self.forward(self.segment(start, length), state)
         return keras.tree.map_structure(tf.stop_gradient, state)
 
-    def loss(self, segment, outputs):
-        """The model's loss of a segment (scalar), regularisers included."""
+    def peek(self, start, state):
+        """State after step `start` alone; what layers drew is put back."""
+        before = [tf.identity(v) for v in self.random_state]
+        _, state = self.forward(self.segment(start, 1), state)
+        for variable, value in zip(self.random_state, before, strict=True):
+            variable.assign(value)
+        return state
+
+    def loss(self, segment, outputs, at_end=False):
+        """The model's loss of a segment (scalar), regularisers included.
+
+        Args:
+            segment: The segment.
+            outputs: What the model made of it.
+            at_end: Where all targets are one per sequence, whether they count
+                in the last segment alone.
+        """
         return self.model.compute_loss(
             x=segment.inputs,
             y=segment.y,
             y_pred=outputs,
-            sample_weight=self._weights(segment, outputs),
+            sample_weight=self._weights(segment, outputs, at_end),
             training=self.training,
         )
+
+    def count(self, segment, outputs):
+        """Number of terms in the mean that is the loss of a segment.
+
+        A gradient of the segment's loss times this number is that of the sum
+        over rows and steps. Masked steps of the first output are no terms. A
+        loss that is a sum has the number 1.
+        """
+        kinds = keras.tree.flatten(self.model.loss)
+        if all(getattr(kind, "reduction", None) == "sum" for kind in kinds):
+            return tf.ones(())
+        rows = tf.cast(self.batch_size, "float32")
+        if not self.one_target:
+            mask = masks.read(keras.tree.flatten(outputs)[0])
+            rows *= tf.cast(segment.length, "float32")
+            if mask is not None:
+                rows = tf.reduce_sum(tf.cast(mask, "float32"))
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.maximum(rows, 1.0) * replicas
+
+    def added_loss(self):
+        """What regularisers and layers add to the loss of the last forward."""
+        added = tf.zeros((), keras.backend.floatx())
+        for loss in self.model.losses:
+            added += tf.reduce_sum(tf.cast(loss, added.dtype))
+        return added
 
     def refuse_added_losses(self):
         """Refuses losses that layers added while running in segments."""
@@ -181,24 +229,35 @@ class Window:
             )
 
     @property
-    def draws(self):
-        """The seeds of the method's own random numbers."""
-        return self.model.method_state.draws
+    def method_state(self):
+        """What the method learns or draws (see `MethodState`)."""
+        return self.model.method_state
 
     @property
     def random_state(self):
         """Variables that change while layers run, as seeds of dropout do."""
         return self.model.running_variables
 
-    def _weights(self, segment, outputs):
+    def _weights(self, segment, outputs, at_end):
         """Weights in which a target of the last step counts only there."""
-        if not self.mixed_targets or segment.last is True:
+        everywhere = self.all_steps or (self.one_target and not at_end)
+        if everywhere or segment.last is True:
             return segment.sample_weight
         return self.model.weights_at_end(
             segment.sample_weight, outputs, segment.last
         )
 
+    @property
+    def recurrent_layers(self):
+        """The recurrent layers in the order of the graph, once a call."""
+        return [node.held[0] for node in self.model.graph.nodes.values()]
+
     # --- updates and books ------------------------------------------------
+
+    @property
+    def learning_rate(self):
+        """That of the model's optimizer."""
+        return tf.convert_to_tensor(self.model.optimizer.learning_rate)
 
     def scale(self, loss):
         """The loss to differentiate: scaled where the optimizer scales it."""
@@ -213,8 +272,10 @@ class Window:
         share = tf.cast(segment.length, "float32") / tf.cast(
             self.steps, "float32"
         )
+        if self.one_target:
+            share = tf.cast(segment.last, "float32")
         self.record_loss(loss, share)
-        if not self.mixed_targets:
+        if self.all_steps:
             self.record_metrics(segment, outputs)
 
     def record_loss(self, loss, share=1.0):
@@ -222,7 +283,10 @@ class Window:
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             loss = loss * replicas
-        weight = tf.cast(self.batch_size, "float32") * share
+        # Not `self.batch_size`: a constant would be counted once more when the
+        # step runs into the end of the data, where other work is cancelled.
+        rows = tf.shape(keras.tree.flatten(self.inputs)[0])[0]
+        weight = tf.cast(rows, "float32") * share
         self.model.loss_tracker.update_state(loss, sample_weight=weight)
 
     def record_metrics(self, segment, outputs):
@@ -231,36 +295,8 @@ class Window:
             segment.inputs, segment.y, outputs, segment.sample_weight
         )
 
-    # --- loops ------------------------------------------------------------
-
-    def each_segment(self, length, step, state):
-        """Runs `step` on one segment after another.
-
-        Args:
-            length: Steps per segment; the last one may be shorter.
-            step: Function (segment, state) -> (outputs, state).
-            state: State before the first segment.
-
-        Returns:
-            State after the last segment.
-        """
-        full, rest = loops.divide(self.steps, length)
-
-        def body(index, state):
-            return step(self.segment(index * length, length), state)[1]
-
-        state = loops.repeat(full, body, state)
-        if not isinstance(rest, int) or rest:
-            state = step(self.segment(full * length, rest), state)[1]
-        return state
-
-    def each_segment_recorded(self, length, step, state):
-        """`each_segment` that also enters mixed targets in the metrics.
-
-        Their metrics need the outputs of all segments together.
-        """
-        if not self.mixed_targets:
-            return self.each_segment(length, step, state)
+    def keep_output_losses(self):
+        """A function that puts the loss trackers of single outputs back."""
         names = {f"{name}_loss" for name in self.model.output_names or ()}
         trackers = [
             variable
@@ -269,57 +305,9 @@ class Window:
             for variable in metric.variables
         ]
         before = [tf.identity(variable) for variable in trackers]
-        state, outputs, _ = self.each_segment_kept(length, step, state)
-        self.refuse_added_losses()
-        # Keras entered the loss of each output once a segment, the last one's
-        # among zeros; once for the window is right.
-        for variable, value in zip(trackers, before, strict=True):
-            variable.assign(value)
-        self.loss(self.whole(), outputs)
-        self.record_metrics(self.whole(), outputs)
-        return state
 
-    def each_segment_kept(self, length, step, state, beside=list):
-        """`each_segment` that leaves a trail.
+        def restore():
+            for variable, value in zip(trackers, before, strict=True):
+                variable.assign(value)
 
-        Args:
-            length: As for `each_segment`; so are `step` and `state`.
-            beside: Function () -> list of tensors to keep from before each
-                segment beside the state.
-
-        Returns:
-            (state after the last segment, outputs of the window, `Trail`).
-        """
-        full, rest = loops.divide(self.steps, length)
-        trail = loops.Trail(
-            self.model.temporal_outputs,
-            [
-                ([self.batch_size, length, *spec.shape[2:]], spec.dtype)
-                if temporal
-                else ([self.batch_size, *spec.shape[1:]], spec.dtype)
-                for spec, temporal in zip(
-                    self.model.output_specs,
-                    self.model.temporal_outputs,
-                    strict=True,
-                )
-            ],
-            (state, beside()),
-            full,
-        )
-        structure = None
-
-        def body(index, carry):
-            nonlocal structure
-            state, arrays = carry
-            before = (state, beside())
-            segment = self.segment(index * length, length)
-            structure, state = step(segment, state)
-            return state, trail.write(arrays, index, before, structure)
-
-        state, trail.arrays = loops.repeat(full, body, (state, trail.arrays))
-        trail.before_rest = (state, beside())
-        if not isinstance(rest, int) or rest:
-            segment = self.segment(full * length, rest)
-            structure, state = step(segment, state)
-            trail.rest = structure
-        return state, trail.outputs(structure), trail
+        return restore

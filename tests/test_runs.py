@@ -80,8 +80,8 @@ def test_shuffling_is_refused_where_keras_would_shuffle():
 def test_resets_are_added_once():
     mine = keras.callbacks.Callback()
     for given, count in (None, 1), (mine, 2), ([mine, mine], 3):
-        found = runs.with_resets(given)
+        found = runs.with_own(given, [])
         assert len(found) == count
         assert isinstance(found[-1], runs.ResetCarriedState)
     ready = keras.callbacks.CallbackList(found)
-    assert runs.with_resets(ready) is ready
+    assert runs.with_own(ready, []) is ready

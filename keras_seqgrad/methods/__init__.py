@@ -1,8 +1,12 @@
 """Training methods: what crosses a boundary backward, and when one learns."""
 
+from keras_seqgrad.methods.alternating_gradients import AlternatingGradients
 from keras_seqgrad.methods.artbp import ARTBP
 from keras_seqgrad.methods.base import Method
 from keras_seqgrad.methods.bptt import BPTT
+from keras_seqgrad.methods.fptt import FPTT
+from keras_seqgrad.methods.regularized_inversion import RegularizedInversion
+from keras_seqgrad.methods.synthetic_gradients import SyntheticGradients
 from keras_seqgrad.methods.truncated_bptt import TruncatedBPTT
 
 # What a name stands for in `compile(method=...)`.
@@ -10,7 +14,12 @@ BY_NAME = {
     "bptt": lambda: BPTT(),
     "tbptt": lambda: TruncatedBPTT(50),
     "truncated_bptt": lambda: TruncatedBPTT(50),
+    "alternating": lambda: AlternatingGradients(50),
     "artbp": lambda: ARTBP(50),
+    "dni": lambda: SyntheticGradients(50),
+    "synthetic_gradients": lambda: SyntheticGradients(50),
+    "fptt": lambda: FPTT(10),
+    "regularized_inversion": lambda: RegularizedInversion(0.01, 10.0),
 }
 
 
@@ -18,11 +27,12 @@ def get(identifier):
     """The method a name or an object stands for.
 
     Names give the defaults most often used in the literature: a truncation
-    length, or mean length, of 50 steps.
+    length, or mean length, of 50 steps; 10 parts for "fptt".
 
     Args:
         identifier: A `Method`, or one of "bptt", "tbptt" (or
-            "truncated_bptt"), "artbp".
+            "truncated_bptt"), "artbp", "synthetic_gradients" (or "dni"),
+            "alternating", "fptt", "regularized_inversion".
 
     Raises:
         ValueError: The name is not known.
@@ -42,4 +52,14 @@ def get(identifier):
     )
 
 
-__all__ = ["ARTBP", "BPTT", "Method", "TruncatedBPTT", "get"]
+__all__ = [
+    "ARTBP",
+    "AlternatingGradients",
+    "BPTT",
+    "FPTT",
+    "Method",
+    "RegularizedInversion",
+    "SyntheticGradients",
+    "TruncatedBPTT",
+    "get",
+]

@@ -7,6 +7,7 @@ The boundary gradient is cut at random steps; every link that is kept is worth
 import tensorflow as tf
 
 from keras_seqgrad import loops
+from keras_seqgrad.carried import Draws
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.pullback import pull, pull_window
 from keras_seqgrad.truncation import Random
@@ -118,13 +119,17 @@ class ARTBP(WindowMethod):
                 "compile. Set jit_compile=False, or draw the cuts in the data "
                 'pipeline (ksg.data.stream) and set cuts="window".'
             )
-        model.method_state.add_draws(self.seed)
+        model.method_state.parts["draws"] = Draws(self.seed)
 
     def gates(self, window, seed=None):
         """The gates of a window; without `seed` the next ones drawn."""
         if self.cuts == "window":
             return self.law.link_weights(window.steps)
-        pair = window.draws.next() if seed is None else tf.stack([seed, 0])
+        pair = (
+            window.method_state.draws.next()
+            if seed is None
+            else tf.stack([seed, 0])
+        )
         return self.law.gates(
             window.steps, window.batch_size if self.per_row else None, pair
         )

@@ -26,6 +26,10 @@ class Method(abc.ABC):
         saved and restored with the model.
         """
 
+    def callbacks(self):
+        """Callbacks that `fit` adds to the user's, before any of them."""
+        return []
+
     @abc.abstractmethod
     def train(self, window):
         """Moves the parameters by one window; returns the state after it."""

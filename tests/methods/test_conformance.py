@@ -21,6 +21,10 @@ class Row:
     # Equals BPTT on any window, only in a limit, or only in the mean.
     gradient: str
     updates: int  # in a window of zoo.STEPS steps
+    # What `fit` does to the model at the end of an epoch, if anything.
+    epoch_end: Any = lambda model: None
+    # Kinds of cell that it runs in place of those that it refuses.
+    instead: dict = dataclasses.field(default_factory=dict)
 
 
 TABLE = {
@@ -35,11 +39,48 @@ TABLE = {
     "artbp_window": Row(
         lambda: methods.ARTBP(3, cuts="window"), "reweighted", 1
     ),
+    "dni": Row(lambda: methods.SyntheticGradients(3), "biased", 3),
+    "dni_next": Row(
+        lambda: methods.SyntheticGradients(
+            3, "linear", 1.0, auxiliary=0.1, condition="next_input"
+        ),
+        "biased",
+        3,
+    ),
+    "alternating": Row(
+        lambda: methods.AlternatingGradients(3, "linear", switch_epochs=[1, 3]),
+        "biased",
+        3,
+    ),
+    "fptt": Row(
+        lambda: methods.FPTT(3),
+        "biased",
+        3,
+        epoch_end=lambda model: model.optimizer.average(),
+    ),
+    "inversion": Row(
+        lambda: methods.RegularizedInversion(0.5, 0.5),
+        "biased",
+        1,
+        instead={"lstm": "simple_rnn", "own": "gru_before"},
+    ),
+    "inversion_learned": Row(
+        lambda: methods.RegularizedInversion(
+            0.5, propagation="learned", seed=1
+        ),
+        "biased",
+        1,
+        instead={"lstm": "gru", "own": "simple_rnn"},
+    ),
 }
 
 
+def network_for(name, kind="lstm", **options):
+    return zoo.network(TABLE[name].instead.get(kind, kind), **options)
+
+
 def make(name, network=None, jit=False, **options):
-    model = SequenceModel.from_model(network or zoo.network("lstm"))
+    model = SequenceModel.from_model(network or network_for(name))
     options.setdefault("optimizer", keras.optimizers.Adam(0.01))
     options.setdefault("loss", "mse")
     model.compile(method=TABLE[name].method(), jit_compile=jit, **options)
@@ -76,7 +117,7 @@ def test_jit_changes_no_number(name, kind):
     x, y = zoo.data()
     found = []
     for jit in (False, True):
-        network = zoo.network(kind)
+        network = network_for(name, kind)
         model = make(name, network, jit)
         history = fit(model, x, y, epochs=2).history["loss"]
         _, gradients = model.estimate_gradients(x, y)
@@ -87,7 +128,7 @@ def test_jit_changes_no_number(name, kind):
 @pytest.mark.parametrize("name", TABLE)
 def test_exact_or_not(name):
     x, y = zoo.data()
-    network = zoo.network("lstm", layers=2)
+    network = network_for(name, "lstm", layers=2)
     _, exact = make("bptt", network).estimate_gradients(x, y)
     model = make(name, network)
     _, found = model.estimate_gradients(x, y)
@@ -107,7 +148,7 @@ def test_no_retrace(name):
             traces.append(1)
             return inputs
 
-    network = zoo.network("gru")
+    network = network_for(name, "gru")
     network.add(Counting())
     model = make(name, network)
     fit(model, x, y)
@@ -121,7 +162,7 @@ def test_no_retrace(name):
 @pytest.mark.parametrize("name", TABLE)
 def test_estimating_changes_nothing(name):
     x, y = zoo.data()
-    model = make(name, zoo.network("lstm", dropout=0.3), metrics=["mae"])
+    model = make(name, network_for(name, "lstm", dropout=0.3), metrics=["mae"])
     fit(model, x, y)
     watched = [
         *model.variables,
@@ -165,7 +206,7 @@ def test_mixed_precision(name, policy):
     y = 0.3 * np.cumsum(x, axis=1)
     keras.config.set_dtype_policy(policy)
     try:
-        model = make(name, zoo.network("gru"))
+        model = make(name, network_for(name, "gru"))
         history = fit(model, x, y, epochs=30).history["loss"]
     finally:
         keras.config.set_dtype_policy("float32")
@@ -193,7 +234,7 @@ def test_weighted_steps_count_and_others_do_not(name):
 def test_masked_steps_carry_the_state_on(name):
     """A window and the same window with a hole of masked steps."""
     x, y = zoo.data()
-    model = make(name, zoo.network("lstm"))
+    model = make(name, network_for(name, "lstm"))
     if TABLE[name].gradient != "exact":
         # The hole moves the cuts; what must hold is that nothing leaks in.
         mask = np.ones((zoo.BATCH, zoo.STEPS), bool)
@@ -222,7 +263,7 @@ def test_no_gradient_crosses_a_reset(name):
     reset[:, 4] = True
     weight = np.zeros((zoo.BATCH, zoo.STEPS), "float32")
     weight[:, 4:] = 1.0
-    model = make(name, zoo.network("gru"))
+    model = make(name, network_for(name, "gru"))
     _, found = model.estimate_gradients(
         {"inputs": x, "reset": reset}, y, weight
     )
@@ -243,7 +284,7 @@ def test_steps_per_execution_changes_nothing(name):
     found = []
     for steps in (1, 2):
         keras.utils.set_random_seed(1)
-        network = zoo.network("lstm")
+        network = network_for(name, "lstm")
         model = make(name, network, steps_per_execution=steps)
         fit(model, x, y, shuffle=False)
         found.append(network.get_weights())
@@ -264,15 +305,16 @@ def test_unknown_and_changing_lengths(name):
             tf.TensorSpec(shape, "float32"),
         ),
     )
-    network = zoo.network("lstm")
+    network = network_for(name, "lstm")
     model = make(name, network)
     model.fit(dataset, verbose=0)
     found = network.get_weights()
     keras.utils.set_random_seed(1)
-    network = zoo.network("lstm")
+    network = network_for(name, "lstm")
     model = make(name, network)
     for x, y in batches():
         model.train_on_batch(x, y)
+    TABLE[name].epoch_end(model)
     zoo.assert_same(found, network.get_weights())
 
 

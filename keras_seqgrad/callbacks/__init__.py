@@ -1,0 +1,6 @@
+"""Callbacks for `fit`, also of models that are not ours."""
+
+from keras_seqgrad.callbacks.average_weights import AverageWeights
+from keras_seqgrad.callbacks.warm_restarts import WarmRestarts
+
+__all__ = ["AverageWeights", "WarmRestarts"]

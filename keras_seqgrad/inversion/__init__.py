@@ -1,0 +1,1 @@
+"""Regularised inverses of recurrent cells, and the recursion on top of them."""
