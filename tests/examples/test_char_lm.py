@@ -56,7 +56,7 @@ def test_quick_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bptt", "tbptt", "artbp"])
+@pytest.mark.parametrize("method", ["bptt", "tbptt", "artbp", "alternating"])
 def test_resumed_equals_uninterrupted(example, method, tmp_path, capsys):
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     arguments = [*SMALL, "--method", method]

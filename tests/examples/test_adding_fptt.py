@@ -1,0 +1,44 @@
+import pytest
+
+from tests.examples import script
+
+
+@pytest.fixture(scope="module")
+def example():
+    return script.load("adding_fptt")
+
+
+def test_quick_run(example, tmp_path, capsys):
+    arguments = ["--quick", "--batches", "6", "--test", "50", "--no-jit"]
+    arguments += ["--arms", "equal", "parts", "code", "--out", str(tmp_path)]
+    results = example.main(arguments)
+    printed = capsys.readouterr().out
+    assert "T = 20, 4 parts, alpha 0.5" in printed
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    for name, batches in [("equal", 24), ("parts", 6), ("code", 6)]:
+        [run] = results[name]
+        # The arms make the same number of updates.
+        assert (run["batches"][-1], run["updates"]) == (batches, 24)
+        assert len(run["error"]) == 4 and run["error"][-1] < run["error"][0]
+    assert results["parts"][0]["error"] != results["code"][0]["error"]
+
+
+@pytest.mark.slow
+def test_parts_learn_and_a_strong_regulariser_holds_them_back(
+    example, tmp_path
+):
+    """The finding of docs/methods/fptt.md, at a twentieth of the size."""
+    arguments = ["--length", "20", "--units", "32", "--parts", "4"]
+    arguments += ["--batches", "300", "--epochs", "3", "--batch-size", "32"]
+    arguments += ["--learning-rate", "0.01", "--out", str(tmp_path)]
+    results = example.main([*arguments, "--arms", "parts", "code"])
+    error = {name: run["error"][-1] for name, [run] in results.items()}
+    assert error["parts"] < 0.02
+    assert error["code"] > 0.1
+
+
+def test_more_epochs_than_batches_are_refused(example, capsys):
+    with pytest.raises(SystemExit):
+        example.parse(["--batches", "10", "--epochs", "20"])
+    message = "--epochs must be 1 or more and at most --batches. Received: 20"
+    assert message in capsys.readouterr().err
