@@ -283,10 +283,7 @@ class Window(SegmentLoops):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             loss = loss * replicas
-        # Not `self.batch_size`: a constant would be counted once more when the
-        # step runs into the end of the data, where other work is cancelled.
-        rows = tf.shape(keras.tree.flatten(self.inputs)[0])[0]
-        weight = tf.cast(rows, "float32") * share
+        weight = tf.cast(self.batch_size, "float32") * share
         self.model.loss_tracker.update_state(loss, sample_weight=weight)
 
     def record_metrics(self, segment, outputs):

@@ -33,7 +33,7 @@ def test_parts_learn_and_a_strong_regulariser_holds_them_back(
     arguments += ["--learning-rate", "0.01", "--out", str(tmp_path)]
     results = example.main([*arguments, "--arms", "parts", "code"])
     error = {name: run["error"][-1] for name, [run] in results.items()}
-    assert error["parts"] < 0.02
+    assert error["parts"] < 0.05
     assert error["code"] > 0.1
 
 
