@@ -150,25 +150,23 @@ class SequenceModel(SegmentedModel):
 
     def train_step(self, data):
         carried = self.carried["training"]
-        with runs.arrival(data):
-            window = runs.open_window(
-                self, carried, data, True, self._class_weight, scaled=True
-            )
-            carried.write(self.method.train(window))
-            return self.get_metrics_result()
+        window = runs.open_window(
+            self, carried, data, True, self._class_weight, scaled=True
+        )
+        carried.write(self.method.train(window))
+        return self.get_metrics_result()
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
-        with runs.arrival(data):
-            window = runs.open_window(self, carried, data)
-            segment = window.whole()
-            outputs, state = window.forward(segment, window.state)
-            window.record_loss(window.loss(segment, outputs))
-            window.record_metrics(segment, outputs)
-            carried.write(state)
-            results = self.get_metrics_result().items()
+        window = runs.open_window(self, carried, data)
+        segment = window.whole()
+        outputs, state = window.forward(segment, window.state)
+        window.record_loss(window.loss(segment, outputs))
+        window.record_metrics(segment, outputs)
+        carried.write(state)
         # The method's own metrics speak of training.
         kept = {metric.name for metric in self.method_state.metrics}
+        results = self.get_metrics_result().items()
         return {name: value for name, value in results if name not in kept}
 
     def predict_step(self, data):

@@ -63,17 +63,6 @@ def open_window(
     return Window(model, data, state, fresh, training, scaled)
 
 
-def arrival(data):
-    """A scope whose work waits for the batch.
-
-    Constants do not wait by themselves: a step that runs into the end of the
-    data would count a batch, in Keras' trackers and metrics, that is not there.
-    """
-    return tf.control_dependencies(
-        [leaf for leaf in keras.tree.flatten(data) if leaf is not None]
-    )
-
-
 def bind(function, model, args, kwargs):
     """The arguments of a call of one of Keras' methods, by name."""
     bound = inspect.signature(function).bind(model, *args, **kwargs)

@@ -283,7 +283,11 @@ class Window(SegmentLoops):
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
             loss = loss * replicas
-        weight = tf.cast(self.batch_size, "float32") * share
+        # A constant that waits for the batch: else it would be counted once
+        # more when the step runs into the end of the data.
+        with tf.control_dependencies(keras.tree.flatten(self.inputs)):
+            rows = tf.cast(tf.identity(self.batch_size), "float32")
+        weight = rows * share
         self.model.loss_tracker.update_state(loss, sample_weight=weight)
 
     def record_metrics(self, segment, outputs):

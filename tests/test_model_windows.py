@@ -113,13 +113,9 @@ def test_the_end_of_the_data_is_not_counted(per_sequence):
         lambda: iter(batches), output_signature=tuple(spec)
     )
     model = ksg.SequenceModel.from_model(zoo.network(per_sequence=per_sequence))
-    model.compile(
-        keras.optimizers.SGD(0.0), "mse", metrics=["mae"], jit_compile=False
-    )
-    each = [model.train_on_batch(*batch) for batch in batches]
-    expected = tuple(np.mean(each, axis=0))
-    history = model.fit(dataset, verbose=0).history
-    found = history["loss"][0], history["mae"][0]
+    model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
+    expected = np.mean([model.train_on_batch(*batch) for batch in batches])
+    found = model.fit(dataset, verbose=0).history["loss"][0]
     assert found == pytest.approx(expected, rel=1e-5)
     assert model.evaluate(dataset, verbose=0) == pytest.approx(found)
 
