@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_seqgrad import cuttable, methods, runs
 from keras_seqgrad.carried import CarriedState, MethodState
-from keras_seqgrad.probe import Probe
+from keras_seqgrad.probe import Probe, as_tensors
 from keras_seqgrad.segmented import SegmentedModel
 
 
@@ -117,6 +117,7 @@ class SequenceModel(SegmentedModel):
         super().compile(*args, **kwargs)
         self.method = method
         self.method_state.parts.clear()
+        method.check(self)
         method.build(self)
         self._probes = {}
 
@@ -225,10 +226,7 @@ class SequenceModel(SegmentedModel):
             seed: Integer, or None.
             jit: Whether XLA compiles it; None for as it was compiled.
         """
-        data = keras.tree.map_structure(
-            lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
-            (x, y, sample_weight),
-        )
+        data = as_tensors(x, y, sample_weight)
         jit = bool(self.jit_compile if jit is None else jit)
         run = self._probes.setdefault((step, jit), Probe(self, step, jit))
         return run(data, None if seed is None else tf.constant(seed, "int32"))

@@ -1,9 +1,18 @@
 """What is computed on a window beside the training."""
 
+import keras
 import tensorflow as tf
 
 from keras_seqgrad.carried import CarriedState
 from keras_seqgrad.runs import open_window
+
+
+def as_tensors(x, y=None, sample_weight=None):
+    """The batch (x, y, sample_weight) as a `Probe` takes it."""
+    return keras.tree.map_structure(
+        lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
+        (x, y, sample_weight),
+    )
 
 
 class Probe:

@@ -18,6 +18,8 @@ RAISES_NOTHING = {
     "ksg.data.text.Corpus",
     "ksg.data.text.bits",
     "ksg.diagnostics.BoundaryGradients",
+    "ksg.diagnostics.GradientComparison",
+    "ksg.diagnostics.GradientQuality",
 }
 
 

@@ -4,5 +4,14 @@ from keras_seqgrad.diagnostics.boundaries import (
     BoundaryGradients,
     boundary_gradients,
 )
+from keras_seqgrad.diagnostics.compare import compare_gradients
+from keras_seqgrad.diagnostics.comparison import GradientComparison
+from keras_seqgrad.diagnostics.quality import GradientQuality
 
-__all__ = ["BoundaryGradients", "boundary_gradients"]
+__all__ = [
+    "BoundaryGradients",
+    "GradientComparison",
+    "GradientQuality",
+    "boundary_gradients",
+    "compare_gradients",
+]

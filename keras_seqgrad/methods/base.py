@@ -12,11 +12,24 @@ class Method(abc.ABC):
     called from its one `train_step`. It sees the batch as a
     `keras_seqgrad.segments.Window` and nothing of the model beside it.
 
+    Attributes:
+        random: Whether an estimate depends on its seed. A method that draws
+            nothing says False, and is not asked again and again.
+
     Example:
 
     >>> isinstance(ksg.methods.BPTT(), ksg.methods.Method)
     True
     """
+
+    random = True
+
+    # Most methods run on every model.
+    def check(self, model):  # noqa: B027
+        """Refuses a compiled model that the method cannot run on.
+
+        Called by `compile` before `build`, and by what compares methods.
+        """
 
     # Most methods have nothing to build.
     def build(self, model):  # noqa: B027

@@ -118,6 +118,8 @@ class BPTT(WindowMethod):
     BPTT(checkpoint_every='auto')
     """
 
+    random = False
+
     def __init__(self, checkpoint_every=None):
         if checkpoint_every not in (None, "auto"):
             checkpoint_every = positive_integer(

@@ -99,6 +99,8 @@ class FPTT(Method):
     79
     """
 
+    random = False
+
     def __init__(
         self,
         parts=None,

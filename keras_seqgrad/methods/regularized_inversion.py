@@ -127,6 +127,8 @@ class RegularizedInversion(WindowMethod):
     >>> history = model.fit(np.ones((2, 9, 3)), np.ones((2, 1)), verbose=0)
     """
 
+    random = False
+
     def __init__(
         self,
         target_rate,
@@ -160,7 +162,7 @@ class RegularizedInversion(WindowMethod):
         self.noise = 0.0 if noise == 0 else above(noise, "noise", 0.0)
         self.seed = seed
 
-    def build(self, model):
+    def check(self, model):
         if model.is_opaque:
             raise ValueError(
                 "RegularizedInversion inverts layers that it knows. Expected "
@@ -168,13 +170,15 @@ class RegularizedInversion(WindowMethod):
                 "SequenceModel(inputs, outputs), received a subclass with its "
                 "own `call_segment`. Use ksg.methods.BPTT() there."
             )
-        layers = []
         for name, node in model.graph.nodes.items():
-            layers.append(node.held[0])
-            cells.refuse(layers[-1].cell, name, self.propagation)
+            cells.refuse(node.held[0].cell, name, self.propagation)
+        if self.propagation == "learned":
+            refuse_replicas()
+
+    def build(self, model):
         if self.propagation != "learned":
             return
-        refuse_replicas()
+        layers = [node.held[0] for node in model.graph.nodes.values()]
         inverses = [
             LearnedInverse(cell, cells.activation_of(cell), f"inverse_{place}")
             for place, cell in enumerate(cells.distinct(layers))

@@ -89,20 +89,20 @@ class SyntheticGradients(Method):
 
     Raises:
         ValueError: An argument is out of its range; the synthesiser does not
-            fit the state; the model has targets at every step and per
-            sequence at once; or a window of a stream is one segment, and its
-            guesses need the next input.
+            fit the state; targets are of both kinds; or a window of a stream
+            is one segment, and its guesses need the next input.
 
     Reference:
         Jaderberg et al., 2017. Decoupled neural interfaces using synthetic
-        gradients. arXiv:1608.05343. The auxiliary task is named there, its
-        form is ours.
+        gradients. arXiv:1608.05343. The auxiliary task's form is ours.
 
     Example:
 
     >>> ksg.methods.SyntheticGradients(20, "linear", scale=1.0).scale
     1.0
     """
+
+    random = False
 
     def __init__(
         self,

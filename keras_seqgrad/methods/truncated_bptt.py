@@ -138,6 +138,8 @@ class TruncatedBPTT(Method):
     TruncatedBPTT(length=50, stride=25)
     """
 
+    random = False
+
     def __init__(self, length, stride=None):
         self.length = positive_integer(length, "length")
         self.stride = stride
