@@ -40,21 +40,20 @@ def move(lagrangian, memory, form, rate, awake=True):
 
     Args:
         lagrangian: The `Lagrangian`.
-        memory: The `Memory`.
+        memory: Its memory.
         form: One of `FORMS`.
         rate: The rate, or None for that of the form.
         awake: Scalar boolean: whether they move at all.
     """
-    _, gaps, _ = lagrangian.run(memory.targets)
+    _, gaps, _ = lagrangian.run(memory["targets"])
     rate = FORMS[form] if rate is None else rate
     if form == "code":
-        gaps = loops.add(gaps, memory.multipliers)
+        gaps = loops.add(gaps, memory["multipliers"])
         count = tf.maximum(lagrangian.blocks.boundaries, 1)
         rate *= lagrangian.penalty / tf.cast(count, "float32")
     # Where a row's sequence ends both are 0, and stay so.
-    return memory._replace(
-        multipliers=[
-            u + tf.where(awake, tf.cast(rate, u.dtype), 0) * gap
-            for u, gap in zip(memory.multipliers, gaps, strict=True)
-        ]
-    )
+    multipliers = [
+        u + tf.where(awake, tf.cast(rate, u.dtype), 0) * gap
+        for u, gap in zip(memory["multipliers"], gaps, strict=True)
+    ]
+    return memory | {"multipliers": multipliers}

@@ -9,7 +9,6 @@ is the state that a block comes to from its target; u are scaled multipliers.
 mean losses and penalties.
 """
 
-import collections
 import dataclasses
 from typing import Any
 
@@ -21,11 +20,6 @@ from keras_seqgrad import loops
 STATE_OPTIMIZERS = ("adagrad", "sgd")
 # As keras.optimizers.Adagrad has them.
 FIRST_SQUARE, EPSILON = 0.1, 1e-7
-
-# What moves beside the parameters, each a list of tensors (batch, boundaries,
-# ...): the targets, AdaGrad's sums of squared gradients (empty for SGD) and the
-# multipliers.
-Memory = collections.namedtuple("Memory", "targets squares multipliers")
 
 
 @dataclasses.dataclass
@@ -96,6 +90,10 @@ def run_from_zeros(blocks, run):
 class Lagrangian:
     """The augmented Lagrangian of a window.
 
+    What moves beside the parameters is a dict, the memory, of lists of tensors
+    (batch, boundaries, ...): "targets"; "squares", AdaGrad's sums of squared
+    gradients, empty for SGD; "multipliers".
+
     Args:
         blocks: The `Blocks` of the window.
         inner: For each leaf of the state (batch, boundaries, ...): where the
@@ -113,7 +111,7 @@ class Lagrangian:
         self.free = free_leaves(self.window.model) if inner else []
 
     def start(self):
-        """The `Memory` before the first step."""
+        """The memory before the first step."""
         targets = [wide(leaf) for leaf in self._choose(self.inner)]
         squares = []
         if self.optimizer == "adagrad":
@@ -122,7 +120,11 @@ class Lagrangian:
                 tf.cast(s, t.dtype)
                 for s, t in zip(squares, targets, strict=True)
             ]
-        return Memory(targets, squares, loops.zeros_like(targets))
+        return {
+            "targets": targets,
+            "squares": squares,
+            "multipliers": loops.zeros_like(targets),
+        }
 
     def _choose(self, leaves):
         """Those leaves that are targets."""
@@ -161,7 +163,7 @@ class Lagrangian:
         """The Lagrangian and its gradients by parameters and targets.
 
         Args:
-            memory: The `Memory`.
+            memory: The memory.
             parameters: Whether the parameters' gradient is wanted.
             targets: Whether the targets' is.
 
@@ -171,8 +173,8 @@ class Lagrangian:
         window = self.window
         restore = window.keep_output_losses()
         with tf.GradientTape() as tape:
-            tape.watch(memory.targets if targets else [])
-            outputs, gaps, end = self.run(memory.targets)
+            tape.watch(memory["targets"] if targets else [])
+            outputs, gaps, end = self.run(memory["targets"])
             loss = window.loss(window.whole(), outputs)
             unit = self.unit(outputs)
             total = window.scale(loss + self._bound(gaps, memory, unit, loss))
@@ -181,7 +183,7 @@ class Lagrangian:
         pulled = Pulled(loss, outputs, end)
         sources = {
             "gradients": window.variables if parameters else [],
-            "d_targets": memory.targets if targets else [],
+            "d_targets": memory["targets"] if targets else [],
         }
         found = tape.gradient(total, sources)
         if parameters:
@@ -190,21 +192,23 @@ class Lagrangian:
             scale = window.scale(unit)
             pulled.d_targets = [
                 gradient / tf.cast(scale, gradient.dtype)
-                for gradient in loops.fill(found["d_targets"], memory.targets)
+                for gradient in loops.fill(
+                    found["d_targets"], memory["targets"]
+                )
             ]
         return pulled, [tf.stop_gradient(gap) for gap in gaps]
 
     def _bound(self, gaps, memory, unit, loss):
         """The penalty, in units of the window's loss."""
         total = tf.zeros((), loss.dtype)
-        for gap, multiplier in zip(gaps, memory.multipliers, strict=True):
+        for gap, multiplier in zip(gaps, memory["multipliers"], strict=True):
             square = tf.reduce_sum(tf.square(gap + multiplier))
             total += tf.cast(square, loss.dtype)
         return tf.cast(unit, loss.dtype) * self.penalty / 2 * total
 
     def move(self, memory, d_targets):
         """`memory` after a step of the targets along their gradient."""
-        squares, steps = memory.squares, d_targets
+        squares, steps = memory["squares"], d_targets
         if self.optimizer == "adagrad":
             squares = [
                 s + tf.square(d)
@@ -216,9 +220,9 @@ class Lagrangian:
             ]
         targets = [
             target - self.rate * step
-            for target, step in zip(memory.targets, steps, strict=True)
+            for target, step in zip(memory["targets"], steps, strict=True)
         ]
-        return memory._replace(targets=targets, squares=squares)
+        return memory | {"targets": targets, "squares": squares}
 
     def violation(self, gaps):
         """(mean of ||f(h) - h|| over rows and boundaries, their number)."""

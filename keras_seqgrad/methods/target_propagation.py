@@ -228,7 +228,7 @@ class TargetPropagation(Method):
     # --- the schemes ------------------------------------------------------
 
     def _start(self, window):
-        """(`Lagrangian`, its first `Memory`, sequential loss, state after).
+        """(`Lagrangian`, its first memory, sequential loss, state after).
 
         The last two are None where no sequential pass is made.
         """
@@ -254,7 +254,7 @@ class TargetPropagation(Method):
 
         Args:
             lagrangian: The `Lagrangian`.
-            memory: Its first `Memory`.
+            memory: Its first memory.
             steps: Parameter steps of a round.
             learn: Function (pulled, gaps, carry) -> carry of such a step.
             carry: Nested tensors.
@@ -262,7 +262,7 @@ class TargetPropagation(Method):
         Returns:
             `carry` after the last step.
         """
-        bound, apart = bool(memory.targets), self.scheme == "admm"
+        bound, apart = bool(memory["targets"]), self.scheme == "admm"
 
         def move_targets(_, memory):
             pulled, _ = lagrangian.pull(memory, parameters=False)
