@@ -7,6 +7,7 @@ from keras_seqgrad.methods.bptt import BPTT
 from keras_seqgrad.methods.fptt import FPTT
 from keras_seqgrad.methods.regularized_inversion import RegularizedInversion
 from keras_seqgrad.methods.synthetic_gradients import SyntheticGradients
+from keras_seqgrad.methods.target_propagation import TargetPropagation
 from keras_seqgrad.methods.truncated_bptt import TruncatedBPTT
 
 # What a name stands for in `compile(method=...)`.
@@ -20,6 +21,8 @@ BY_NAME = {
     "synthetic_gradients": lambda: SyntheticGradients(50),
     "fptt": lambda: FPTT(10),
     "regularized_inversion": lambda: RegularizedInversion(0.01, 10.0),
+    "target_propagation": lambda: TargetPropagation(10),
+    "tprop": lambda: TargetPropagation(10),
 }
 
 
@@ -27,12 +30,14 @@ def get(identifier):
     """The method a name or an object stands for.
 
     Names give the defaults most often used in the literature: a truncation
-    length, or mean length, of 50 steps; 10 parts for "fptt".
+    length, or mean length, of 50 steps; 10 parts for "fptt"; blocks of 10 for
+    "tprop".
 
     Args:
         identifier: A `Method`, or one of "bptt", "tbptt" (or
             "truncated_bptt"), "artbp", "synthetic_gradients" (or "dni"),
-            "alternating", "fptt", "regularized_inversion".
+            "alternating", "fptt", "regularized_inversion", "target_propagation"
+            (or "tprop").
 
     Raises:
         ValueError: The name is not known.
@@ -60,6 +65,7 @@ __all__ = [
     "Method",
     "RegularizedInversion",
     "SyntheticGradients",
+    "TargetPropagation",
     "TruncatedBPTT",
     "get",
 ]

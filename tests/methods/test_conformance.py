@@ -72,6 +72,13 @@ TABLE = {
         1,
         instead={"lstm": "gru", "own": "simple_rnn"},
     ),
+    "tprop": Row(
+        lambda: methods.TargetPropagation(
+            3, "lagrangian", parameter_steps=1, multipliers_from=1
+        ),
+        "biased",
+        2,
+    ),
 }
 
 
