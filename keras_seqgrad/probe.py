@@ -31,7 +31,10 @@ class Probe:
         self.function = None
 
     def __call__(self, data, seed=None):
-        """The step on a batch (x, y, sample_weight)."""
+        """The step on a batch (x, y, sample_weight).
+
+        Without targets the step must not ask for a loss.
+        """
         model = self.model
         trained = {id(v) for v in model.trainable_variables}
         changing = [v for v in model.variables if id(v) not in trained]
@@ -39,7 +42,8 @@ class Probe:
         values = [v.numpy() for v in changing]
         try:
             if self.function is None:
-                self.build_loss(data)
+                if data[1] is not None:
+                    self.build_loss(data)
                 self.function = tf.function(
                     self._run,
                     autograph=False,

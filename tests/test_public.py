@@ -20,6 +20,8 @@ RAISES_NOTHING = {
     "ksg.diagnostics.BoundaryGradients",
     "ksg.diagnostics.GradientComparison",
     "ksg.diagnostics.GradientQuality",
+    "ksg.diagnostics.InfluenceProfile",
+    "ksg.diagnostics.JacobianSpectrum",
 }
 
 

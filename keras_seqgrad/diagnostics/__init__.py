@@ -6,12 +6,26 @@ from keras_seqgrad.diagnostics.boundaries import (
 )
 from keras_seqgrad.diagnostics.compare import compare_gradients
 from keras_seqgrad.diagnostics.comparison import GradientComparison
+from keras_seqgrad.diagnostics.influence import (
+    InfluenceProfile,
+    influence_profile,
+    suggest_truncation_length,
+)
+from keras_seqgrad.diagnostics.jacobian import (
+    JacobianSpectrum,
+    state_jacobian_spectrum,
+)
 from keras_seqgrad.diagnostics.quality import GradientQuality
 
 __all__ = [
     "BoundaryGradients",
     "GradientComparison",
     "GradientQuality",
+    "InfluenceProfile",
+    "JacobianSpectrum",
     "boundary_gradients",
     "compare_gradients",
+    "influence_profile",
+    "state_jacobian_spectrum",
+    "suggest_truncation_length",
 ]

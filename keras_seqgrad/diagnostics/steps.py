@@ -1,0 +1,209 @@
+"""Pulling back through a window one step at a time, several things at once.
+
+What is to be pulled back stands side by side along the batch axis: every row
+of a step is run in as many copies, its *tiles*, as there are cotangents.
+"""
+
+import copy
+import dataclasses
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad import loops, masks
+from keras_seqgrad.layers.scan import scan as cell_scan
+from keras_seqgrad.layers.scan import state_is_output
+from keras_seqgrad.pullback import pull_loss
+from keras_seqgrad.synthesis import differentiable, join
+
+ALL = "all"
+
+
+class Nudges:
+    """A scan that adds zeros to what layers hand on, to differentiate by them.
+
+    The gradient by the zeros is that by the state a layer has after the step,
+    whoever reads it: the next step, or a layer above in the same one. Where
+    the output of a cell is not its state it is one more thing handed on.
+
+    Args:
+        tape: The tape that records the step.
+        nodes: The graph's recurrent nodes by name.
+    """
+
+    def __init__(self, tape, nodes):
+        self.tape = tape
+        self.added = {}
+        self.names = {}
+        for name, node in nodes.items():
+            self.names.setdefault(id(node.held[0].cell), []).append(name)
+
+    def scan(self, cell, sequences, state, **options):
+        """As `keras_seqgrad.layers.scan.scan`, of one step."""
+        outputs, state = cell_scan(cell, sequences, state, **options)
+        added = []
+
+        def nudge(tensor):
+            if not tensor.dtype.is_floating:
+                return tensor
+            added.append(tf.zeros_like(tensor))
+            self.tape.watch(added[-1])
+            return tensor + added[-1]
+
+        state = keras.tree.map_structure(nudge, state)
+        last = outputs[:, -1]
+        last = last + added[0] if state_is_output(cell) else nudge(last)
+        self.added[self.names[id(cell)].pop(0)] = added
+        return last[:, None], state
+
+
+def tile(structure, tiles):
+    """Every tensor (batch, ...) repeated, (tiles * batch, ...)."""
+    return keras.tree.map_structure(
+        lambda t: (
+            None
+            if t is None
+            else tf.tile(t, [tiles] + [1] * (len(t.shape) - 1))
+        ),
+        structure,
+    )
+
+
+class TiledSteps:
+    """The steps of a window, each row of them in several copies.
+
+    Args:
+        window: The window.
+        tiles: Number of copies.
+    """
+
+    def __init__(self, window, tiles):
+        self.tiles = tiles
+        self.window = copy.copy(window)
+        self.window.batch_size = tiles * window.batch_size
+        if window.fresh is not True:
+            self.window.fresh = tile(window.fresh, tiles)
+
+    def forward(self, step, state, scan=None):
+        """(outputs, state) of one step from the tiled state before it."""
+        segment = self.window.segment(step, 1)
+        # Without targets: there is no loss to be asked for.
+        segment = dataclasses.replace(
+            segment,
+            inputs=tile(segment.inputs, self.tiles),
+            mask=tile(segment.mask, self.tiles),
+            reset=tile(segment.reset, self.tiles),
+            y=None,
+            sample_weight=None,
+        )
+        return self.window.forward(segment, state, scan=scan)
+
+
+def walk(window):
+    """Runs a window step by step.
+
+    Returns:
+        (outputs, function from a step to the state before it).
+    """
+    _, outputs, trail = window.each_segment_kept(
+        1, window.forward, window.state
+    )
+    return outputs, lambda step: trail.before(step)[0]
+
+
+def pull_steps(window, tiles, chosen, use, found):
+    """Pulls losses of single steps back through all states of a window.
+
+        D_t = d/d(state of a layer after step t) of the losses in a tile
+
+    in units of a row's loss summed over steps.
+
+    Args:
+        window: The window; its number of steps must be known.
+        tiles: Number of sums of losses to pull back side by side.
+        chosen: Function from a step to floats (tiles,): by what factor the
+            loss of the step counts in each of them.
+        use: Function (step, norms, found) -> found, called from the last step
+            to the first; norms (layers + 1, tiles, batch) of D_t by layer in
+            the order of the graph, and of all layers together.
+        found: What `use` is given first.
+
+    Returns:
+        What `use` returned last.
+    """
+    rows = window.batch_size
+    outputs, before = walk(window)
+    window.refuse_added_losses()
+    _, d_outputs, _ = pull_loss(window, outputs)
+    terms = window.count(window.whole(), outputs)
+    steps, nodes = TiledSteps(window, tiles), window.model.graph.nodes
+
+    def pull_back(step, carry):
+        d_state, found = carry
+        counts = chosen(step)
+        start = tile(before(step), tiles)
+        leaves = differentiable(start)
+        with tf.GradientTape() as tape:
+            tape.watch(leaves)
+            nudges = Nudges(tape, nodes)
+            made, state = steps.forward(step, start, nudges.scan)
+        cotangents = []
+        for d_output, temporal, output in zip(
+            d_outputs,
+            window.model.temporal_outputs,
+            keras.tree.flatten(made),
+            strict=True,
+        ):
+            if temporal:
+                d_output = d_output[:, step, None]
+            else:
+                last = tf.cast(step == window.steps - 1, d_output.dtype)
+                d_output *= last
+            d_output *= tf.cast(terms, d_output.dtype)
+            shape = [tiles] + [1] * len(d_output.shape)
+            tiled = tf.cast(tf.reshape(counts, shape), d_output.dtype)
+            cotangents.append(tf.reshape(tiled * d_output, tf.shape(output)))
+        sources = leaves, [nudges.added[name] for name in nodes]
+        pulled = tape.gradient(
+            [*keras.tree.flatten(made), *differentiable(state)],
+            sources,
+            output_gradients=[*cotangents, *d_state],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        vectors = [join(leaves) for leaves in pulled[1]]
+        vectors.append(tf.concat(vectors, axis=1))
+        norms = [
+            tf.reshape(tf.norm(vector, axis=1), [tiles, rows])
+            for vector in vectors
+        ]
+        return pulled[0], use(step, tf.stack(norms), found)
+
+    zeros = loops.zeros_like(differentiable(tile(window.state, tiles)))
+    _, found = loops.repeat(
+        window.steps, pull_back, (zeros, found), backwards=True
+    )
+    return found
+
+
+def layer_names(model):
+    """Names of the rows of norms that `pull_steps` gives.
+
+    Raises:
+        ValueError: The model's layers are its own affair.
+    """
+    if model.is_opaque:
+        raise ValueError(
+            "This asks for the states of recurrent layers. Expected a model "
+            "made with SequenceModel.from_model(model) or "
+            "SequenceModel(inputs, outputs), received a subclass with its own "
+            "`call_segment`. ksg.diagnostics.state_jacobian_spectrum takes "
+            "such models."
+        )
+    return [*model.graph.nodes, ALL]
+
+
+def extent(model, x):
+    """(batch size, number of steps) of the inputs of a window."""
+    inputs = masks.unpack(x)[0]
+    model.describe(inputs)
+    return model.extent(keras.tree.map_structure(tf.convert_to_tensor, inputs))

@@ -1,0 +1,212 @@
+"""How far a loss reaches back: closed forms, and a tape by hand."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from keras_seqgrad.diagnostics import (
+    InfluenceProfile,
+    influence_profile,
+    suggest_truncation_length,
+)
+from tests import zoo
+from tests.test_segmented import Own
+
+
+def make(network, loss="mse", **options):
+    model = ksg.SequenceModel.from_model(network, **options)
+    model.compile("sgd", loss, jit_compile=False)
+    return model
+
+
+def linear(rate, units=4, seed=0):
+    """A linear recurrence whose matrix is `rate` times a rotation."""
+    layer = keras.layers.SimpleRNN(units, "linear", return_sequences=True)
+    network = keras.Sequential([keras.Input((None, 2)), layer])
+    generator = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(generator.normal(size=(units, units)))
+    kernel, _, bias = layer.get_weights()
+    layer.set_weights([kernel, rate * rotation, bias])
+    return network
+
+
+def test_decay_of_a_known_spectrum():
+    x, _ = zoo.data(30)
+    y = np.ones((zoo.BATCH, 30, 4), "float32")
+    model = make(linear(0.8))
+    profile = influence_profile(model, x, y, 20, targets=10)
+    norms = profile.norms["all"]
+    np.testing.assert_allclose(norms / norms[0], 0.8 ** np.arange(21), 1e-4)
+    assert profile.decay_rates["all"] == pytest.approx(0.8, abs=1e-4)
+    # The sums of a geometric series.
+    assert profile.tail(4) == pytest.approx(0.8**5, rel=1e-3)
+    assert profile.tail(50) == pytest.approx(0.8**51, rel=1e-2)
+    assert profile.relative_bias(5, stride=1) == pytest.approx(0.8**5, 1e-3)
+    by_hand = np.mean([0.8 ** (j + 1) for j in range(5)])
+    assert profile.relative_bias(5) == pytest.approx(by_hand, rel=1e-3)
+    # Nothing cancels here, so truncation loses no more than the norms say.
+    length = suggest_truncation_length(profile, 0.1)
+    method = ksg.methods.TruncatedBPTT(length)
+    found = ksg.diagnostics.compare_gradients(model, x, y, {"cut": method})
+    assert 0 < found["cut"].relative_bias < 0.1
+
+
+@pytest.mark.parametrize("stride", [None, 1, 3])
+@pytest.mark.parametrize("rate", [0.5, 0.95])
+def test_suggestion_is_the_shortest(stride, rate):
+    profile = InfluenceProfile({"all": rate ** np.arange(25)})
+    length = suggest_truncation_length(profile, 0.05, stride)
+    assert profile.relative_bias(length, stride) < 0.05
+    assert profile.relative_bias(length - 1, stride) >= 0.05
+    assert length > suggest_truncation_length(profile, 0.2, stride)
+
+
+def test_linear_system_in_closed_form():
+    task = ksg.data.tasks.InfluenceBalancing(30)
+    cell = ksg.data.tasks.InfluenceBalancingCell()
+    network = [keras.Input((None, 1)), keras.layers.RNN(cell, True)]
+    model = make(keras.Sequential(network))
+    x, y = np.zeros((1, 30, 1), "float32"), np.ones((1, 30, 1), "float32")
+    profile = influence_profile(model, x, y, 25, targets=30)
+    state, errors = np.ones(23), []
+    for _ in range(30):
+        state = task.matrix @ state + 0.5 * task.direction
+        errors.append(2 * abs(state[0] - 1.0))
+    powers, row = [], np.eye(23)[0]
+    for _ in range(26):
+        powers.append(np.linalg.norm(row))
+        row = row @ task.matrix
+    expected = np.mean(errors[25:]) * np.array(powers)
+    np.testing.assert_allclose(profile.norms["all"], expected, rtol=1e-4)
+
+
+def by_hand(network, x, y, weight, max_lag):
+    """Norms of a GRU and an LSTM above it, by a tape over Keras' cells."""
+    gru, lstm, readout = network.layers
+    steps, states, losses = x.shape[1], [], []
+    first, second = tf.zeros((3, 3)), [tf.zeros((3, 3)), tf.zeros((3, 3))]
+    with tf.GradientTape(persistent=True) as tape:
+        for step in range(steps):
+            first = gru.cell(x[:, step], [first])[0]
+            tape.watch(first)
+            _, second = lstm.cell(first, second)
+            # Copies, so that what the cell itself made of c is left out.
+            second = [tf.identity(s) for s in second]
+            tape.watch(second)
+            states.append([[first], second])
+            error = tf.reduce_mean((readout(second[0]) - y[:, step]) ** 2, 1)
+            losses.append(error * weight[:, step])
+    norms = np.zeros((3, max_lag + 1))
+    for step in range(max_lag, steps):
+        for lag in range(max_lag + 1):
+            parts = []
+            for place, leaves in enumerate(states[step - lag]):
+                found = tape.gradient(
+                    losses[step], leaves, unconnected_gradients="zero"
+                )
+                parts.append(np.concatenate(found, axis=1))
+                norms[place, lag] += np.linalg.norm(parts[-1], axis=1).mean()
+            whole = np.concatenate(parts, axis=1)
+            norms[2, lag] += np.linalg.norm(whole, axis=1).mean()
+    return norms / (steps - max_lag)
+
+
+def test_layers_on_one_another_against_a_tape():
+    x, y = zoo.data(9)
+    layers = keras.layers
+    network = keras.Sequential(
+        [
+            keras.Input((None, 2)),
+            layers.GRU(3, return_sequences=True, name="low", dropout=0.5),
+            layers.LSTM(3, return_sequences=True, name="high"),
+            layers.Dense(2),
+        ]
+    )
+    weight = np.random.default_rng(1).random((3, 9)).astype("float32")
+    model = make(network)
+    before = [v.numpy() for v in model.variables]
+    profile = influence_profile(model, x, y, 5, weight, targets=9)
+    expected = by_hand(network, x, y, weight, 5)
+    assert list(profile.norms) == ["low", "high", "all"]
+    for name, norms in zip(profile.norms, expected, strict=True):
+        np.testing.assert_allclose(profile.norms[name], norms, rtol=1e-4)
+    # The states that are followed are a choice; all of them here and there.
+    few = influence_profile(model, x, y, 5, weight, targets=2)
+    assert zoo.differ([few.norms["all"]], [profile.norms["all"]])
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_one_target_masks_and_resets():
+    x, y = zoo.data(8, per_sequence=True)
+    model = make(zoo.network("gru", per_sequence=True))
+    profile = influence_profile(model, x, y, 7)
+    assert profile.norms["all"][7] > 0
+    reset = np.zeros((zoo.BATCH, 8), bool)
+    reset[:, 5] = True
+    cut = influence_profile(model, {"inputs": x, "reset": reset}, y, 7)
+    np.testing.assert_array_equal(cut.norms["all"][3:], 0.0)
+    assert cut.norms["all"][2] > 0
+    assert cut.decay_rates["all"] == 0.0
+    mask = np.ones((zoo.BATCH, 8), bool)
+    mask[:, 3:5] = False
+    held = influence_profile(model, {"inputs": x, "mask": mask}, y, 7)
+    norms = held.norms["all"]
+    # Lags 3 to 5 are one state, which waits for two steps.
+    np.testing.assert_allclose(norms[3:5], norms[5], rtol=1e-5)
+    assert norms[6] != pytest.approx(norms[5], rel=1e-3)
+
+
+def test_stateful_and_learned_start():
+    x, y = zoo.data()
+    network = zoo.network("lstm")
+    model = make(network, stateful=True)
+    model.fit(x, y, 3, shuffle=False, verbose=0)
+    profile = influence_profile(model, x, y, 3)
+    plain = influence_profile(make(network), x, y, 3)
+    # The state that is carried is another one than zeros.
+    assert zoo.differ([profile.norms["all"]], [plain.norms["all"]])
+    learned = make(network, learn_initial_state=True)
+    same = influence_profile(learned, x, y, 3)
+    np.testing.assert_allclose(same.norms["all"], plain.norms["all"], rtol=1e-4)
+
+
+def test_as_data_and_picture(tmp_path):
+    profile = InfluenceProfile({"rnn": np.ones(4), "all": 0.5 ** np.arange(4)})
+    data = json.loads(json.dumps(profile.to_dict()))
+    assert data["all"]["norms"] == [1.0, 0.5, 0.25, 0.125]
+    assert data["all"]["decay_rate"] == pytest.approx(0.5)
+    figure = profile.plot(tmp_path / "profile.png")
+    assert (tmp_path / "profile.png").stat().st_size > 5_000
+    [axis] = figure.axes
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels == ["rnn (× 1 a step)", "all (× 0.5 a step)"]
+    assert axis.get_xlabel() == "lag k in steps"
+
+
+def test_refusals():
+    x, y = zoo.data()
+    model = make(zoo.network("gru"))
+    with pytest.raises(ValueError, match="more than 7 steps, received 7"):
+        influence_profile(model, x, y, 7)
+    with pytest.raises(ValueError, match="`max_lag` must be an integer"):
+        influence_profile(model, x, y, 0)
+    with pytest.raises(ValueError, match="`targets` must be an integer"):
+        influence_profile(model, x, y, 3, targets=0)
+    own = Own()
+    own.compile("sgd", "mse", jit_compile=False)
+    with pytest.raises(ValueError, match="received a subclass with its own"):
+        influence_profile(own, x, y, 3)
+    flat = InfluenceProfile({"all": np.ones(9)})
+    with pytest.raises(ValueError, match="rate 1.*beyond max_lag=8"):
+        suggest_truncation_length(flat)
+    falling = InfluenceProfile({"all": 0.5 ** np.arange(9)})
+    for tolerance in (0.0, 1.0):
+        with pytest.raises(ValueError, match=f"tolerance={tolerance}"):
+            suggest_truncation_length(falling, tolerance)
+    with pytest.raises(ValueError, match="`stride` must be an integer"):
+        suggest_truncation_length(falling, stride=0)
