@@ -140,7 +140,7 @@ class TargetPropagation(Method):
         rounds=None,
         start="forward",
         state_optimizer="adagrad",
-        state_rate=0.1,
+        state_rate=0.01,
         multiplier_form="textbook",
         multiplier_rate=None,
         multipliers_from=0,
