@@ -27,8 +27,9 @@ settings were looked for on copy with T=3 and seed 0 alone: learning rate 1e-3
 served TBPTT and DNI better than 3e-3, and scale 0.1 served DNI better than 1.
 The weight of the auxiliary task was not looked for.
 
-The claim does not hold at this size: over three seeds the median lengths of TBPTT
-and DNI are the same, or one level apart (docs/methods/synthetic_gradients.md).
+The claim does not hold at this size: over three seeds the median lengths of
+TBPTT and DNI are the same, or one level apart
+(docs/methods/synthetic_gradients.md).
 
 Jaderberg et al., 2017. Decoupled neural interfaces using synthetic gradients.
 arXiv:1608.05343.
