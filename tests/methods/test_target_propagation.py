@@ -50,7 +50,8 @@ def test_true_states_and_no_multipliers_are_truncated_bptt(kind):
     found = gradients(network, TargetPropagation(3, parameter_steps=1), *data)
     zoo.assert_same(found[1], expected[1])
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
-    more = gradients(network, TargetPropagation(3, parameter_steps=3), *data)
+    method = TargetPropagation(3, parameter_steps=3, state_rate=0.3)
+    more = gradients(network, method, *data)
     assert zoo.differ(more[1], expected[1])
 
 
@@ -201,10 +202,16 @@ def linear(method, jit=False):
 @pytest.mark.parametrize(
     "method, jit",
     [
-        (TargetPropagation(2, penalty=2.0, start="forward"), False),
+        (TargetPropagation(2, penalty=2.0, state_rate=0.3), False),
         (
             TargetPropagation(
-                2, "lagrangian", 0.7, 2, rounds=3, multiplier_form="code"
+                2,
+                "lagrangian",
+                0.7,
+                parameter_steps=2,
+                rounds=3,
+                state_rate=0.3,
+                multiplier_form="code",
             ),
             False,
         ),
