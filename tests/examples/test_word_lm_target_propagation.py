@@ -15,8 +15,8 @@ def test_quick_run(example, tmp_path, capsys):
     assert [run["arm"] for run in results] == ["penalty", "TBPTT block"]
     scheme, truncated = results
     assert len(scheme["perplexity"]) == 2
-    # The other went on, to the time the scheme took.
-    assert len(truncated["perplexity"]) > 2
+    # The other goes on to the time the scheme took.
+    assert len(truncated["perplexity"]) >= 2
     assert min(scheme["violation"]) > 0 and truncated["violation"] is None
     for run in results:
         # Fifty kinds of words; the state helps at the first step of a block.
