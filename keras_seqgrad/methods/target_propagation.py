@@ -41,8 +41,8 @@ class TargetPropagation(Method):
     of the window's. Use it to study such training, or where time cannot be
     spent on long scans, at small batches. Not the choice for the better
     model: its authors report that it generally does worse than
-    back-propagation through time, and so it did here
-    (docs/methods/target_propagation.md).
+    back-propagation through time. What was seen here is in
+    docs/methods/target_propagation.md.
 
     Rule: for a row, with f(h_b) the state that block b comes to from its
     target h_b, all states of all layers together (an LSTM's h and c), and
