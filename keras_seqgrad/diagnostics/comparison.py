@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_seqgrad.diagnostics.optional import require
+from keras_seqgrad.optional import require
 
 ALL = "all"
 HEAD = (

@@ -87,10 +87,9 @@ def parts_of(model, state):
     """
     if model.is_opaque:
         return {ALL: differentiable(state)}
-    nodes = model.graph.nodes
     return {
-        name: differentiable(nodes[name].split(carried)[0])
-        for name, carried in state.items()
+        name: differentiable(node.split(state[name])[0])
+        for name, node in model.graph.nodes.items()
     }
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_seqgrad import loops, masks
 from keras_seqgrad.layers.scan import scan as cell_scan
 from keras_seqgrad.layers.scan import state_is_output
+from keras_seqgrad.nodes import Passage
 from keras_seqgrad.pullback import pull_loss
 from keras_seqgrad.synthesis import differentiable, join
 
@@ -28,15 +29,14 @@ class Nudges:
 
     Args:
         tape: The tape that records the step.
-        nodes: The graph's recurrent nodes by name.
+
+    Attributes:
+        added: The zeros by the key of the recurrent node, in lists.
     """
 
-    def __init__(self, tape, nodes):
+    def __init__(self, tape):
         self.tape = tape
         self.added = {}
-        self.names = {}
-        for name, node in nodes.items():
-            self.names.setdefault(id(node.held[0].cell), []).append(name)
 
     def scan(self, cell, sequences, state, **options):
         """As `keras_seqgrad.layers.scan.scan`, of one step."""
@@ -53,7 +53,10 @@ class Nudges:
         state = keras.tree.map_structure(nudge, state)
         last = outputs[:, -1]
         last = last + added[0] if state_is_output(cell) else nudge(last)
-        self.added[self.names[id(cell)].pop(0)] = added
+        # The node that is running has read its state and left none yet.
+        passage = Passage.current()
+        [key] = passage.start_state.keys() - passage.new_state.keys()
+        self.added[key] = added
         return last[:, None], state
 
 
@@ -145,7 +148,7 @@ def pull_steps(window, tiles, chosen, use, found):
         leaves = differentiable(start)
         with tf.GradientTape() as tape:
             tape.watch(leaves)
-            nudges = Nudges(tape, nodes)
+            nudges = Nudges(tape)
             made, state = steps.forward(step, start, nudges.scan)
         cotangents = []
         for d_output, temporal, output in zip(

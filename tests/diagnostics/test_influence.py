@@ -141,6 +141,26 @@ def test_layers_on_one_another_against_a_tape():
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+def test_one_layer_called_twice():
+    """As two layers of the same weights."""
+    layers = keras.layers
+    x, y = zoo.data()
+    shared, readout = layers.GRU(2, return_sequences=True), layers.Dense(2)
+    inputs = keras.Input((None, 2))
+    network = keras.Model(inputs, readout(shared(shared(inputs))))
+    profile = influence_profile(make(network), x, y, 3)
+    copies = [layers.GRU(2, return_sequences=True) for _ in range(2)]
+    two = keras.Sequential([keras.Input((None, 2)), *copies, readout])
+    for copied in copies:
+        copied.set_weights(shared.get_weights())
+    expected = influence_profile(make(two), x, y, 3)
+    assert list(profile.norms) == ["gru", "gru_again", "all"]
+    for found, norms in zip(
+        profile.norms.values(), expected.norms.values(), strict=True
+    ):
+        np.testing.assert_allclose(found, norms, rtol=1e-5)
+
+
 def test_one_target_masks_and_resets():
     x, y = zoo.data(8, per_sequence=True)
     model = make(zoo.network("gru", per_sequence=True))

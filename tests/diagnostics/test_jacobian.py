@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import zoo
+from tests.networks import numbers, siamese
 from tests.test_segmented import Own
 
 spectrum = ksg.diagnostics.state_jacobian_spectrum
@@ -74,6 +75,24 @@ def test_layers_on_one_another_against_a_tape():
         )
     for variable, value in zip(model.variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_one_layer_called_several_times():
+    """Each call has a state of its own, under its own name."""
+    network = siamese()
+    x = numbers(network)
+    model = ksg.SequenceModel.from_model(network)
+    found = spectrum(model, x).singular_values
+    assert len(found) == 4
+    inner = network.get_layer("inner")
+    single = ksg.SequenceModel.from_model(inner)
+    for inputs in x:
+        [expected, _] = spectrum(single, inputs).singular_values.values()
+        assert any(
+            np.allclose(expected, values, atol=1e-5)
+            for name, values in found.items()
+            if name != "all"
+        )
 
 
 def test_masks_resets_and_a_carried_state():

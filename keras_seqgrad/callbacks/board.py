@@ -1,0 +1,141 @@
+"""Writes diagnostics where TensorBoard finds them."""
+
+import re
+
+import numpy as np
+import tensorflow as tf
+
+from keras_seqgrad.optional import require
+
+INSTALL = 'pip install "keras-seqgrad[tensorboard]"'
+# Measures by the name they have in `GradientQuality`: tag, and title.
+MEASURES = {
+    "cosine": ("gradient_cosine", "cosine with the exact gradient"),
+    "relative_bias": ("gradient_bias", "relative bias, with standard error"),
+    "relative_variance": ("gradient_variance", "relative variance"),
+    "bias_share": ("gradient_bias_share", "share of the error that is bias"),
+    "norm_ratio": ("gradient_norm_ratio", "norm ratio to the exact gradient"),
+    "exact_norm": ("exact_norm", "norm of the exact gradient"),
+}
+
+
+class Board:
+    """One folder of TensorBoard's.
+
+    Args:
+        log_dir: The folder.
+
+    Raises:
+        ImportError: TensorBoard is not installed.
+    """
+
+    def __init__(self, log_dir):
+        require("tensorboard", INSTALL)
+        self.writer = tf.summary.create_file_writer(str(log_dir))
+
+    def close(self):
+        self.writer.close()
+
+    def scalars(self, values, step):
+        with self.writer.as_default(step):
+            for tag, value in values.items():
+                tf.summary.scalar(tag, value)
+
+    def histograms(self, values, step):
+        with self.writer.as_default(step):
+            for tag, numbers in values.items():
+                numbers = np.asarray(numbers, "float64")
+                tf.summary.histogram(tag, numbers[np.isfinite(numbers)])
+
+    def picture(self, tag, content, step):
+        """A PNG file's bytes as an image."""
+        image = tf.image.decode_png(content, channels=3)[None]
+        with self.writer.as_default(step):
+            tf.summary.image(tag, image)
+
+    def comparison(self, found, step):
+        """A `GradientComparison`, by method, and by group beside it."""
+        scalars, histograms = {}, {}
+        for method, groups in found.qualities.items():
+            for group, quality in groups.items():
+                whole = group == "all"
+                name = method if whole else f"{method}/{group}"
+                tags = MEASURES if whole else ("cosine", "relative_bias")
+                for measure in tags:
+                    tag, _ = MEASURES[measure]
+                    tag = tag if whole else f"{tag}_by_group"
+                    scalars[f"{tag}/{name}"] = getattr(quality, measure)
+            quality = groups["all"]
+            lower = quality.squared_bias - quality.squared_bias_error
+            upper = quality.relative_bias + quality.relative_bias_error
+            scalars[f"gradient_bias_lower/{method}"] = max(lower, 0.0) ** 0.5
+            scalars[f"gradient_bias_upper/{method}"] = upper
+            scalars[f"estimate_seconds/{method}"] = found.seconds[method]
+            histograms[f"gradient_errors/{method}"] = found.errors[method]
+        self.scalars(scalars, step)
+        self.histograms(histograms, step)
+
+    def text(self, tag, markdown):
+        with self.writer.as_default(0):
+            tf.summary.text(tag, markdown)
+
+    def hyperparameters(self, values):
+        """Plain values by name, for the page HPARAMS."""
+        api = require("tensorboard.plugins.hparams.api", INSTALL)
+        with self.writer.as_default(0):
+            api.hparams(values)
+
+    def layout(self, methods):
+        """The charts of the page CUSTOM SCALARS."""
+        page = require("tensorboard.plugins.custom_scalar.layout_pb2", INSTALL)
+        plugin = require("tensorboard.plugins.custom_scalar.summary", INSTALL)
+
+        def lines(title, *patterns):
+            content = page.MultilineChartContent(tag=patterns)
+            return page.Chart(title=title, multiline=content)
+
+        charts = []
+        for tag, title in MEASURES.values():
+            if tag != "gradient_bias":
+                charts.append(lines(title, f"{tag}/.*"))
+                continue
+            series = [
+                page.MarginChartContent.Series(
+                    value=f"{tag}/{method}",
+                    lower=f"{tag}_lower/{method}",
+                    upper=f"{tag}_upper/{method}",
+                )
+                for method in methods
+            ]
+            content = page.MarginChartContent(series=series)
+            charts.append(page.Chart(title=title, margin=content))
+        groups = [
+            lines(
+                f"cosine of {method}",
+                rf"gradient_cosine_by_group/{re.escape(method)}/.*",
+            )
+            for method in methods
+        ]
+        own = [
+            lines("metrics of the method", "method/.*"),
+            lines("guesses of the synthesiser", "synthesizer/.*"),
+            lines("length between cuts", "cuts/mean_length"),
+            lines("FPTT: distance from the average", "fptt/.*"),
+        ]
+        cost = [
+            lines("seconds an estimate", "estimate_seconds/.*"),
+            lines("share of the time of training", "diagnostics/share.*"),
+            lines("seconds a measurement", "diagnostics/seconds"),
+        ]
+        categories = [
+            page.Category(title=title, chart=chart)
+            for title, chart in (
+                ("Gradient beside exact BPTT", charts),
+                ("By layer", groups),
+                ("The method itself", own),
+                ("Cost of the diagnostics", cost),
+            )
+        ]
+        summary = plugin.pb(page.Layout(category=categories))
+        with self.writer.as_default(0):
+            tf.summary.experimental.write_raw_pb(summary.SerializeToString())

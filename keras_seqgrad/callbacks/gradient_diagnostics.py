@@ -1,0 +1,263 @@
+"""Watches the quality of the gradient while a model trains."""
+
+import time
+
+import keras
+
+from keras_seqgrad.callbacks.board import MEASURES, Board
+from keras_seqgrad.truncation import positive_integer
+
+LONGEST_LAG = 50
+
+
+class GradientDiagnostics(keras.callbacks.Callback):
+    """Measures gradients on a fixed window during `fit`, for TensorBoard.
+
+    When training begins, and after every so many batches, the gradients of
+    methods on the probe window are compared with the exact one, by
+    `ksg.diagnostics.compare_gradients`. Use it to see when a truncated or
+    guessed gradient goes wrong in a training that takes hours. Not for the
+    last percent of speed, though its share of the time is bounded; nor as
+    validation: it says nothing of the loss.
+
+    Written are
+
+    * scalars: cosine, relative bias with its standard error, variance, share
+      of the error that is bias, norms, time of an estimate, for every method,
+      cosine and bias also by layer; the metrics of the compiled method (the
+      synthesiser's loss, the phase), how far a synthesiser's guesses are from
+      the truth, FPTT's distance from its average, mean length between cuts;
+      seconds and share of the diagnostics themselves;
+    * histograms: errors of single estimates, of guesses at each boundary, and
+      drawn lengths;
+    * images: the norm of the gradient by the state over time and layers, and
+      the influence profile (not for subclasses with their own `call_segment`,
+      whose layers are unknown);
+    * a text card of the run, hyperparameters, and a layout of charts: open
+      the page CUSTOM SCALARS.
+
+    The latest `gradient_cosine`, `gradient_bias`, `gradient_variance`,
+    `gradient_bias_share`, `gradient_norm_ratio` and `exact_norm` also go into
+    the logs of every epoch, for History and for callbacks that come after
+    this one in the list; where `methods` are given, followed by "/" and the
+    method's name.
+
+    Training goes on as it would without it, to the last bit. With
+    stateful=True the probe starts from the state training has reached, and
+    needs as many rows as a batch. One replica only.
+
+    Args:
+        log_dir: Folder of TensorBoard's, one for each run.
+        probe: (x, y) or (x, y, sample_weight) of one window.
+        every: Batches from one measurement to the next.
+        repeats: Estimates of each method that draws, 3 or more.
+        methods: As for `compare_gradients`.
+        max_share: Share of the time of training that measurements may take,
+            the first one, which compiles, not counted; a measurement that
+            would go above it waits. None to measure every time.
+        max_lag: Longest lag of the influence profile; None for 50, or half of
+            a shorter window; 0 for no profile.
+        images: Whether to draw images, which takes matplotlib.
+        memory_limit: Bytes that a measurement may take by estimate; None for
+            half of the machine's memory.
+        card: Dict of further rows for the card, as seed and data.
+        groups: As for `compare_gradients`; so is `checkpoint_every`.
+        checkpoint_every: Steps between stored states of the exact gradient.
+
+    Raises:
+        ValueError: An argument is out of its range; or, when `fit` begins,
+            the model is no compiled `SequenceModel`, or the probe too large.
+        ImportError: TensorBoard, or for images matplotlib, is not installed.
+
+    Example:
+
+    >>> import tempfile
+    >>> network = keras.Sequential([
+    ...     keras.Input((None, 1)),
+    ...     keras.layers.GRU(2, return_sequences=True),
+    ... ])
+    >>> model = ksg.SequenceModel.from_model(network)
+    >>> model.compile("sgd", "mse", method=ksg.methods.TruncatedBPTT(3))
+    >>> x, y = np.ones((4, 12, 1)), np.ones((4, 12, 2))
+    >>> callback = ksg.callbacks.GradientDiagnostics(
+    ...     tempfile.mkdtemp(), (x, y), every=1, images=False, max_lag=0)
+    >>> history = model.fit(x, y, callbacks=[callback], verbose=0)
+    >>> len(history.history["gradient_cosine"])
+    1
+    """
+
+    # Reads nothing of a batch's logs, so that fit need not wait for them.
+    async_safe = True
+
+    def __init__(
+        self,
+        log_dir,
+        probe,
+        every=200,
+        repeats=8,
+        methods=None,
+        *,
+        max_share=0.05,
+        max_lag=None,
+        images=True,
+        memory_limit=None,
+        card=None,
+        groups=None,
+        checkpoint_every="auto",
+    ):
+        super().__init__()
+        if not isinstance(probe, (tuple, list)) or len(probe) not in (2, 3):
+            raise ValueError(
+                "`probe` must be (x, y) or (x, y, sample_weight), the arrays "
+                f"of one window. Received: {type(probe).__name__}"
+                + (f" of {len(probe)}" if hasattr(probe, "__len__") else "")
+            )
+        if max_share is not None and not 0 < max_share <= 1:
+            raise ValueError(
+                "`max_share` must be above 0 and at most 1, or None. "
+                f"Received: max_share={max_share!r}"
+            )
+        self.log_dir = log_dir
+        self.probe = (*probe, None)[:3]
+        self.every = positive_integer(every, "every")
+        self.repeats = positive_integer(repeats, "repeats")
+        self.methods = methods
+        self.max_share = max_share
+        self.max_lag = max_lag
+        self.images = bool(images)
+        self.memory_limit = memory_limit
+        self.card = dict(card or {})
+        self.groups = groups
+        self.checkpoint_every = checkpoint_every
+        self.board = self.bench = self.extent = None
+        self.latest = {}
+
+    # --- the run ----------------------------------------------------------
+
+    def on_train_begin(self, logs=None):
+        self._prepare()
+        self.measured, self.put_off = 0, 0
+        self.batches = self.epoch_start = self.asked = 0
+        self.spent = self.lasted = 0.0
+        self._measure()
+        self.began = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch_start = self.batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.batches = self.epoch_start + batch + 1
+        if self.batches // self.every <= self.asked:
+            return
+        if self._affordable():
+            self.asked = self.batches // self.every
+            self._measure()
+            return
+        self.put_off += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs.update(self.latest)
+
+    def on_train_end(self, logs=None):
+        self.board.close()
+
+    # --- its parts --------------------------------------------------------
+
+    def _prepare(self):
+        # Imported here because methods bring callbacks with them.
+        from keras_seqgrad.diagnostics import card, compare, size, steps
+        from keras_seqgrad.probe import as_tensors
+
+        model = self.model
+        if getattr(model, "method", None) is None:
+            raise ValueError(
+                "GradientDiagnostics needs a ksg.SequenceModel, compiled with "
+                f"a method. Received: {type(model).__name__}"
+            )
+        if model.distribute_strategy is not None and (
+            model.distribute_strategy.num_replicas_in_sync > 1
+        ):
+            raise ValueError(
+                "GradientDiagnostics measures on one device. Expected one "
+                "replica, received a tf.distribute strategy with several. "
+                "Leave it out there."
+            )
+        self.extent = steps.extent(model, self.probe[0])
+        size.refuse_too_large(
+            model, self.extent, self.repeats, self.memory_limit
+        )
+        self.data = as_tensors(*self.probe)
+        self.bench = compare.Bench(
+            model, self.methods, self.groups, self.checkpoint_every
+        )
+        self.board = Board(self.log_dir)
+        rows = {**self.card, "measured": f"every {self.every} batches"}
+        self.board.text(
+            "run", card.run_card(model, self.extent, self.params, rows)
+        )
+        self.board.hyperparameters(card.hyperparameters(model, self.extent))
+        self.board.layout(list(self.bench.methods))
+
+    def _affordable(self):
+        """Whether one more measurement stays within its share of the time."""
+        if self.max_share is None:
+            return True
+        training = time.perf_counter() - self.began - self.spent
+        return self.spent + self.lasted <= self.max_share * training
+
+    def _measure(self):
+        from keras_seqgrad.diagnostics.method_measures import measures
+
+        start = time.perf_counter()
+        step = int(self.model.optimizer.iterations)
+        first = self.measured * self.repeats
+        found = self.bench.run(self.data, self.repeats, first, timings=1)
+        self.board.comparison(found, step)
+        seeds = range(first, first + self.repeats)
+        scalars, histograms = measures(
+            self.model, self.extent[1], self.data, seeds
+        )
+        if self.images and not self.model.is_opaque:
+            self._draw(step)
+        self.latest = self._logs(found)
+        seconds = time.perf_counter() - start
+        if self.measured:
+            self.lasted = seconds
+            self.spent += seconds
+            scalars["diagnostics/share_of_training_time"] = self.spent / (
+                time.perf_counter() - self.began - self.spent
+            )
+        scalars["diagnostics/seconds"] = seconds
+        scalars["diagnostics/batches_waited"] = self.put_off
+        self.board.scalars(scalars, step)
+        self.board.histograms(histograms, step)
+        self.board.writer.flush()
+        self.measured += 1
+
+    def _logs(self, found):
+        """The comparison as `fit` logs it."""
+        return {
+            tag if self.methods is None else f"{tag}/{name}": getattr(
+                found[name], measure
+            )
+            for name in found.qualities
+            for measure, (tag, _) in MEASURES.items()
+        }
+
+    def _draw(self, step):
+        from keras_seqgrad.diagnostics import heat_map, influence, steps
+        from keras_seqgrad.diagnostics.pictures import png
+
+        heat = heat_map.StateGradients(self.extent)
+        norms = self.model.probe(heat, *self.probe, jit=False).numpy()
+        figure = heat_map.draw(steps.layer_names(self.model), norms)
+        self.board.picture("state_gradients", png(figure), step)
+        lag = min(LONGEST_LAG, self.extent[1] // 2)
+        lag = lag if self.max_lag is None else self.max_lag
+        if lag:
+            profile = influence.influence_profile(
+                self.model, self.probe[0], self.probe[1], lag, self.probe[2]
+            )
+            picture = png(profile.plot())
+            self.board.picture("influence_profile", picture, step)
