@@ -290,7 +290,7 @@ def parse(argv):
     add("--repeats", type=int, default=16, help="estimates to compare")
     add("--seed", type=int, default=0)
     add("--seeds", type=int, default=3, help="this seed and the next ones")
-    add("--memory-steps", type=int, default=4000)
+    add("--memory-steps", type=int, default=20_000)
     add("--jit", action=argparse.BooleanOptionalAction, default=True)
     add("--out", type=pathlib.Path, default="runs/compare_methods")
     add("--quick", action="store_true", help="a small model, few windows")

@@ -70,7 +70,7 @@ def drawn(task, settings, seed, **options):
         windows=task.dataset(settings.rows, settings.windows, seed),
         probe=task.draw(settings.rows, generator),
         validation=test,
-        rates=(1e-3, 3e-3, 1e-2),
+        rates=(1e-3, 3e-3, 1e-2, 3e-2),
         **options,
     )
 
@@ -122,7 +122,7 @@ def text(settings, seed):
         length=10,
         validation=valid,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        rates=(1e-3, 3e-3, 1e-2),
+        rates=(1e-3, 3e-3, 1e-2, 3e-2),
         stateful=True,
     )
 
