@@ -20,8 +20,9 @@ So all but bptt make about as many updates on the same text; bptt does with
 `--window` equal to their `--length`.
 
 Written to `--out` (default: runs/char_lm/<method>): settings.json,
-vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs. A resumed
-run continues after its last epoch exactly as if it had never stopped.
+vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs, with a look
+at the gradient every 200 windows. A resumed run continues after its last epoch
+exactly as if it had never stopped.
 """
 
 import argparse
@@ -39,6 +40,7 @@ QUICK = {"epochs": 1, "units": 64, "layers": 1, "limit": 80_000, "sample": 80}
 METHODS = ("bptt", "tbptt", "artbp", "dni", "alternating")
 # What a resumed run may choose anew; all else is as the run began.
 FREE = {"epochs", "out", "resume", "quick", "sample", "temperature"}
+FREE |= {"diagnostics"}
 
 
 def make_parser():
@@ -64,6 +66,12 @@ def make_parser():
     add("--jit", action=argparse.BooleanOptionalAction, default=True)
     add("--out", type=pathlib.Path, help=f"default: {RUNS}/METHOD")
     add("--resume", action="store_true", help="go on with the run in --out")
+    add(
+        "--diagnostics",
+        type=int,
+        default=200,
+        help="windows between looks at the gradient; 0 for none",
+    )
     add("--sample", type=positive, default=400, help="tokens to write at last")
     add("--temperature", type=positive_float, default=0.7)
     add("--quick", action="store_true", help="a small model, a few seconds")
@@ -164,6 +172,21 @@ def make_windows(tokens, settings):
     return windows.repeat(), max(1, round(row / law.mean_length))
 
 
+def diagnose(validation, settings):
+    """Looks at the gradient on the first validation window now and then."""
+    method = None
+    if settings.method == "artbp":
+        # In training the stream has drawn the cuts; here the method draws.
+        method = {"artbp": ksg.methods.ARTBP(settings.length)}
+    return ksg.callbacks.GradientDiagnostics(
+        settings.out / "logs" / "gradient",
+        next(iter(validation)),
+        every=settings.diagnostics,
+        methods=method,
+        card={"seed": settings.seed, "data": settings.data},
+    )
+
+
 def write_sample(model, corpus, settings):
     """Continues the validation text, one step at a time."""
     step = tf.function(model.call_segment, reduce_retracing=True)
@@ -244,6 +267,7 @@ def main(argv=None):
         shuffle=False,
         callbacks=[
             *([restarts] if settings.method == "alternating" else []),
+            *([diagnose(validation, settings)] if settings.diagnostics else []),
             # Before the report, which comes below the bar then.
             keras.callbacks.ProgbarLogger(),
             Report(corpus),

@@ -1,7 +1,6 @@
 """The gradient a method gives, beside the exact one."""
 
 import dataclasses
-import inspect
 import time
 
 import numpy as np
@@ -232,24 +231,13 @@ def named(methods, compiled):
     if isinstance(methods, (str, known.Method)):
         methods = [methods]
     listed = [known.get(method) for method in methods]
-    names = [label(method) for method in listed]
+    names = [repr(method) for method in listed]
     if not names or len(set(names)) < len(names):
         raise ValueError(
             "`methods` must be some methods that differ, or a dict of them by "
             f"name. Received: {names}"
         )
     return dict(zip(names, listed, strict=True))
-
-
-def label(method):
-    """A method's name, with those of its settings that are not the default."""
-    parameters = inspect.signature(type(method)).parameters
-    shown = [
-        f"{name}={value!r}"
-        for name, value in method.get_config().items()
-        if name in parameters and value != parameters[name].default
-    ]
-    return f"{type(method).__name__}({', '.join(shown)})"
 
 
 def layers_of(model):

@@ -1,6 +1,7 @@
 """The seam: what a training method is."""
 
 import abc
+import inspect
 
 import keras
 
@@ -67,8 +68,21 @@ class Method(abc.ABC):
         return cls(**config)
 
     def __repr__(self):
-        fields = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
-        return f"{self.__class__.__name__}({fields})"
+        """The settings that are not the default."""
+        parameters = inspect.signature(type(self)).parameters
+        shown = ", ".join(
+            f"{name}={said(value)}"
+            for name, value in self.get_config().items()
+            if name in parameters and value != parameters[name].default
+        )
+        return f"{type(self).__name__}({shown})"
+
+
+def said(value):
+    """A setting in a few words: an optimizer or a layer by its class."""
+    if hasattr(value, "get_config"):
+        return type(value).__name__
+    return repr(value)
 
 
 class WindowMethod(Method):

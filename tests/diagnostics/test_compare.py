@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from keras_seqgrad.diagnostics.compare import label
 from keras_seqgrad.methods import ARTBP, BPTT, TruncatedBPTT
 from tests import zoo
 from tests.synthesizing import Constant
@@ -233,11 +232,6 @@ def test_as_table_data_and_picture(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(ImportError, match=f"needs {module}.*pip install"):
             call()
-
-
-def test_names():
-    assert label(TruncatedBPTT(5, 5)) == "TruncatedBPTT(length=5, stride=5)"
-    assert label(BPTT()) == "BPTT()"
 
 
 def test_refusals():

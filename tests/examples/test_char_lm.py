@@ -11,7 +11,7 @@ from tests.examples import script
 SMALL = ["--units", "16", "--layers", "1", "--sample", "5", "--window", "20"]
 SMALL += ["--length", "10", "--batch-size", "8", "--limit", "3000"]
 # Compiling is most of the time, and not what is looked at here.
-SMALL += ["--no-jit"]
+SMALL += ["--no-jit", "--diagnostics", "0"]
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,7 @@ def test_quick_run(tmp_path):
     vocabulary = ksg.data.text.Vocabulary.load(out / "vocabulary.json")
     assert vocabulary.decode(vocabulary.encode(sample)) == sample
     assert list((out / "logs" / "train").glob("events.*"))
+    assert list((out / "logs" / "gradient").glob("events.*"))
     # The model is whole without the script that made it.
     model = keras.models.load_model(out / "epoch-001.keras")
     assert model.method.length == 50
