@@ -12,7 +12,7 @@ import keras
 
 import keras_seqgrad as ksg
 
-LENGTH, WINDOW, ROWS = 20, 240, 32
+LENGTH, WINDOW, ROWS = 20, 200, 32
 CHARACTERS, EPOCHS = 400_000, 2
 OUT = pathlib.Path("runs/truncation_length")
 OUT.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ score = model.evaluate(validation, verbose=0)
 print(f"the same weights, state carried on: {bits(score):.3f}")
 
 x, y = next(iter(validation))
-LENGTHS = (10, 20, 30, 60, 120)
+LENGTHS = (10, 20, 50, 100)
 
 
 def reach(model):
@@ -120,11 +120,11 @@ def train(length, stride=None):
     model.fit(windows, epochs=2 * EPOCHS, shuffle=False, verbose=0)
     score = bits(model.evaluate(validation, verbose=0))
     updates = int(model.optimizer.iterations)
-    print(f"{method}: {updates} updates, {score:.3f} bits", flush=True)
+    print(f"{method}: {updates} updates, {score:.3f} bits")
 
 
-for length in (10, 30, 60):
+for length in (10, 50, 100):
     train(length)
 
-for length in (30, 60):
+for length in (50, 100):
     train(length, stride=10)

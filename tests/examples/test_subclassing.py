@@ -43,7 +43,7 @@ def test_its_gradient_is_that_of_the_same_layers_in_keras(example):
     found = model.estimate_gradients(x, y)[1]
     layer = keras.layers.RNN(model.rnn.cell, return_sequences=True)
     stock = keras.Sequential([model.embed, layer, model.read_out])
-    stock.compile("sgd", loss, jit_compile=False)
+    stock.compile(keras.optimizers.SGD(100.0), loss, jit_compile=False)
     before = [variable.numpy() for variable in model.trainable_variables]
     stock.train_on_batch(x, y)
     for variable, old, gradient in zip(
@@ -51,12 +51,12 @@ def test_its_gradient_is_that_of_the_same_layers_in_keras(example):
     ):
         step = old - variable.numpy()
         gradient = tf.convert_to_tensor(gradient)
-        np.testing.assert_allclose(step, 0.01 * gradient, atol=2e-7)
-        assert np.abs(step).max() > 1e-6
+        np.testing.assert_allclose(step, 100 * gradient, atol=1e-4)
+        assert np.abs(step).max() > 1e-3
 
 
 def test_run(example, tmp_path, capsys, monkeypatch):
-    corpus = ksg.data.text.get("stdlib", limit=8_000)
+    corpus = ksg.data.text.get("stdlib", limit=30_000)
     monkeypatch.setattr(ksg.data.text, "get", lambda name: corpus)
     arguments = ["--quick", "--compare", "bptt", "--out", str(tmp_path)]
     example.main([*arguments, "--method", "artbp", "--seed", "3"])
