@@ -1,5 +1,7 @@
 """What is computed on a window beside the training."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -44,8 +46,10 @@ class Probe:
             if self.function is None:
                 if data[1] is not None:
                     self.build_loss(data)
+                # TensorFlow counts traces by the code of a function, and
+                # would take many probes for one that is traced again.
                 self.function = tf.function(
-                    self._run,
+                    functools.partial(self._run),
                     autograph=False,
                     reduce_retracing=True,
                     jit_compile=self.jit,

@@ -112,6 +112,8 @@ class GradientComparison:
 
         figure, axes = new_figure(1, len(PLOTTED), (12, 4))
         groups = list(next(iter(self.qualities.values())))
+        if len(groups) == 2:
+            groups.remove(ALL)  # a single group is the whole gradient
         width = 0.8 / len(groups)
         places = np.arange(len(self.qualities))
         for axis, (name, label) in zip(axes, PLOTTED, strict=True):

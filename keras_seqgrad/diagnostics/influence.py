@@ -126,7 +126,10 @@ class InfluenceProfile:
         from keras_seqgrad.diagnostics.pictures import new_figure
 
         figure, axis = new_figure(1, 1, (6.4, 4))
+        first, *others = self.norms
         for name, norms in self.norms.items():
+            if [name] == others and np.array_equal(norms, self.norms[first]):
+                continue  # a single layer is all of them
             style = {"color": "black"} if name == ALL else {"alpha": 0.8}
             rate = self.decay_rates[name]
             label = f"{name} (× {rate:.3g} a step)"

@@ -1,5 +1,6 @@
 """Gradients beside the exact one: known answers, and planted errors."""
 
+import dataclasses
 import json
 import sys
 
@@ -225,6 +226,15 @@ def test_as_table_data_and_picture(tmp_path, monkeypatch):
     assert (tmp_path / "picture.png").stat().st_size > 5_000
     assert [axis.get_title() for axis in figure.axes][1] == "relative bias"
     assert figure.axes[-1].get_legend() is not None
+    single = dataclasses.replace(
+        found,
+        qualities={
+            name: {"all": groups["all"], "one": groups["all"]}
+            for name, groups in found.qualities.items()
+        },
+    )
+    legend = single.plot().axes[-1].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["one"]
     for module, call in [
         ("pandas", found.to_frame),
         ("matplotlib", found.plot),

@@ -206,6 +206,10 @@ def test_as_data_and_picture(tmp_path):
     labels = [text.get_text() for text in axis.get_legend().get_texts()]
     assert labels == ["rnn (× 1 a step)", "all (× 0.5 a step)"]
     assert axis.get_xlabel() == "lag k in steps"
+    falling = 0.5 ** np.arange(9)
+    [axis] = InfluenceProfile({"rnn": falling, "all": falling}).plot().axes
+    # A second line would hide the first.
+    assert [line.get_label()[:3] for line in axis.get_lines()] == ["rnn"]
 
 
 def test_refusals():
