@@ -20,7 +20,7 @@ equal epochs and equal time: the best validation perplexity up to there. Seconds
 are those of the quickest epoch times their number, without validation and
 compiling.
 
-Perplexity by position in a block: on validation text, once with the state
+Perplexity by position in a block: of each model at its best, once with the state
 carried over all of it and once restarted before every block. Where both are the
 same the model does not use what lies before its block. `--out` gets
 results.json and perplexity.png.
@@ -122,11 +122,15 @@ def train(name, rate, corpus, settings, seed, epochs, seconds=0.0):
             corpus.valid[: settings.validation],
         )
     ]
+    # It stops nothing, but leaves the model as it was at its best.
+    keep = keras.callbacks.EarlyStopping(
+        "val_loss", patience=settings.most_epochs, restore_best_weights=True
+    )
     history = model.fit(
         windows[0],
         validation_data=windows[1],
         epochs=settings.most_epochs,
-        callbacks=[watch],
+        callbacks=[keep, watch],
         shuffle=False,
         verbose=0,
     ).history
@@ -213,8 +217,13 @@ def plot(runs, settings, path):
         for key, line in (("carried", "-"), ("restarted", ":")):
             mean = np.mean([run[key] for run in chosen], axis=0)
             right.plot(steps, mean, line, color=f"C{color}")
-    left.set(xlabel="seconds of training", ylabel="validation perplexity")
+    left.set(
+        xlabel="seconds of training",
+        ylabel="validation perplexity",
+        yscale="log",
+    )
     right.set(
+        yscale="log",
         xlabel="position in a block",
         ylabel="validation perplexity",
         title="state carried (—), restarted at each block (···)",

@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from tests.examples import script
@@ -23,6 +24,9 @@ def test_quick_run(example, tmp_path, capsys):
         assert run["perplexity"][-1] < 20
         assert len(run["carried"]) == len(run["restarted"]) == 10
         assert run["carried"][0] != run["restarted"][0]
+        # Of the model at its best.
+        carried = np.exp(np.mean(np.log(run["carried"])))
+        assert carried == pytest.approx(min(run["perplexity"]), rel=1e-3)
     assert json.loads((tmp_path / "results.json").read_text()) == results
     assert (tmp_path / "perplexity.png").stat().st_size > 10_000
     assert "perplexity by seed" in capsys.readouterr().out
