@@ -20,10 +20,10 @@ equal epochs and equal time: the best validation perplexity up to there. Seconds
 are those of the quickest epoch times their number, without validation and
 compiling.
 
-Perplexity by position in a block: of each model at its best, once with the state
-carried over all of it and once restarted before every block. Where both are the
-same the model does not use what lies before its block. `--out` gets
-results.json and perplexity.png.
+Perplexity by position in a block: of each model at its best, on validation
+text, once with the state carried over all of it and once restarted before every
+block. Where both are the same the model does not use what lies before its
+block. `--out` gets results.json and perplexity.png.
 
 Wiseman et al., 2017. Training language models using target-propagation.
 arXiv:1702.04770.
