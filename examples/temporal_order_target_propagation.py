@@ -1,6 +1,6 @@
 """Target propagation on the temporal order task, beside BPTT at equal steps.
 
-    python examples/temporal_order_target_propagation.py           # 25 minutes
+    python examples/temporal_order_target_propagation.py           # 7 minutes
     python examples/temporal_order_target_propagation.py --quick   # one minute
 
 A sequence shows X or Y at two places; the answer is the order of both. Arms,
