@@ -11,12 +11,21 @@ INSTALL = 'pip install "keras-seqgrad[tensorboard]"'
 # Measures by the name they have in `GradientQuality`: tag, and title.
 MEASURES = {
     "cosine": ("gradient_cosine", "cosine with the exact gradient"),
-    "relative_bias": ("gradient_bias", "relative bias, with standard error"),
+    "relative_bias": ("gradient_bias", "relative bias"),
     "relative_variance": ("gradient_variance", "relative variance"),
     "bias_share": ("gradient_bias_share", "share of the error that is bias"),
     "norm_ratio": ("gradient_norm_ratio", "norm ratio to the exact gradient"),
     "exact_norm": ("exact_norm", "norm of the exact gradient"),
 }
+
+
+def plain(name):
+    """A method's name as part of a tag.
+
+    TensorBoard's page of custom scalars draws no line of a tag that holds
+    brackets: TruncatedBPTT(length=3) becomes TruncatedBPTT_length=3.
+    """
+    return re.sub(r"[^\w.=-]+", "_", name).strip("_")
 
 
 class Board:
@@ -56,10 +65,11 @@ class Board:
     def comparison(self, found, step):
         """A `GradientComparison`, by method, and by group beside it."""
         scalars, histograms = {}, {}
-        for method, groups in found.qualities.items():
+        for key, groups in found.qualities.items():
+            method = plain(key)
             for group, quality in groups.items():
                 whole = group == "all"
-                name = method if whole else f"{method}/{group}"
+                name = method if whole else f"{method}/{plain(group)}"
                 tags = MEASURES if whole else ("cosine", "relative_bias")
                 for measure in tags:
                     tag, _ = MEASURES[measure]
@@ -70,8 +80,8 @@ class Board:
             upper = quality.relative_bias + quality.relative_bias_error
             scalars[f"gradient_bias_lower/{method}"] = max(lower, 0.0) ** 0.5
             scalars[f"gradient_bias_upper/{method}"] = upper
-            scalars[f"estimate_seconds/{method}"] = found.seconds[method]
-            histograms[f"gradient_errors/{method}"] = found.errors[method]
+            scalars[f"estimate_seconds/{method}"] = found.seconds[key]
+            histograms[f"gradient_errors/{method}"] = found.errors[key]
         self.scalars(scalars, step)
         self.histograms(histograms, step)
 
@@ -94,21 +104,20 @@ class Board:
             content = page.MultilineChartContent(tag=patterns)
             return page.Chart(title=title, multiline=content)
 
-        charts = []
-        for tag, title in MEASURES.values():
-            if tag != "gradient_bias":
-                charts.append(lines(title, f"{tag}/.*"))
-                continue
-            series = [
-                page.MarginChartContent.Series(
-                    value=f"{tag}/{method}",
-                    lower=f"{tag}_lower/{method}",
-                    upper=f"{tag}_upper/{method}",
-                )
-                for method in methods
-            ]
-            content = page.MarginChartContent(series=series)
-            charts.append(page.Chart(title=title, margin=content))
+        methods = [plain(method) for method in methods]
+        charts = [lines(title, f"{tag}/.*") for tag, title in MEASURES.values()]
+        series = [
+            page.MarginChartContent.Series(
+                value=f"gradient_bias/{method}",
+                lower=f"gradient_bias_lower/{method}",
+                upper=f"gradient_bias_upper/{method}",
+            )
+            for method in methods
+        ]
+        content = page.MarginChartContent(series=series)
+        margins = [
+            page.Chart(title="bias with its standard error", margin=content)
+        ]
         groups = [
             lines(
                 f"cosine of {method}",
@@ -131,6 +140,7 @@ class Board:
             page.Category(title=title, chart=chart)
             for title, chart in (
                 ("Gradient beside exact BPTT", charts),
+                ("Bias of each run", margins),
                 ("By layer", groups),
                 ("The method itself", own),
                 ("Cost of the diagnostics", cost),

@@ -1,4 +1,4 @@
-"""What a run was: as a table to read, and as hyperparameters to sort by."""
+"""What a run was: as a list to read, and as hyperparameters to sort by."""
 
 import math
 import platform
@@ -37,7 +37,7 @@ def hyperparameters(model, extent):
 
 
 def run_card(model, extent, params, rows):
-    """A Markdown table of the run.
+    """A Markdown list of what the run is.
 
     Args:
         model: The `SequenceModel`.
@@ -68,8 +68,8 @@ def run_card(model, extent, params, rows):
         "device": ", ".join(d.name for d in tf.config.list_logical_devices()),
         **rows,
     }
-    lines = ["| | |", "|---|---|"]
+    lines = []
     for name, value in table.items():
-        value = str(value).replace("|", "\\|").replace("\n", " ")
-        lines.append(f"| {name} | {value} |")
+        value = str(value).replace("\n", " ")
+        lines.append(f"- **{name}**: {value}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from tests import zoo
 from tests.test_segmented import Own
 
 NAME = "TruncatedBPTT(length=3)"
+TAG = "TruncatedBPTT_length=3"
 
 
 def make(method=None, network=None, rate=0.05, stateful=False, **options):
@@ -74,7 +75,7 @@ def check_cuts(found):
     lengths = found["cuts/lengths"][0]
     mean = 3 * zoo.STEPS / lengths[:, 2].sum()
     assert found["cuts/mean_length"][0] == pytest.approx(mean)
-    errors = found["gradient_errors/ARTBP(mean_length=3.0)"][0]
+    errors = found["gradient_errors/ARTBP_mean_length=3.0"][0]
     assert errors[:, 2].sum() == 3
 
 
@@ -93,7 +94,7 @@ def check_images(found):
 
 def check_no_images(found):
     assert "state_gradients" not in found
-    assert found["gradient_cosine/BPTT()"][0] == pytest.approx(1.0)
+    assert found["gradient_cosine/BPTT"][0] == pytest.approx(1.0)
 
 
 MODELS = {
@@ -160,15 +161,19 @@ def test_written_numbers_are_those_of_the_comparison(tmp_path):
         "gradient_variance": 0.0,
         "exact_norm": quality.exact_norm,
     }.items():
-        values = found[f"{tag}/{NAME}"]
+        values = found[f"{tag}/{TAG}"]
         # When training begins, and after 2, 4 and 6 batches of 3 updates.
         assert list(values) == [0, 6, 12, 18]
         np.testing.assert_allclose(list(values.values()), value, rtol=1e-5)
-    assert f"gradient_cosine_by_group/{NAME}/dense" in found
+    assert f"gradient_cosine_by_group/{TAG}/dense" in found
     assert found["diagnostics/seconds"][6] > 0
     assert 0 < found["diagnostics/share_of_training_time"][6]
     card = found["run"][0].item().decode()
-    for text in (r"zoo \| numbers", f"`{model.method!r}`", "epochs=2, steps=3"):
+    for text in (
+        "- **data**: zoo | numbers",
+        f"`{model.method!r}`",
+        "epochs=2, steps=3",
+    ):
         assert text in card
 
 

@@ -60,7 +60,7 @@ def test_the_pages_are_ready(tmp_path):
         tmp_path / "run",
         (x, y),
         every=1,
-        methods={"cut": model.method, "random": ksg.methods.ARTBP(3)},
+        methods={"cut": model.method, "random (3)": ksg.methods.ARTBP(3)},
         repeats=3,
         max_share=None,
     )
@@ -80,9 +80,11 @@ def test_the_pages_are_ready(tmp_path):
         points = ask(
             address, "plugin/scalars/scalars?run=run&tag=gradient_cosine/cut"
         )
-    assert {"gradient_cosine/cut", "gradient_bias/random"} <= set(scalars)
+    assert {"gradient_cosine/cut", "gradient_bias/random_3"} <= set(scalars)
     assert {"state_gradients", "influence_profile"} == set(images)
-    assert {"gradient_errors/cut", "gradient_errors/random"} <= set(histograms)
+    assert {"gradient_errors/cut", "gradient_errors/random_3"} <= set(
+        histograms
+    )
     assert texts == ["run"]
     charts = {
         chart["title"]: chart
@@ -91,11 +93,13 @@ def test_the_pages_are_ready(tmp_path):
     }
     cosine = charts["cosine with the exact gradient"]["multiline"]
     assert cosine["tag"] == ["gradient_cosine/.*"]
-    margin = charts["relative bias, with standard error"]["margin"]
+    margin = charts["bias with its standard error"]["margin"]
     assert [series["value"] for series in margin["series"]] == [
         "gradient_bias/cut",
-        "gradient_bias/random",
+        "gradient_bias/random_3",
     ]
+    # A bracket in a tag would leave the charts without lines.
+    assert not [tag for tag in scalars if "(" in tag]
     # Everything a chart names has been written.
     for series in margin["series"]:
         assert set(series.values()) <= set(scalars)
