@@ -17,7 +17,7 @@ The gradient of the compiled method on one window that is not learnt from is
 compared with the exact one after every epoch; the table has the last. Time is
 that of the quickest epoch, without compiling, validation and diagnostics.
 Memory is by how much the peak of a fresh process rises in one training step on
-a window of `--memory-steps` steps. `--out` gets results.json, TASK.md, TASK.png
+a window of `--memory-steps` steps; 0 where compiling took more than the step. `--out` gets results.json, TASK.md, TASK.png
 and TensorBoard's logs.
 """
 
@@ -206,7 +206,11 @@ def table(label, found):
         score = f"{statistics.median(ends):.3g}"
         if len(ends) > 1:
             score += f" ({ends[0]:.3g} to {ends[-1]:.3g})"
-        quality = [f"{runs[0][measure][-1]:.2g}" for measure in QUALITY]
+        # There is nothing to compare with where the exact gradient is zero.
+        quality = [
+            f"{value:.2g}" if math.isfinite(value) else "–"
+            for value in (runs[0][measure][-1] for measure in QUALITY)
+        ]
         cells = [name, f"{runs[0]['updates']:,}"]
         cells += [f"{result['end']}{result['rate']:g}", score, *quality]
         cells += [f"{result['seconds']:.3g}", f"{result['memory']:.0f}"]
@@ -248,12 +252,18 @@ def plot(place, label, found, path):
     noise = np.sqrt([run["variance"][-1] for run in runs])
     axes[1, 0].barh(at - 0.2, bias, 0.4, label="bias")
     axes[1, 0].barh(at + 0.2, noise, 0.4, label="noise of one estimate")
-    axes[1, 0].set_xscale("symlog", linthresh=0.1)
+    # One that has diverged leaves the picture, and the others stay legible.
+    most = np.nanmax(np.where(np.maximum(bias, noise) < 10, bias + noise, 1))
+    axes[1, 0].set_xlim(0, 1.1 * most)
+    for row, value in zip(at, bias, strict=True):
+        if value > 1.1 * most:
+            axes[1, 0].text(most, row + 0.2, f"{value:.1g}", ha="right")
     axes[1, 0].set(
         title="Error of the gradient at the end",
         xlabel="over the norm of the exact gradient",
     )
     axes[1, 0].legend()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     seconds = [result["seconds"] for result in found.values()]
     bars = axes[1, 1].barh(at, seconds, color=[colors[n] for n in names])
     axes[1, 1].bar_label(
@@ -268,7 +278,7 @@ def plot(place, label, found, path):
         axis.set_yticks(at, names)
         axis.invert_yaxis()
         axis.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(found))
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(found))
     figure.suptitle(f"Task: {place}")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

@@ -122,7 +122,7 @@ def text(settings, seed):
         length=10,
         validation=valid,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        rates=(1e-3, 3e-3, 1e-2, 3e-2),
+        rates=(3e-4, 1e-3, 3e-3, 1e-2),
         stateful=True,
     )
 

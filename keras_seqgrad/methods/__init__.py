@@ -45,7 +45,7 @@ def get(identifier):
     Example:
 
     >>> ksg.methods.get("tbptt")
-    TruncatedBPTT(length=50, stride=None)
+    TruncatedBPTT(length=50)
     """
     if isinstance(identifier, Method):
         return identifier
