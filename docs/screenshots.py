@@ -22,8 +22,8 @@ from selenium import webdriver
 
 SECONDS = 12
 PAGES = {
-    "comparison": ("custom_scalars", 1500, 1150),
-    "heat_map": ("images", 1500, 900),
+    "comparison": ("custom_scalars&_smoothingWeight=0", 1500, 1150),
+    "heat_map": ("images&tagFilter=state_gradients", 1500, 900),
     "card": ("text", 1500, 900),
 }
 # No window, no sandbox for root, and nothing that looks for a network.

@@ -17,8 +17,8 @@ The gradient of the compiled method on one window that is not learnt from is
 compared with the exact one after every epoch; the table has the last. Time is
 that of the quickest epoch, without compiling, validation and diagnostics.
 Memory is by how much the peak of a fresh process rises in one training step on
-a window of `--memory-steps` steps; 0 where compiling took more than the step. `--out` gets results.json, TASK.md, TASK.png
-and TensorBoard's logs.
+a window of `--memory-steps` steps; 0 where compiling took more than the step.
+`--out` gets results.json, TASK.md, TASK.png and TensorBoard's logs.
 """
 
 import argparse
