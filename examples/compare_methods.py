@@ -138,7 +138,7 @@ def last(run):
 
 def compare(place, name, settings):
     """A method on a task: its best rate, and that of every seed."""
-    rates = settings.rates or TASKS[place](settings, 0).rates
+    rates = sorted(settings.rates or TASKS[place](settings, 0).rates)
     try:
         tried = [train(place, name, r, settings.seed, settings) for r in rates]
     except ValueError as error:

@@ -1,0 +1,68 @@
+import json
+import re
+
+import pytest
+
+from tests.examples import script
+
+
+def rows(folder, task):
+    """Cells of a task's table, by method."""
+    lines = (folder / f"{task}.md").read_text().splitlines()
+    cells = [line.strip("| ").split(" | ") for line in lines]
+    return {first: rest for first, *rest in cells if rest}
+
+
+@pytest.mark.slow
+def test_every_method_from_the_same_start_on_the_same_windows(tmp_path):
+    methods = ["bptt", "artbp", "dni"]
+    printed = script.run(
+        "compare_methods",
+        *("--quick", "--methods", *methods, "--seeds", 1),
+        *("--windows", 3, "--rates", 0.01, 0.001, "--out", tmp_path),
+        folder=tmp_path,
+    )
+    found = json.loads((tmp_path / "results.json").read_text())["adding"]
+    assert list(found) == methods
+    table = rows(tmp_path, "adding")
+    assert (tmp_path / "adding.md").read_text().strip() in printed
+    for name, result in found.items():
+        [run] = result["runs"]
+        assert run["steps"] == [3 * 4 * 100, 2 * 3 * 4 * 100]
+        # An update a window, or after each of its 5 segments.
+        assert run["updates"] == {"dni": 30}.get(name, 6)
+        assert len(run["scores"]) == 2
+        best = min(result["tried"], key=result["tried"].get)
+        assert result["rate"] == float(best)
+        assert result["end"] == {"0.001": "<", "0.01": ">"}[best]
+        shown = [f"{run['updates']}", f"{result['end']}{best}"]
+        assert table[name][:2] == shown
+        assert list((tmp_path / "logs/adding" / name).glob("events.*"))
+    quality = {name: result["runs"][0] for name, result in found.items()}
+    assert quality["bptt"]["cosine"] == pytest.approx([1, 1], abs=1e-6)
+    assert max(quality["bptt"]["bias"]) < 1e-5
+    assert quality["dni"]["bias"][-1] > 0.01
+    assert quality["dni"]["variance"] == [0, 0]
+    assert quality["artbp"]["variance"][-1] > 0.01
+    assert (tmp_path / "adding.png").stat().st_size > 20_000
+
+
+@pytest.mark.slow
+def test_truncation_is_misled_and_refusals_are_told(tmp_path):
+    script.run(
+        "compare_methods",
+        *("--quick", "--tasks", "influence", "--seeds", 1, "--repeats", 4),
+        *("--methods", "bptt", "tbptt", "inversion", "--windows", 10),
+        *("--rates", 1e-4, "--out", tmp_path),
+        folder=tmp_path,
+    )
+    found = json.loads((tmp_path / "results.json").read_text())["influence"]
+    exact, truncated = (found[n]["runs"][0] for n in ("bptt", "tbptt"))
+    # θ starts too small; truncation makes it smaller.
+    assert exact["scores"][1] < exact["scores"][0]
+    assert truncated["scores"][1] > truncated["scores"][0]
+    assert truncated["cosine"][-1] == pytest.approx(-1, abs=1e-3)
+    assert found["inversion"]["refused"].startswith("Layer 'rnn'")
+    page = (tmp_path / "influence.md").read_text()
+    assert re.search(r"\ninversion refuses: Layer 'rnn'", page)
+    assert "inversion" not in rows(tmp_path, "influence")
