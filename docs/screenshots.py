@@ -43,11 +43,13 @@ OPTIONS = (
 @contextlib.contextmanager
 def tensorboard(folder):
     """A server on a free port of the loopback interface; gives its address."""
-    options = ["--logdir", str(folder), "--host", "127.0.0.1", "--port", "0"]
+    # Its name alone: pages show what is given here.
+    options = ["--logdir", folder.name, "--host", "127.0.0.1", "--port", "0"]
     # Images of all steps, not a sample of them.
     options += ["--samples_per_plugin", "images=100"]
     process = subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", *options],
+        cwd=folder.resolve().parent,
         stderr=subprocess.PIPE,
         text=True,
     )
