@@ -263,7 +263,7 @@ class GradientDiagnostics(keras.callbacks.Callback):
                 lag,
                 self.probe[2],
                 # A sketch: 16 would cost more than all else together.
-                targets=4,
+                targets=2,
             )
             picture = png(profile.plot())
             self.board.picture("influence_profile", picture, step)
