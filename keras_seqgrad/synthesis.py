@@ -64,23 +64,6 @@ def mean_square(error, rows):
     return total / tf.maximum(counted, 1.0)
 
 
-def when_any(rows, act):
-    """Calls `act` if any of the rows (batch,) is True.
-
-    With several replicas an optimizer cannot be called inside a condition;
-    `act` is then called always.
-    """
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        act()
-        return
-
-    def acting():
-        act()
-        return True
-
-    tf.cond(tf.reduce_any(rows), acting, lambda: False)
-
-
 def own_optimizer(given, optimizer):
     """A new optimizer as the one given (or named), or as the model's."""
     if given is not None:
@@ -141,6 +124,12 @@ class Synthesis(keras.layers.Layer):
         head = [] if self.head is None else self.head.trainable_variables
         return [*self.network.trainable_variables, *head]
 
+    @property
+    def moving(self):
+        """The variables that change by learning, but for the metrics'."""
+        head = [] if self.head is None else self.head.variables
+        return [*self.network.variables, *head, *self.optimizer.variables]
+
     def start(self, batch_size, fresh):
         """State of a recurrent network before a window; [] for another."""
         if self.segmented is None:
@@ -165,15 +154,20 @@ class Synthesis(keras.layers.Layer):
             self.memory.write(memory)
 
     def guess(self, reading, memory, training=False):
-        """(guess (batch, size), state of a recurrent network after it)."""
+        """(guess (batch, size), state of a recurrent network after it).
+
+        In float32, whatever the precision of a network of the user's own.
+        """
         reading = {name: reading[name] for name in self.readings or ["state"]}
         if self.segmented is not None:
             reading = keras.tree.map_structure(lambda t: t[:, None], reading)
         inputs = reading if self.readings else reading["state"]
         if self.segmented is None:
-            return self.network(inputs, training=training), memory
-        made, memory = self.segmented.run_segment(inputs, memory, training)
-        return made[:, 0], memory
+            made = self.network(inputs, training=training)
+        else:
+            made, memory = self.segmented.run_segment(inputs, memory, training)
+            made = made[:, 0]
+        return tf.cast(made, "float32"), memory
 
     def advance(self, reading, memory):
         """State of a recurrent network after it has read `reading`."""
@@ -183,6 +177,8 @@ class Synthesis(keras.layers.Layer):
         """Moves the network towards `target` in `rows`, and enters metrics.
 
             loss = mean over rows and units of (guess - target)^2
+
+        Nothing moves, by momentum or regularisers either, where no row counts.
 
         Args:
             reading: What the network reads.
@@ -195,6 +191,7 @@ class Synthesis(keras.layers.Layer):
         # An overflow under loss scaling must not spoil the network.
         rows = rows & tf.reduce_all(tf.math.is_finite(target), axis=1)
         target = tf.where(rows[:, None], target, 0.0)
+        before = [tf.identity(variable) for variable in self.moving]
         with tf.GradientTape() as tape:
             guess, _ = self.guess(reading, memory, training=True)
             guess = tf.where(rows[:, None], guess, 0.0)
@@ -211,10 +208,17 @@ class Synthesis(keras.layers.Layer):
             gradients = tape.gradient(total, self.learned)
             gradients = loops.fill(gradients, self.learned)
             self.optimizer.apply(gradients, self.learned)
-        counts = tf.cast(tf.reduce_any(rows), "float32")
+        taught = tf.reduce_any(rows)
+        counts = tf.cast(taught, "float32")
         ratio = tf.math.divide_no_nan(tf.norm(guess), tf.norm(target))
         self.loss_tracker.update_state(loss, sample_weight=counts)
         self.ratio_tracker.update_state(ratio, sample_weight=counts)
+        if ahead is not None:
+            taught |= tf.reduce_any(counted)
+        if replicas == 1:  # else a variable cannot be set to what it was
+            # Not a condition: around one XLA copies every variable.
+            for variable, old in zip(self.moving, before, strict=True):
+                variable.assign(tf.where(taught, variable, old))
 
 
 def readings(network):

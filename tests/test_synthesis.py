@@ -57,16 +57,47 @@ def test_an_overflow_teaches_nothing():
     assert float(learning.loss_tracker.result()) == 0.0
 
 
+@pytest.mark.parametrize("jit", [False, True])
+def test_where_nobody_counts_nothing_moves(jit):
+    network = keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(3, kernel_regularizer="l2"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5, seed=1),
+        ]
+    )
+    learning = learner(network, keras.optimizers.Adam(0.1), auxiliary=True)
+    ahead = tf.ones((1, 3)), tf.ones((1, 3))
+
+    @tf.function(jit_compile=jit)
+    def learn(row, row_ahead):
+        state, target = tf.ones((1, 3)), tf.zeros((1, 3))
+        lesson = {"state": state}, [], target, row, (*ahead, row_ahead)
+        learning.learn(*lesson)
+
+    somebody, nobody = tf.constant([True]), tf.constant([False])
+    learn(somebody, somebody)  # Adam now has momentum
+    before = [variable.numpy() for variable in learning.moving]
+    learn(nobody, nobody)
+    for variable, value in zip(learning.moving, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+    for rows in ((somebody, nobody), (nobody, somebody)):
+        before = [variable.numpy() for variable in learning.learned]
+        learn(*rows)
+        after = [variable.numpy() for variable in learning.learned]
+        assert zoo.differ(before, after)
+
+
 def test_regularisers_of_the_synthesiser_are_its_own():
     network = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(3, kernel_regularizer="l2")]
     )
     before = network.get_weights()[0]
     learning = learner(network, keras.optimizers.SGD(1.0))
-    nobody = tf.constant([False])
-    learning.learn(
-        {"state": tf.ones((1, 3))}, [], tf.ones((1, 3)), nobody, None
-    )
+    state = tf.ones((1, 3))
+    right = network(state)
+    learning.learn({"state": state}, [], right, tf.constant([True]), None)
     after = network.get_weights()[0]
     np.testing.assert_allclose(after, 0.98 * before, rtol=1e-5)
     x, y = zoo.data()

@@ -29,6 +29,7 @@ def scan(
     reset=None,
     reset_state=None,
     previous_output=None,
+    twin=None,
 ):
     """Runs `cell` over the time axis of `sequences`.
 
@@ -55,6 +56,9 @@ def scan(
         previous_output: What a masked first step repeats, None for zeros.
             Not used where `state_is_output(cell)`: a masked step then repeats
             the state, which may be `state` or `reset_state`.
+        twin: [sequences, *state] once more, or None: with it outputs and
+            state are returned once more (see `ksg.ops.lstm`). For fast scans
+            alone.
 
     Returns:
         outputs (batch, time, ...) in the cell's compute dtype, and the last
@@ -92,7 +96,12 @@ def scan(
         "reset_state": reset_state,
     }
     if uses_fast_scan(cell, training):
-        return _fast(cell, sequences, state, training, options)
+        return _fast(cell, sequences, twin, state, training, options)
+    if twin is not None:
+        raise ValueError(
+            "`twin` is for cells with a scan of their own (see "
+            f"`uses_fast_scan`). Received: twin={twin} with cell={cell!r}"
+        )
 
     def step(inputs, state):
         return cell(inputs, state, training=training)
@@ -136,30 +145,31 @@ def state_is_output(cell):
     return type(cell) in (*GATED, keras.layers.SimpleRNNCell)
 
 
-def _fast(cell, sequences, state, training, options):
+def _fast(cell, sequences, twin, state, training, options):
     weights = _cast(
         (cell.kernel, cell.recurrent_kernel, cell.bias), cell.compute_dtype
     )
+    twin = _cast(twin, cell.compute_dtype)
     sequences = tf.cast(sequences, cell.compute_dtype)
-    arguments = sequences, state, *weights
+    shape = [*sequences.shape[:2], cell.units]
     if training and cell.dropout:
         cell.reset_dropout_mask()
-        dropped = cell.get_dropout_mask(sequences[:, 0])
+        dropped = cell.get_dropout_mask(sequences[:, 0])[:, tf.newaxis]
         cell.reset_dropout_mask()
-        arguments = sequences * dropped[:, tf.newaxis], state, *weights
+        sequences *= dropped
+        if twin is not None:
+            twin = [twin[0] * dropped, *twin[1:]]
+    arguments = sequences, state, *weights
+    options["twin"] = twin
     if type(cell) is keras.layers.LSTMCell:
-        outputs, state = lstm(*arguments, **options)
+        results = lstm(*arguments, **options)
     elif type(cell) is keras.layers.GRUCell:
-        outputs, state = gru(
-            *arguments, reset_after=cell.reset_after, **options
-        )
+        results = gru(*arguments, reset_after=cell.reset_after, **options)
     else:
         activation = SIMPLE_ACTIVATIONS[cell.activation]
-        outputs, state = simple_rnn(
-            *arguments, activation=activation, **options
-        )
-    shape = [*sequences.shape[:2], cell.units]
-    return tf.ensure_shape(outputs, shape), state
+        results = simple_rnn(*arguments, activation=activation, **options)
+    outputs, *others = results
+    return tf.ensure_shape(outputs, shape), *others
 
 
 def _cast(structure, dtype):

@@ -15,11 +15,13 @@ from keras_seqgrad.synthesis import (
     own_optimizer,
     size_of,
     split,
-    when_any,
 )
 from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.twins import Twins
 
 CONDITIONS = ("state", "next_input")
+SETTINGS = """length synthesizer scale bootstrap auxiliary condition inject
+    synthesizer_optimizer synthesizer_rate""".split()
 
 
 @serializable
@@ -56,7 +58,8 @@ class SyntheticGradients(Method):
 
     Gradient: biased; that of `TruncatedBPTT` for M = 0, that of `BPTT` for
     scale = 1 and a perfect M. Memory: O(length). Time: that of `TruncatedBPTT`,
-    a second pass backward through the states, and M.
+    a second gradient back through the states, beside the first one where all
+    cells have a scan of their own, and M.
 
     Args:
         length: Steps of a segment; the last one of a window may be shorter.
@@ -186,14 +189,10 @@ class SyntheticGradients(Method):
             outputs, state, loss = made
             window.apply(gradients)
             window.record(segment, outputs, loss)
-            lesson = here.reading, memory, target, here.rows, ahead
-            if ahead is not None:
-                when_any(
-                    here.rows | ahead[-1], lambda: synthesis.learn(*lesson)
-                )
             # Where a sequence begins there is nothing to learn.
-            elif not (window.fresh is True and segment.first is True):
-                when_any(here.rows, lambda: synthesis.learn(*lesson))
+            begins = window.fresh is True and segment.first is True
+            if ahead is not None or not begins:
+                synthesis.learn(here.reading, memory, target, here.rows, ahead)
             return outputs, (state, after)
 
         memory = synthesis.start(window.batch_size, window.fresh)
@@ -211,8 +210,18 @@ class SyntheticGradients(Method):
             learns from or None).
         """
         leaves, ahead = differentiable(state), None
+        # Whether the target receives what the layers do not.
+        apart = self.injecting(window) is not True
+        apart |= self.scale != self.bootstrap
+        # Twins share products, whose last bits may then be others than those
+        # of truncation; inject=False is truncation bit for bit.
+        twins = None
+        if apart and self.inject and Twins.serve(window):
+            twins = Twins(leaves)
         with Pullbacks(leaves) as pullbacks:
-            outputs, end = window.forward(segment, state)
+            outputs, end = window.forward(
+                segment, state, scan=twins.scan if twins else None
+            )
             loss = window.loss(segment, outputs, at_end=True)
             total = window.scale(loss)
             there, guess = self._guess(window, segment, end, memory)
@@ -232,20 +241,20 @@ class SyntheticGradients(Method):
             return split(window.scale(vector / terms), ends)
 
         received = self._received(window, guess)
-        pulled = pullbacks.pull(
-            [total, *ends],
-            [tf.ones_like(total), *handed(received)],
-            [*window.variables, *leaves],
-        )
+        targets = [total, *ends]
+        cotangents = [tf.ones_like(total), *handed(received)]
+        if apart:
+            more = handed(self.bootstrap * guess - received)
+        if twins:
+            targets += [twins.of(tensor) for tensor in ends]
+            cotangents += more
+        sources = [*window.variables, *leaves]
+        pulled = pullbacks.pull(targets, cotangents, sources)
         gradients = pulled[: len(window.variables)]
         d_state = pulled[len(window.variables) :]
-        if self.injecting(window) is not True or self.scale != self.bootstrap:
-            # What the target holds beyond that, by a second way back through
-            # the states alone.
-            more = handed(self.bootstrap * guess - received)
+        if apart and not twins:
             d_state = loops.add(d_state, pullbacks.pull(ends, more, leaves))
-        target = join(d_state)
-        target *= terms / window.scale(tf.ones(()))
+        target = join(d_state) * (terms / window.scale(tf.ones(())))
         end = keras.tree.map_structure(tf.stop_gradient, end)
         return (outputs, end, loss), gradients, target, ahead
 
@@ -328,17 +337,7 @@ class SyntheticGradients(Method):
         return loss, gradients
 
     def get_config(self):
-        return {
-            "length": self.length,
-            "synthesizer": self.synthesizer,
-            "scale": self.scale,
-            "bootstrap": self.bootstrap,
-            "auxiliary": self.auxiliary,
-            "condition": self.condition,
-            "inject": self.inject,
-            "synthesizer_optimizer": self.synthesizer_optimizer,
-            "synthesizer_rate": self.synthesizer_rate,
-        }
+        return {name: getattr(self, name) for name in SETTINGS}
 
     @classmethod
     def from_config(cls, config):

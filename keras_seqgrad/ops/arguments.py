@@ -22,9 +22,10 @@ class Links(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The checked arguments of a scan, time-major."""
+    """The checked arguments of a scan, time-major; `twin` may be empty."""
 
     series: tf.Tensor
+    twin: list
     state: list
     weights: list
     links: Links
@@ -43,6 +44,7 @@ def prepare(
     gates,
     reset,
     reset_state,
+    twin,
     *,
     state_names,
     blocks,
@@ -101,7 +103,14 @@ def prepare(
         )
     links = make_links(mask, gates, reset, inputs.shape[:2], dtype)
     series = swap_time(inputs)
-    return Given(series, state, weights, links, reset_state, units, dtype)
+    if twin is None:
+        twin = []
+    else:
+        again, *others = twin
+        again = _checked(again, "twin[0]", inputs.shape, dtype)
+        others = _checked_state(others, "twin[1:]", state_names, row, dtype)
+        twin = [swap_time(again), *others]
+    return Given(series, twin, state, weights, links, reset_state, units, dtype)
 
 
 def make_links(mask, gates, reset, shape, dtype):

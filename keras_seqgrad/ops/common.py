@@ -60,13 +60,35 @@ def swap_time(tensor):
     return tf.transpose(tensor, axes)
 
 
+def batch_major(run, given):
+    """What a time-major scan makes of its arguments, batch-major.
+
+    Returns:
+        (outputs, [state, ...]), followed by their twins if there are any.
+    """
+    results = run(
+        given.series,
+        given.twin,
+        given.state,
+        given.weights,
+        given.reset_state,
+    )
+    found, size = [], 1 + len(given.state)
+    for start in range(0, len(results), size):
+        outputs, *last = results[start : start + size]
+        found += [swap_time(outputs), last]
+    return tuple(found)
+
+
 def flatten_time(series):
     """(time, batch, features) to (time * batch, features)."""
     return tf.reshape(series, [-1, series.shape[-1]])
 
 
 def project(series, kernel):
-    """Multiplies all steps by `kernel` in one product."""
+    """Multiplies all rows by `kernel` in one product."""
+    if series.shape.rank == 2:
+        return tf.matmul(series, kernel)
     shape = tf.shape(series)
     product = tf.matmul(flatten_time(series), kernel)
     product = tf.reshape(product, [shape[0], shape[1], kernel.shape[-1]])
@@ -78,6 +100,11 @@ def kernel_gradient(series, d_rows):
     return tf.matmul(
         flatten_time(series), flatten_time(d_rows), transpose_a=True
     )
+
+
+def twin_gradient(twin_rows, twin_state, transposed):
+    """Gradient of a scan's `twin`: [] without one."""
+    return [*[project(rows, transposed) for rows in twin_rows], *twin_state]
 
 
 def bias_gradient(d_rows):
@@ -139,24 +166,31 @@ def forward_scan(step, projected, state, widths, links, reset_state):
     return outputs.stack(), state, [series.stack() for series in saved]
 
 
-def reverse_scan(pull, saved, d_outputs, d_state, buffers, links):
+def reverse_scan(pull, saved, d_outputs, d_state, d_twin, buffers, links):
     """Runs `pull` over time from the last step to the first.
+
+    The gradient of the results' twins goes back beside that of the results,
+    stacked with it: both share one product a step, which takes far less time
+    than two.
 
     Args:
         pull: `pull(values, d_state) -> d_rows, d_previous_state`: from the
             saved values of a step and the gradient of its new state, the
-            gradients of its rows and of the state it started from.
+            gradients of its rows and of the state it started from. The
+            gradients are (batch, units), or (2, batch, units) with a twin.
         saved: Series of `forward_scan`.
         d_outputs: (time, batch, units).
         d_state: Gradient of the last state, a list of (batch, units).
+        d_twin: [d_outputs, *d_state] of the twins, or an empty list.
         buffers: Series (time, batch, width) of the shapes of `d_rows`, not
             needed any more: XLA writes `d_rows` over them, which spares
             clearing as much fresh memory.
         links: `Links`.
 
     Returns:
-        List of series `d_rows`, the gradient of the first state, and that of
-        the reset state (an empty list without resets).
+        List of series `d_rows`, the gradient of the first state, that of the
+        reset state (empty without resets), and for the twins (series `d_rows`,
+        gradient of the first state), both empty without.
     """
     steps = tf.shape(d_outputs)[0]
     rows = [
@@ -169,9 +203,16 @@ def reverse_scan(pull, saved, d_outputs, d_state, buffers, links):
     d_reset = []
     if links.reset is not None:
         d_reset = [tf.zeros_like(tensor) for tensor in d_state]
+    if d_twin:
+        pairs = zip(d_state, d_twin[1:], strict=True)
+        d_state = [tf.stack(pair) for pair in pairs]
+        rows += [_empty_series(array, array.shape[-1]) for array in buffers]
 
     def body(time, d_state, d_reset, rows):
-        d_state = [d_state[0] + tf.gather(d_outputs, time), *d_state[1:]]
+        entering = tf.gather(d_outputs, time)
+        if d_twin:
+            entering = tf.stack([entering, tf.gather(d_twin[0], time)])
+        d_state = [d_state[0] + entering, *d_state[1:]]
         values = [tf.gather(series, time) for series in saved]
         d_rows, d_previous = pull(values, d_state)
         if links.mask is not None:
@@ -182,6 +223,8 @@ def reverse_scan(pull, saved, d_outputs, d_state, buffers, links):
             nothing = [zero] * len(d_state)
             replaced = tf.gather(links.reset, time)
             caught = _choose(replaced, d_previous, nothing)
+            if d_twin:
+                caught = [tensor[0] for tensor in caught]
             d_reset = [
                 total + part
                 for total, part in zip(d_reset, caught, strict=True)
@@ -193,6 +236,8 @@ def reverse_scan(pull, saved, d_outputs, d_state, buffers, links):
             d_previous = [
                 tf.math.multiply_no_nan(tensor, gate) for tensor in d_previous
             ]
+        if d_twin:
+            d_rows = [row[which] for which in (0, 1) for row in d_rows]
         rows = [
             series.write(time, value)
             for series, value in zip(rows, d_rows, strict=True)
@@ -202,7 +247,15 @@ def reverse_scan(pull, saved, d_outputs, d_state, buffers, links):
     _, d_state, d_reset, rows = tf.while_loop(
         lambda time, *_: time >= 0, body, (steps - 1, d_state, d_reset, rows)
     )
-    return [series.stack() for series in rows], d_state, d_reset
+    rows, twin_rows = (
+        [series.stack() for series in half]
+        for half in (rows[: len(buffers)], rows[len(buffers) :])
+    )
+    twin_state = []
+    if d_twin:
+        pairs = [tf.unstack(tensor) for tensor in d_state]
+        d_state, twin_state = map(list, zip(*pairs, strict=True))
+    return rows, d_state, d_reset, (twin_rows, twin_state)
 
 
 def _empty_series(like, width):

@@ -31,6 +31,7 @@ def gru(
     gates=None,
     reset=None,
     reset_state=None,
+    twin=None,
 ):
     """Gated recurrent unit over the time axis of `inputs`.
 
@@ -69,9 +70,13 @@ def gru(
             `reset_state` before the step, masked or not; its gradient goes
             there, whatever the gate, and nothing goes further back.
         reset_state: [h] like `state`; None means zeros.
+        twin: [inputs, *state] once more, or None. With it all results are
+            returned once more, as their twins. A gradient of the twins goes
+            back to `twin` alone, in one scan with the gradient of the results.
 
     Returns:
-        Outputs (batch, time, units) and the last state [h].
+        Outputs (batch, time, units) and the last state [h]; with `twin`
+        followed by their twins, the same again.
 
     Raises:
         ValueError: A shape does not fit, or `reset_state` without `reset`.
@@ -103,15 +108,13 @@ def gru(
         gates,
         reset,
         reset_state,
+        twin,
         state_names=("h",),
         blocks=3,
         bias_rows=(2,) if reset_after else (),
     )
     scan = _reset_after(given) if reset_after else _reset_before(given)
-    outputs, last = scan(
-        given.series, given.state, given.weights, given.reset_state
-    )
-    return common.swap_time(outputs), [last]
+    return common.batch_major(scan, given)
 
 
 def _halved(tensor):
@@ -126,7 +129,7 @@ def _reset_after(given):
     units = given.units
 
     @common.first_derivative
-    def run(series, state, weights, reset_state):
+    def run(series, twin, state, weights, reset_state):
         kernel, recurrent_kernel, *bias = weights
         projected = common.project(series, _halved(kernel))
         recurrent = _halved(recurrent_kernel)
@@ -158,22 +161,29 @@ def _reset_after(given):
             reset_state,
         )
 
-        def gradient(d_outputs, d_h):
+        def gradient(d_outputs, d_h, *d_twin):
             transposed = tf.transpose(recurrent_kernel)
+            to_inputs = tf.transpose(kernel)
 
             def pull(values, d_state):
                 by_product, by_g, z = values
                 (d_h,) = d_state
-                d_product = by_product * tf.tile(d_h, [1, 3])
-                d_before = tf.matmul(d_product, transposed) + d_h * z
+                d_product = by_product * tf.concat([d_h] * 3, axis=-1)
+                d_before = common.project(d_product, transposed) + d_h * z
                 return [d_product, d_h * by_g], [d_before]
 
             buffers = [projected, saved[1]]
-            rows, d_state, d_reset = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], buffers, given.links
+            rows, d_state, d_reset, d_back = common.reverse_scan(
+                pull, saved, d_outputs, [d_h], d_twin, buffers, given.links
             )
-            d_products, d_g = rows
-            d_rows = tf.concat([d_products[..., : 2 * units], d_g], axis=2)
+            d_products = rows[0]
+
+            def joined(d_products, d_g):
+                return tf.concat([d_products[..., : 2 * units], d_g], axis=2)
+
+            d_rows = joined(*rows)
+            twin_rows, twin_state = d_back
+            d_back = [joined(*twin_rows)] if twin_rows else [], twin_state
             before = common.previous_outputs(
                 state, outputs, given.links, reset_state
             )
@@ -184,7 +194,8 @@ def _reset_after(given):
                 for _ in bias
             ]
             return [
-                common.project(d_rows, tf.transpose(kernel)),
+                common.project(d_rows, to_inputs),
+                *common.twin_gradient(*d_back, to_inputs),
                 *d_state,
                 common.kernel_gradient(series, d_rows),
                 common.kernel_gradient(before, d_products),
@@ -192,7 +203,8 @@ def _reset_after(given):
                 *d_reset,
             ]
 
-        return (outputs, *last), gradient
+        results = outputs, *last
+        return results * (2 if twin else 1), gradient
 
     return run
 
@@ -201,7 +213,7 @@ def _reset_before(given):
     units = given.units
 
     @common.first_derivative
-    def run(series, state, weights, reset_state):
+    def run(series, twin, state, weights, reset_state):
         kernel, recurrent_kernel, *bias = weights
         projected = common.project(series, _halved(kernel))
         for_gates, for_g = tf.split(
@@ -226,7 +238,8 @@ def _reset_before(given):
             step, projected, state, [units] * 6, given.links, reset_state
         )
 
-        def gradient(d_outputs, d_h):
+        def gradient(d_outputs, d_h, *d_twin):
+            to_inputs = tf.transpose(kernel)
             to_gates, to_g = tf.split(
                 tf.transpose(recurrent_kernel), [2 * units, units]
             )
@@ -235,13 +248,14 @@ def _reset_before(given):
                 by_z, by_g, by_r, z, r, _ = values
                 (d_h,) = d_state
                 d_g = d_h * by_g
-                d_kept = tf.matmul(d_g, to_g)
-                d_gates = tf.concat([d_h * by_z, d_kept * by_r], axis=1)
-                d_before = d_h * z + d_kept * r + tf.matmul(d_gates, to_gates)
-                return [tf.concat([d_gates, d_g], axis=1)], [d_before]
+                d_kept = common.project(d_g, to_g)
+                d_gates = tf.concat([d_h * by_z, d_kept * by_r], axis=-1)
+                d_before = d_h * z + d_kept * r
+                d_before += common.project(d_gates, to_gates)
+                return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
 
-            (d_rows,), d_state, d_reset = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], [projected], given.links
+            (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
+                pull, saved, d_outputs, [d_h], d_twin, [projected], given.links
             )
             before = common.previous_outputs(
                 state, outputs, given.links, reset_state
@@ -252,7 +266,8 @@ def _reset_before(given):
                 common.kernel_gradient(saved[-1], d_g),
             ]
             return [
-                common.project(d_rows, tf.transpose(kernel)),
+                common.project(d_rows, to_inputs),
+                *common.twin_gradient(*d_back, to_inputs),
                 *d_state,
                 common.kernel_gradient(series, d_rows),
                 tf.concat(d_recurrent, axis=1),
@@ -260,6 +275,7 @@ def _reset_before(given):
                 *d_reset,
             ]
 
-        return (outputs, *last), gradient
+        results = outputs, *last
+        return results * (2 if twin else 1), gradient
 
     return run

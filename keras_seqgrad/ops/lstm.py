@@ -29,6 +29,7 @@ def lstm(
     gates=None,
     reset=None,
     reset_state=None,
+    twin=None,
 ):
     """Long short-term memory over the time axis of `inputs`.
 
@@ -64,9 +65,13 @@ def lstm(
             `reset_state` before the step, masked or not; its gradient goes
             there, whatever the gate, and nothing goes further back.
         reset_state: [h, c] like `state`; None means zeros.
+        twin: [inputs, *state] once more, or None. With it all results are
+            returned once more, as their twins. A gradient of the twins goes
+            back to `twin` alone, in one scan with the gradient of the results.
 
     Returns:
-        Outputs (batch, time, units) and the last state [h, c].
+        Outputs (batch, time, units) and the last state [h, c]; with `twin`
+        followed by their twins, the same again.
 
     Raises:
         ValueError: A shape does not fit, or `reset_state` without `reset`.
@@ -95,6 +100,7 @@ def lstm(
         gates,
         reset,
         reset_state,
+        twin,
         state_names=("h", "c"),
         blocks=4,
     )
@@ -103,7 +109,7 @@ def lstm(
     shift = common.constant_blocks([0.5, 0.5, 0.0, 0.5], units, given.dtype)
 
     @common.first_derivative
-    def run(series, state, weights, reset_state):
+    def run(series, twin, state, weights, reset_state):
         kernel, recurrent_kernel, *bias = weights
         # σ(z) = tanh(z / 2) / 2 + 1 / 2: one function for all four blocks.
         projected = common.project(series, kernel * half)
@@ -131,24 +137,32 @@ def lstm(
             reset_state,
         )
 
-        def gradient(d_outputs, d_h, d_c):
+        def gradient(d_outputs, d_h, d_c, *d_twin):
             transposed = tf.transpose(recurrent_kernel)
+            to_inputs = tf.transpose(kernel)
 
             def pull(values, d_state):
                 by_gate, by_c, f = values
                 d_h, d_c = d_state
                 d_c += d_h * by_c
-                d_row = by_gate * tf.concat([d_c, d_c, d_c, d_h], axis=1)
-                return [d_row], [tf.matmul(d_row, transposed), d_c * f]
+                d_row = by_gate * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
+                return [d_row], [common.project(d_row, transposed), d_c * f]
 
-            (d_rows,), d_state, d_reset = common.reverse_scan(
-                pull, saved, d_outputs, [d_h, d_c], [projected], given.links
+            (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
+                pull,
+                saved,
+                d_outputs,
+                [d_h, d_c],
+                d_twin,
+                [projected],
+                given.links,
             )
             before = common.previous_outputs(
                 state, outputs, given.links, reset_state
             )
             return [
-                common.project(d_rows, tf.transpose(kernel)),
+                common.project(d_rows, to_inputs),
+                *common.twin_gradient(*d_back, to_inputs),
                 *d_state,
                 common.kernel_gradient(series, d_rows),
                 common.kernel_gradient(before, d_rows),
@@ -156,9 +170,7 @@ def lstm(
                 *d_reset,
             ]
 
-        return (outputs, *last), gradient
+        results = outputs, *last
+        return results * (2 if twin else 1), gradient
 
-    outputs, *last = run(
-        given.series, given.state, given.weights, given.reset_state
-    )
-    return common.swap_time(outputs), last
+    return common.batch_major(run, given)

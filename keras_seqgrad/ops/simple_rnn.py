@@ -33,6 +33,7 @@ def simple_rnn(
     gates=None,
     reset=None,
     reset_state=None,
+    twin=None,
 ):
     """Fully connected recurrence over the time axis of `inputs`.
 
@@ -65,9 +66,13 @@ def simple_rnn(
             `reset_state` before the step, masked or not; its gradient goes
             there, whatever the gate, and nothing goes further back.
         reset_state: [h] like `state`; None means zeros.
+        twin: [inputs, *state] once more, or None. With it all results are
+            returned once more, as their twins. A gradient of the twins goes
+            back to `twin` alone, in one scan with the gradient of the results.
 
     Returns:
-        Outputs (batch, time, units) and the last state [h].
+        Outputs (batch, time, units) and the last state [h]; with `twin`
+        followed by their twins, the same again.
 
     Raises:
         ValueError: Unknown `activation`, a shape does not fit, or
@@ -105,13 +110,14 @@ def simple_rnn(
         gates,
         reset,
         reset_state,
+        twin,
         state_names=("h",),
         blocks=1,
     )
     activate, slope = ACTIVATIONS[activation]
 
     @common.first_derivative
-    def run(series, state, weights, reset_state):
+    def run(series, twin, state, weights, reset_state):
         kernel, recurrent_kernel, *bias = weights
         projected = common.project(series, kernel)
 
@@ -124,21 +130,23 @@ def simple_rnn(
             step, projected, state, [given.units], given.links, reset_state
         )
 
-        def gradient(d_outputs, d_h):
+        def gradient(d_outputs, d_h, *d_twin):
             transposed = tf.transpose(recurrent_kernel)
+            to_inputs = tf.transpose(kernel)
 
             def pull(values, d_state):
                 d_row = values[0] * d_state[0]
-                return [d_row], [tf.matmul(d_row, transposed)]
+                return [d_row], [common.project(d_row, transposed)]
 
-            (d_rows,), d_state, d_reset = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], [projected], given.links
+            (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
+                pull, saved, d_outputs, [d_h], d_twin, [projected], given.links
             )
             before = common.previous_outputs(
                 state, outputs, given.links, reset_state
             )
             return [
-                common.project(d_rows, tf.transpose(kernel)),
+                common.project(d_rows, to_inputs),
+                *common.twin_gradient(*d_back, to_inputs),
                 *d_state,
                 common.kernel_gradient(series, d_rows),
                 common.kernel_gradient(before, d_rows),
@@ -146,9 +154,7 @@ def simple_rnn(
                 *d_reset,
             ]
 
-        return (outputs, *last), gradient
+        results = outputs, *last
+        return results * (2 if twin else 1), gradient
 
-    outputs, last = run(
-        given.series, given.state, given.weights, given.reset_state
-    )
-    return common.swap_time(outputs), [last]
+    return common.batch_major(run, given)

@@ -17,9 +17,10 @@ from tests.ops.reference import (
     make_links,
     make_problem,
 )
+from tests.ops.twin_promises import TwinPromises
 
 
-class ScanPromises(CompiledPromises):
+class ScanPromises(CompiledPromises, TwinPromises):
     """What every scan must keep; a subclass sets `case` and `layer`.
 
     `layer` makes the Keras layer that computes the same.

@@ -1,0 +1,174 @@
+"""Twins of a pass against a second way back."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from keras_seqgrad.layers.scan import scan
+from keras_seqgrad.methods import SyntheticGradients
+from keras_seqgrad.twins import Twins
+from tests import networks, zoo
+
+L = keras.layers
+STEPS, LENGTH = 11, 3  # three whole segments and one of two steps
+
+
+def with_dropout():
+    return keras.Sequential(
+        [
+            networks.signal(),
+            networks.lstm(dropout=0.4, seed=1),
+            L.Dropout(0.3, seed=2),
+            L.LayerNormalization(),
+            L.GRU(3, return_sequences=True, dropout=0.4, seed=3),
+            L.Dense(2),
+        ]
+    )
+
+
+def reading_integers():
+    inputs = keras.Input((None, 1), dtype="int32")
+    return keras.Model(inputs, L.Dense(2)(networks.lstm()(inputs)))
+
+
+NETWORKS = {
+    "two layers of lstm": lambda: zoo.network("lstm", layers=2),
+    "gru": lambda: zoo.network("gru", layers=2),
+    "gru, reset before": lambda: zoo.network("gru_before"),
+    "simple_rnn": lambda: zoo.network("simple_rnn", layers=2),
+    "dropout": with_dropout,
+    "integers": reading_integers,
+    **{
+        name: networks.NETWORKS[name]
+        for name in (
+            "skip connections",
+            "keras.ops",
+            "nested",
+            "one layer called twice",
+            "one nested model called twice",
+            "state from an input",
+            "masked readout",
+        )
+    },
+}
+
+
+def guessing(size):
+    start = keras.initializers.RandomNormal(0.0, 0.3, seed=5)
+    return keras.Sequential(
+        [keras.Input((size,)), L.Dense(size, kernel_initializer=start)]
+    )
+
+
+def trained(make, x, y, how="fast", learn_initial_state=False, **options):
+    """Weights of a network and its synthesiser after some windows."""
+    keras.utils.set_random_seed(3)
+    network = make()
+    model = ksg.SequenceModel.from_model(
+        network, learn_initial_state=learn_initial_state
+    )
+    method = SyntheticGradients(
+        LENGTH, guessing, scale=0.5, synthesizer_rate=1.0, **options
+    )
+    jit = how == "compiled"
+    model.compile(
+        keras.optimizers.SGD(0.1), "mse", method=method, jit_compile=jit
+    )
+    model.fit(x, y, zoo.BATCH, epochs=3, verbose=0, shuffle=False)
+    learnt = model.method_state.parts["synthesis"].network
+    return [*model.get_weights(), *learnt.get_weights()]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts the passes with twins; `counted.refuse()` allows none more."""
+
+    class Counter:
+        passes = 0
+
+        @staticmethod
+        def refuse():
+            monkeypatch.setattr(Twins, "serve", lambda window: False)
+
+    start = Twins.__init__
+
+    def counting(self, leaves):
+        Counter.passes += 1
+        start(self, leaves)
+
+    monkeypatch.setattr(Twins, "__init__", counting)
+    return Counter
+
+
+def compare(counted, make, x, y, tolerance=2e-5, **options):
+    found = trained(make, x, y, **options)
+    passes = counted.passes
+    assert passes > 0
+    counted.refuse()
+    expected = trained(make, x, y, **options)
+    assert counted.passes == passes
+    zoo.assert_same(found, expected, tolerance)
+
+
+@pytest.mark.parametrize(
+    "name, how",
+    [(name, "traced") for name in NETWORKS]
+    + [("dropout", "compiled"), ("nested", "compiled")],
+)
+def test_equal_a_second_way_back(name, how, counted):
+    network = NETWORKS[name]()
+    if name == "integers":
+        x = np.random.default_rng(0).integers(-2, 3, (zoo.BATCH, STEPS, 1))
+    else:
+        x = networks.numbers(network, STEPS)
+    shape = network(x).shape
+    y = np.random.default_rng(1).normal(size=shape).astype("float32")
+    compare(counted, NETWORKS[name], x, y, how=how)
+
+
+def test_what_the_target_alone_receives_matters():
+    """The control of all comparisons here."""
+    make, (x, y) = NETWORKS["two layers of lstm"], zoo.data(STEPS)
+    found = trained(make, x, y)
+    assert zoo.differ(found, trained(make, x, y, bootstrap=0.5))
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy, counted):
+    keras.config.set_dtype_policy(policy)
+    try:
+        make = NETWORKS["two layers of lstm"]
+        compare(counted, make, *zoo.data(STEPS), tolerance=0.02)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("kind", ["reset", "mask"])
+def test_beside(kind, counted):
+    x, y = zoo.data(STEPS)
+    extra = np.random.default_rng(2).random((zoo.BATCH, STEPS)) < 0.3
+    inputs = {"inputs": x, kind: ~extra if kind == "mask" else extra}
+    make = NETWORKS["two layers of lstm"]
+    compare(counted, make, inputs, y, learn_initial_state=True)
+
+
+@pytest.mark.parametrize("kind", ["own", "stacked"])
+def test_a_cell_without_a_fast_scan_has_none(kind, counted):
+    trained(lambda: zoo.network(kind), *zoo.data(STEPS))
+    assert counted.passes == 0
+
+
+def test_a_scan_without_twins_refuses_them():
+    cell = zoo.PlainCell()
+    cell.build((None, 2))
+    x, state = tf.ones((3, 4, 2)), [tf.zeros((3, 3))]
+    with pytest.raises(ValueError, match="`twin` is for cells with a scan of"):
+        scan(cell, x, state, twin=[x, *state])
+
+
+def test_nobody_has_them_without_need(counted):
+    for options in ({"bootstrap": 0.5}, {"inject": False}):
+        trained(lambda: zoo.network("lstm"), *zoo.data(STEPS), **options)
+    assert counted.passes == 0
