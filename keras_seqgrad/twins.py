@@ -22,7 +22,6 @@ class Twins:
 
     Args:
         leaves: Tensors of the state before the segment.
-
     """
 
     def __init__(self, leaves):

@@ -108,7 +108,7 @@ class Inversion:
             return [delta], [back(*values, delta)]
 
         start = [tf.zeros_like(given[0])]
-        (deltas,), _, _ = common.reverse_scan(
+        (deltas,), *_ = common.reverse_scan(
             pull, series, given, start, [given], links
         )
         return tf.cast(common.swap_time(deltas), d_outputs.dtype)

@@ -166,7 +166,7 @@ def forward_scan(step, projected, state, widths, links, reset_state):
     return outputs.stack(), state, [series.stack() for series in saved]
 
 
-def reverse_scan(pull, saved, d_outputs, d_state, d_twin, buffers, links):
+def reverse_scan(pull, saved, d_outputs, d_state, buffers, links, d_twin=()):
     """Runs `pull` over time from the last step to the first.
 
     The gradient of the results' twins goes back beside that of the results,
@@ -181,11 +181,11 @@ def reverse_scan(pull, saved, d_outputs, d_state, d_twin, buffers, links):
         saved: Series of `forward_scan`.
         d_outputs: (time, batch, units).
         d_state: Gradient of the last state, a list of (batch, units).
-        d_twin: [d_outputs, *d_state] of the twins, or an empty list.
         buffers: Series (time, batch, width) of the shapes of `d_rows`, not
             needed any more: XLA writes `d_rows` over them, which spares
             clearing as much fresh memory.
         links: `Links`.
+        d_twin: [d_outputs, *d_state] of the twins; empty without.
 
     Returns:
         List of series `d_rows`, the gradient of the first state, that of the

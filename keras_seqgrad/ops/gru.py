@@ -174,7 +174,7 @@ def _reset_after(given):
 
             buffers = [projected, saved[1]]
             rows, d_state, d_reset, d_back = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], d_twin, buffers, given.links
+                pull, saved, d_outputs, [d_h], buffers, given.links, d_twin
             )
             d_products = rows[0]
 
@@ -255,7 +255,7 @@ def _reset_before(given):
                 return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
 
             (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], d_twin, [projected], given.links
+                pull, saved, d_outputs, [d_h], [projected], given.links, d_twin
             )
             before = common.previous_outputs(
                 state, outputs, given.links, reset_state

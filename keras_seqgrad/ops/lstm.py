@@ -153,9 +153,9 @@ def lstm(
                 saved,
                 d_outputs,
                 [d_h, d_c],
-                d_twin,
                 [projected],
                 given.links,
+                d_twin,
             )
             before = common.previous_outputs(
                 state, outputs, given.links, reset_state

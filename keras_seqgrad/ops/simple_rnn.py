@@ -139,7 +139,7 @@ def simple_rnn(
                 return [d_row], [common.project(d_row, transposed)]
 
             (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], d_twin, [projected], given.links
+                pull, saved, d_outputs, [d_h], [projected], given.links, d_twin
             )
             before = common.previous_outputs(
                 state, outputs, given.links, reset_state
