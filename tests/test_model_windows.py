@@ -142,7 +142,7 @@ REPLICAS = """
     for method in ("bptt", ksg.methods.TruncatedBPTT(3),
                    ksg.methods.FPTT(3),
                    ksg.methods.SyntheticGradients(
-                       3, scale=1.0,
+                       3, scale=0.5,
                        synthesizer_optimizer=keras.optimizers.SGD(0.5))):
         expected = train(method)
         with strategy.scope():
