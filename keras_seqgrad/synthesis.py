@@ -127,8 +127,8 @@ class Synthesis(keras.layers.Layer):
     @property
     def moving(self):
         """The variables that change by learning, but for the metrics'."""
-        head = [] if self.head is None else self.head.variables
-        return [*self.network.variables, *head, *self.optimizer.variables]
+        fixed = self.network.non_trainable_variables
+        return [*self.learned, *fixed, *self.optimizer.variables]
 
     def start(self, batch_size, fresh):
         """State of a recurrent network before a window; [] for another."""

@@ -62,7 +62,7 @@ def guessing(size):
     )
 
 
-def trained(make, x, y, how="fast", learn_initial_state=False, **options):
+def trained(make, x, y, jit=False, learn_initial_state=False, **options):
     """Weights of a network and its synthesiser after some windows."""
     keras.utils.set_random_seed(3)
     network = make()
@@ -72,7 +72,6 @@ def trained(make, x, y, how="fast", learn_initial_state=False, **options):
     method = SyntheticGradients(
         LENGTH, guessing, scale=0.5, synthesizer_rate=1.0, **options
     )
-    jit = how == "compiled"
     model.compile(
         keras.optimizers.SGD(0.1), "mse", method=method, jit_compile=jit
     )
@@ -113,11 +112,11 @@ def compare(counted, make, x, y, tolerance=2e-5, **options):
 
 
 @pytest.mark.parametrize(
-    "name, how",
-    [(name, "traced") for name in NETWORKS]
-    + [("dropout", "compiled"), ("nested", "compiled")],
+    "name, jit",
+    [(name, False) for name in NETWORKS]
+    + [("dropout", True), ("nested", True)],
 )
-def test_equal_a_second_way_back(name, how, counted):
+def test_equal_a_second_way_back(name, jit, counted):
     network = NETWORKS[name]()
     if name == "integers":
         x = np.random.default_rng(0).integers(-2, 3, (zoo.BATCH, STEPS, 1))
@@ -125,7 +124,7 @@ def test_equal_a_second_way_back(name, how, counted):
         x = networks.numbers(network, STEPS)
     shape = network(x).shape
     y = np.random.default_rng(1).normal(size=shape).astype("float32")
-    compare(counted, NETWORKS[name], x, y, how=how)
+    compare(counted, NETWORKS[name], x, y, jit=jit)
 
 
 def test_what_the_target_alone_receives_matters():

@@ -85,8 +85,8 @@ def scan(
             f"Received: cell={cell!r} of type {type(cell).__name__}. "
             "Derive its class from keras.layers.Layer."
         )
-    sequences, state, reset_state, previous_output = _cast(
-        (sequences, list(state), reset_state, previous_output),
+    sequences, state, reset_state, previous_output, twin = _cast(
+        (sequences, list(state), reset_state, previous_output, twin),
         cell.compute_dtype,
     )
     options = {
@@ -96,7 +96,7 @@ def scan(
         "reset_state": reset_state,
     }
     if uses_fast_scan(cell, training):
-        return _fast(cell, sequences, twin, state, training, options)
+        return _fast(cell, sequences, state, twin, training, options)
     if twin is not None:
         raise ValueError(
             "`twin` is for cells with a scan of their own (see "
@@ -145,11 +145,10 @@ def state_is_output(cell):
     return type(cell) in (*GATED, keras.layers.SimpleRNNCell)
 
 
-def _fast(cell, sequences, twin, state, training, options):
+def _fast(cell, sequences, state, twin, training, options):
     weights = _cast(
         (cell.kernel, cell.recurrent_kernel, cell.bias), cell.compute_dtype
     )
-    twin = _cast(twin, cell.compute_dtype)
     sequences = tf.cast(sequences, cell.compute_dtype)
     shape = [*sequences.shape[:2], cell.units]
     if training and cell.dropout:

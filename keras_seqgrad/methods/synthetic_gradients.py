@@ -20,8 +20,6 @@ from keras_seqgrad.truncation import positive_integer
 from keras_seqgrad.twins import Twins
 
 CONDITIONS = ("state", "next_input")
-SETTINGS = """length synthesizer scale bootstrap auxiliary condition inject
-    synthesizer_optimizer synthesizer_rate""".split()
 
 
 @serializable
@@ -215,13 +213,9 @@ class SyntheticGradients(Method):
         apart |= self.scale != self.bootstrap
         # Twins share products, whose last bits may then be others than those
         # of truncation; inject=False is truncation bit for bit.
-        twins = None
-        if apart and self.inject and Twins.serve(window):
-            twins = Twins(leaves)
-        with Pullbacks(leaves) as pullbacks:
-            outputs, end = window.forward(
-                segment, state, scan=twins.scan if twins else None
-            )
+        shared = apart and self.inject and Twins.serve(window)
+        with Pullbacks(leaves, Twins(leaves) if shared else None) as pullbacks:
+            outputs, end = window.forward(segment, state, scan=pullbacks.scan)
             loss = window.loss(segment, outputs, at_end=True)
             total = window.scale(loss)
             there, guess = self._guess(window, segment, end, memory)
@@ -241,19 +235,12 @@ class SyntheticGradients(Method):
             return split(window.scale(vector / terms), ends)
 
         received = self._received(window, guess)
-        targets = [total, *ends]
-        cotangents = [tf.ones_like(total), *handed(received)]
-        if apart:
-            more = handed(self.bootstrap * guess - received)
-        if twins:
-            targets += [twins.of(tensor) for tensor in ends]
-            cotangents += more
-        sources = [*window.variables, *leaves]
-        pulled = pullbacks.pull(targets, cotangents, sources)
-        gradients = pulled[: len(window.variables)]
-        d_state = pulled[len(window.variables) :]
-        if apart and not twins:
-            d_state = loops.add(d_state, pullbacks.pull(ends, more, leaves))
+        more = handed(self.bootstrap * guess - received) if apart else []
+        gradients, d_state = pullbacks.pull(
+            ([total, *ends], [tf.ones_like(total), *handed(received)]),
+            (ends if apart else [], more),
+            window.variables,
+        )
         target = join(d_state) * (terms / window.scale(tf.ones(())))
         end = keras.tree.map_structure(tf.stop_gradient, end)
         return (outputs, end, loss), gradients, target, ahead
@@ -337,7 +324,17 @@ class SyntheticGradients(Method):
         return loss, gradients
 
     def get_config(self):
-        return {name: getattr(self, name) for name in SETTINGS}
+        return {
+            "length": self.length,
+            "synthesizer": self.synthesizer,
+            "scale": self.scale,
+            "bootstrap": self.bootstrap,
+            "auxiliary": self.auxiliary,
+            "condition": self.condition,
+            "inject": self.inject,
+            "synthesizer_optimizer": self.synthesizer_optimizer,
+            "synthesizer_rate": self.synthesizer_rate,
+        }
 
     @classmethod
     def from_config(cls, config):

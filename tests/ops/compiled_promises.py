@@ -46,8 +46,10 @@ class CompiledPromises:
         )
         assert_same(compiled(), evaluate(self.case.scan, problem, **links))
 
-    @pytest.mark.parametrize("linked", [False, True])
-    def test_loops_copy_no_series(self, linked):
+    @pytest.mark.parametrize(
+        "linked, twins", [(False, False), (True, False), (True, True)]
+    )
+    def test_loops_copy_no_series(self, linked, twins):
         """Under XLA: one such copy makes the time quadratic in the steps."""
         steps = 37
         problem = make_problem(self.case, steps=steps)
@@ -57,7 +59,7 @@ class CompiledPromises:
             links["reset_state"] = problem.reset_state
         compiled = tf.function(
             lambda inputs: evaluate(
-                self.case.scan, problem._replace(inputs=inputs), **links
+                self.case.scan, problem._replace(inputs=inputs), twins, **links
             ),
             jit_compile=True,
             autograph=False,
@@ -66,7 +68,7 @@ class CompiledPromises:
             stage="optimized_hlo"
         )
         bodies = loop_bodies(program)
-        assert len(bodies) == 2
+        assert len(bodies) == 2  # one forward, one back for both gradients
         for body in bodies:
             assert f"f64[{steps}," in body
             assert not re.search(rf"= f64\[{steps},.* copy\(", body)
@@ -89,7 +91,8 @@ class CompiledPromises:
 
         assert_same(thrice(), [3.0 * tensor for tensor in once])
 
-    def test_unknown_batch_and_time(self):
+    @pytest.mark.parametrize("twins", [False, True])
+    def test_unknown_batch_and_time(self, twins):
         problem = make_problem(self.case)
         links = make_links() | {"reset_state": problem.reset_state}
 
@@ -110,6 +113,7 @@ class CompiledPromises:
                     inputs=inputs,
                     cotangents=[cotangent, *problem.cotangents[1:]],
                 ),
+                twins,
                 **links | {"mask": mask, "gates": gates, "reset": reset},
             )
 
@@ -120,18 +124,19 @@ class CompiledPromises:
             links["reset"],
             problem.cotangents[0],
         )
-        assert_same(received, evaluate(self.loop, problem, **links))
+        assert_same(received, evaluate(self.loop, problem, twins, **links))
         assert dynamic.experimental_get_tracing_count() == 1
 
     @pytest.mark.parametrize(
         "dtype, unit", [("float16", 1e-3), ("bfloat16", 8e-3)]
     )
     @pytest.mark.parametrize("jit_compile", [False, True])
-    def test_half_precision(self, dtype, unit, jit_compile):
+    @pytest.mark.parametrize("twins", [False, True])
+    def test_half_precision(self, dtype, unit, jit_compile, twins):
         problem = make_problem(self.case, dtype)
         links = make_links() | {"reset_state": problem.reset_state}
         received = tf.function(
-            lambda: evaluate(self.case.scan, problem, **links),
+            lambda: evaluate(self.case.scan, problem, twins, **links),
             jit_compile=jit_compile,
             autograph=False,
         )()
@@ -140,7 +145,7 @@ class CompiledPromises:
             lambda tensor: tf.cast(tensor, "float64"), problem
         )
         links["reset_state"] = wide.reset_state
-        expected = evaluate(self.case.scan, wide, **links)
+        expected = evaluate(self.loop, wide, twins, **links)
         for one, other in zip(received, expected, strict=True):
             scale = np.max(np.abs(other))
             assert_same([one], [other], rtol=0, atol=10 * unit * scale)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from tests.ops.compiled_promises import CompiledPromises
 from tests.ops.reference import (
     BATCH,
+    LINKS,
     STEPS,
     UNITS,
     assert_differs,
@@ -16,6 +17,7 @@ from tests.ops.reference import (
     evaluate,
     make_links,
     make_problem,
+    named_links,
 )
 from tests.ops.twin_promises import TwinPromises
 
@@ -28,24 +30,11 @@ class ScanPromises(CompiledPromises, TwinPromises):
 
     layer: Callable
 
-    @pytest.mark.parametrize(
-        "names",
-        [
-            [],
-            ["mask"],
-            ["gates"],
-            ["reset"],
-            ["mask", "gates", "reset"],
-        ],
-        ids="-".join,
-    )
+    @pytest.mark.parametrize("names", LINKS, ids="-".join)
     @pytest.mark.parametrize("steps", [1, STEPS])
     def test_equals_the_plain_loop(self, names, steps):
         problem = make_problem(self.case, steps=steps)
-        every = make_links(steps=steps)
-        links = {name: every[name] for name in names}
-        if "reset" in names:
-            links["reset_state"] = problem.reset_state
+        links = named_links(names, problem, steps)
         assert_same(
             evaluate(self.case.scan, problem, **links),
             evaluate(self.loop, problem, **links),

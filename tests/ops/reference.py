@@ -63,6 +63,19 @@ def make_problem(case, dtype="float64", seed=0, batch=BATCH, steps=STEPS):
     )
 
 
+# Names of the links that go together in one test.
+LINKS = [[], ["mask"], ["gates"], ["reset"], ["mask", "gates", "reset"]]
+
+
+def named_links(names, problem, steps=STEPS):
+    """Those of `make_links` with these names, and what a reset needs."""
+    every = make_links(steps=steps)
+    links = {name: every[name] for name in names}
+    if "reset" in names:
+        links["reset_state"] = problem.reset_state
+    return links
+
+
 def make_links(seed=0, batch=BATCH, steps=STEPS):
     """A random mask, gates of each row, and resets."""
     generator = np.random.default_rng(seed)
@@ -90,10 +103,21 @@ def loop(
     gates=None,
     reset=None,
     reset_state=None,
+    twin=None,
 ):
-    """What `case.scan` must return, one step after the other."""
+    """What `case.scan` must return, one step after the other.
+
+    Twins by a loop of their own, to which all weights are constants.
+    """
     outputs = []
     weights = (kernel, recurrent_kernel, bias)
+    twins = ()
+    if twin is not None:
+        again, *others = twin
+        fixed = [tf.stop_gradient(weight) for weight in weights]
+        apart = reset_state and [tf.stop_gradient(t) for t in reset_state]
+        links = mask, gates, reset, apart
+        twins = loop(case, again, others, *fixed, *links)
     for time in range(inputs.shape[1]):
         if gates is not None:
             gate = gates[..., time]
@@ -113,29 +137,36 @@ def loop(
             ]
         state = new
         outputs.append(state[0])
-    return tf.stack(outputs, axis=1), state
+    return tf.stack(outputs, axis=1), state, *twins
 
 
-def evaluate(function, problem, **links):
-    """Results of a scan and all its gradients, as a flat list of arrays."""
+def evaluate(function, problem, twins=False, **links):
+    """Results of a scan and all its gradients, as a flat list of arrays.
+
+    With twins, these come after the results and their gradients after all
+    others; they are weighed by other numbers than the results.
+    """
     sources = [
         problem.inputs,
         problem.state,
         problem.weights,
         problem.reset_state,
     ]
+    weights = problem.cotangents
+    if twins:
+        twin = [tf.identity(t) for t in (problem.inputs, *problem.state)]
+        sources.append(twin)
+        links["twin"] = twin
+        weights = [*weights, *[2 * tf.reverse(w, [0]) for w in weights]]
     with tf.GradientTape() as tape:
         tape.watch(sources)
-        outputs, state = function(
-            problem.inputs, problem.state, *problem.weights, **links
+        results = tf.nest.flatten(
+            function(problem.inputs, problem.state, *problem.weights, **links)
         )
-        results = [outputs, *state]
         value = tf.add_n(
             [
                 tf.reduce_sum(result * weight)
-                for result, weight in zip(
-                    results, problem.cotangents, strict=True
-                )
+                for result, weight in zip(results, weights, strict=True)
             ]
         )
     gradients = tape.gradient(value, sources, unconnected_gradients="zero")
