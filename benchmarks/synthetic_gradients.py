@@ -38,6 +38,7 @@ def arms(arguments):
         "linear synthesiser": synthetic(LENGTH, "linear"),
         "condition next_input": synthetic(LENGTH, condition="next_input"),
         "auxiliary task": synthetic(LENGTH, auxiliary=0.1),
+        "lambda-returns": synthetic(LENGTH, lambda_=0.9),
         "elementwise synthesiser": synthetic(LENGTH, "elementwise"),
     }
     found = {}

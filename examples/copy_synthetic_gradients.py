@@ -128,6 +128,7 @@ def make_method(arm, settings):
     return ksg.methods.SyntheticGradients(
         arm.length,
         scale=settings.scale,
+        lambda_=settings.lambda_,
         auxiliary=settings.auxiliary if arm.method == "DNI+aux" else 0.0,
     )
 
@@ -308,6 +309,7 @@ def parse(argv):
     add("--batch-size", type=int, default=32)
     add("--learning-rate", type=float, default=1e-3)
     add("--scale", type=float, default=0.1, help="of the injected gradient")
+    add("--lambda", dest="lambda_", type=float, default=0.0, help="of both DNI")
     add("--auxiliary", type=float, default=1.0, help="weight of that loss")
     add("--jit", action=argparse.BooleanOptionalAction, default=True)
     add("--jobs", type=int, default=1, help="processes, of one core each")

@@ -231,6 +231,12 @@ class SequenceModel(SegmentedModel):
         run = self._probes.setdefault((step, jit), Probe(self, step, jit))
         return run(data, None if seed is None else tf.constant(seed, "int32"))
 
+    def make_train_function(self, force=False):
+        # Where a first trace makes variables, TensorFlow traces once more.
+        if not (self.is_opaque or self.optimizer.built):
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     # --- runs --------------------------------------------------------------
 
     def fit(self, *args, **kwargs):

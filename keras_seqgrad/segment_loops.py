@@ -44,29 +44,30 @@ class SegmentLoops:
         self.record_metrics(self.whole(), outputs)
         return state
 
-    def each_segment_kept(self, length, step, state, beside=list):
+    def each_segment_kept(
+        self, length, step, state, beside=list, keep_outputs=True
+    ):
         """`each_segment` that leaves a trail.
 
         Args:
             length: As for `each_segment`; so are `step` and `state`.
             beside: Function () -> list of tensors to keep from before each
                 segment beside the state.
+            keep_outputs: False for a `step` without outputs, [].
 
         Returns:
             (state after the last segment, outputs of the window, `Trail`).
         """
         full, rest = loops.divide(self.steps, length)
+        specs = self.model.output_specs if keep_outputs else []
+        temporal = self.model.temporal_outputs if keep_outputs else []
         trail = loops.Trail(
-            self.model.temporal_outputs,
+            temporal,
             [
                 ([self.batch_size, length, *spec.shape[2:]], spec.dtype)
-                if temporal
+                if has_time
                 else ([self.batch_size, *spec.shape[1:]], spec.dtype)
-                for spec, temporal in zip(
-                    self.model.output_specs,
-                    self.model.temporal_outputs,
-                    strict=True,
-                )
+                for spec, has_time in zip(specs, temporal, strict=True)
             ],
             (state, beside()),
             full,

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import masks
+from keras_seqgrad import loops, masks
 from keras_seqgrad.segment_loops import SegmentLoops
 
 
@@ -168,11 +168,19 @@ class Window(SegmentLoops):
 
     def peek(self, start, state):
         """State after step `start` alone; what layers drew is put back."""
-        before = [tf.identity(v) for v in self.random_state]
+        drawn = self.draws()
         _, state = self.forward(self.segment(start, 1), state)
-        for variable, value in zip(self.random_state, before, strict=True):
-            variable.assign(value)
+        self.draw_again(drawn)
         return state
+
+    def draws(self):
+        """From what state of the random numbers layers would draw now."""
+        return [tf.identity(variable) for variable in self.random_state]
+
+    def draw_again(self, draws):
+        """Makes layers draw once more what they drew from `draws` on."""
+        for variable, value in zip(self.random_state, draws, strict=True):
+            variable.assign(value)
 
     def loss(self, segment, outputs, at_end=False):
         """The model's loss of a segment (scalar), regularisers included.
@@ -299,16 +307,22 @@ class Window(SegmentLoops):
     def keep_output_losses(self):
         """A function that puts the loss trackers of single outputs back."""
         names = {f"{name}_loss" for name in self.model.output_names or ()}
-        trackers = [
-            variable
-            for metric in self.model.metrics
-            if metric.name in names
-            for variable in metric.variables
-        ]
-        before = [tf.identity(variable) for variable in trackers]
+
+        def trackers():
+            return [
+                variable
+                for metric in self.model.metrics
+                if metric.name in names
+                for variable in metric.variables
+            ]
+
+        before = [tf.identity(variable) for variable in trackers()]
 
         def restore():
-            for variable, value in zip(trackers, before, strict=True):
+            found = trackers()
+            # Keras makes them, zero, with the first loss.
+            values = before or loops.zeros_like(found)
+            for variable, value in zip(found, values, strict=True):
                 variable.assign(value)
 
         return restore

@@ -179,6 +179,26 @@ def test_compiling_again_leaves_no_weights_behind():
     assert counts[1:] == counts[:1] * 2
 
 
+@pytest.mark.parametrize("run", ["fit", "train_on_batch"])
+def test_the_first_step_is_traced_once(run):
+    """The optimizer's variables are there before; else it would be twice."""
+
+    class Counting(ksg.SequenceModel):
+        steps = 0
+
+        def train_step(self, data):
+            self.steps += 1
+            return super().train_step(data)
+
+    model = Counting.from_model(simple())
+    model.compile("adam", "mse", jit_compile=False)
+    if run == "fit":
+        model.fit(*numbers(), ROWS, epochs=2, verbose=0)
+    else:
+        model.train_on_batch(*numbers())
+    assert model.steps == 1
+
+
 class Halved(ksg.SequenceModel):
     def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
         self.traced = getattr(self, "traced", 0) + 1

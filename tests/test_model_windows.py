@@ -143,6 +143,9 @@ REPLICAS = """
                    ksg.methods.FPTT(3),
                    ksg.methods.SyntheticGradients(
                        3, scale=0.5,
+                       synthesizer_optimizer=keras.optimizers.SGD(0.5)),
+                   ksg.methods.SyntheticGradients(
+                       3, lambda_=0.7,
                        synthesizer_optimizer=keras.optimizers.SGD(0.5))):
         expected = train(method)
         with strategy.scope():

@@ -45,6 +45,7 @@ class AlternatingGradients(SyntheticGradients):
         synthesizer_rate: Learning rate of the copy over the model's.
         switch_epochs: Numbers of epochs done when the phase flips, without
             warm restarts; None to leave it to `ksg.callbacks.WarmRestarts`.
+        lambda_: As for `SyntheticGradients`.
 
     Raises:
         ValueError: As for `SyntheticGradients`; `switch_epochs` are not
@@ -72,6 +73,7 @@ class AlternatingGradients(SyntheticGradients):
         synthesizer_optimizer=None,
         synthesizer_rate=0.1,
         switch_epochs=None,
+        lambda_=0.0,
     ):
         super().__init__(
             length,
@@ -82,6 +84,7 @@ class AlternatingGradients(SyntheticGradients):
             condition,
             synthesizer_optimizer=synthesizer_optimizer,
             synthesizer_rate=synthesizer_rate,
+            lambda_=lambda_,
         )
         if switch_epochs is not None:
             switch_epochs = [

@@ -24,23 +24,17 @@ def pull_checkpointed(window, every):
                    applied to (dL/d outputs of s, d_{s+1})
         gradient = dL/dtheta (regularisers) + sum over s of g_s
     """
-    random_state = window.random_state
-
-    def snapshot():
-        return [tf.identity(v) for v in random_state]
-
     state, outputs, trail = window.each_segment_kept(
-        every, window.forward, window.state, snapshot
+        every, window.forward, window.state, window.draws
     )
     window.refuse_added_losses()
-    after = snapshot()
+    after = window.draws()
     loss, d_outputs, gradients = pull_loss(window, outputs)
 
     def pull_back(segment, before, carry):
         start, drawn = before
         gradients, delta = carry
-        for variable, value in zip(random_state, drawn, strict=True):
-            variable.assign(value)
+        window.draw_again(drawn)
         leaves = keras.tree.flatten(start)
         with tf.GradientTape() as tape:
             tape.watch(leaves)
@@ -72,8 +66,7 @@ def pull_checkpointed(window, every):
         carry,
         backwards=True,
     )
-    for variable, value in zip(random_state, after, strict=True):
-        variable.assign(value)
+    window.draw_again(after)
     state = keras.tree.map_structure(tf.stop_gradient, state)
     return loss, gradients, outputs, state
 

@@ -5,13 +5,13 @@ import tensorflow as tf
 
 from keras_seqgrad import loops, synthesizers
 from keras_seqgrad.boundaries import look, needs_next
+from keras_seqgrad.guessed_segment import guess_at_end, read, run
 from keras_seqgrad.methods.base import Method, serializable
 from keras_seqgrad.pullback import Pullbacks, pull_loss
+from keras_seqgrad.returns import lambda_lessons
 from keras_seqgrad.synthesis import (
     Synthesis,
     differentiable,
-    join,
-    mean_square,
     own_optimizer,
     size_of,
     split,
@@ -84,6 +84,12 @@ class SyntheticGradients(Method):
             is read at the start of every window. A synthesiser that learns as
             fast as the model follows its own noise, and may take the model
             with it.
+        lambda_: 0 for the target above, of one segment. Above it M_{k+1}
+            in the target becomes (1 - lambda_) M_{k+1} + lambda_ R_{k+1},
+            where R_{k+1} is the target at the next boundary, and M_{k+1} at
+            the window's end: the lambda-return. It costs running the window
+            forward twice and back once more before the parameters move, and
+            the states at all its boundaries.
 
     Metrics: `synthesizer_loss`, and `synthesizer_norm_ratio`, the norm of the
     guesses over that of their targets.
@@ -96,6 +102,8 @@ class SyntheticGradients(Method):
     Reference:
         Jaderberg et al., 2017. Decoupled neural interfaces using synthetic
         gradients. arXiv:1608.05343. The auxiliary task's form is ours.
+        Pemberton and Costa, 2024. BP(lambda): online learning via synthetic
+        gradients. arXiv:2401.07044; `lambda_` is its lambda-weighted target.
 
     Example:
 
@@ -116,6 +124,7 @@ class SyntheticGradients(Method):
         inject=True,
         synthesizer_optimizer=None,
         synthesizer_rate=0.1,
+        lambda_=0.0,
     ):
         if condition not in CONDITIONS:
             raise ValueError(
@@ -127,12 +136,18 @@ class SyntheticGradients(Method):
             ("bootstrap", bootstrap),
             ("auxiliary", auxiliary),
             ("synthesizer_rate", synthesizer_rate),
+            ("lambda_", lambda_),
         ):
             if isinstance(value, bool) or not value >= 0:
                 raise ValueError(
                     f"`{name}` must be a number of 0 or above. Received: "
                     f"{name}={value!r}"
                 )
+        if lambda_ > 1:
+            raise ValueError(
+                "`lambda_` must be from 0, one segment's target, to 1, all of "
+                f"the window's. Received: lambda_={lambda_!r}"
+            )
         self.length = positive_integer(length, "length")
         self.synthesizer = synthesizer
         self.scale = float(scale)
@@ -142,6 +157,7 @@ class SyntheticGradients(Method):
         self.inject = bool(inject)
         self.synthesizer_optimizer = synthesizer_optimizer
         self.synthesizer_rate = float(synthesizer_rate)
+        self.lambda_ = float(lambda_)
 
     # --- the synthesiser --------------------------------------------------
 
@@ -161,37 +177,43 @@ class SyntheticGradients(Method):
 
     def boundary(self, window, start, state):
         """The boundary before step `start`, the state there being `state`."""
-        names = self._synthesis(window).readings
+        names = self.synthesis(window).readings
         return look(window, start, state, names, self.condition == "next_input")
 
-    def _synthesis(self, window):
+    def synthesis(self, window):
+        """The synthesiser while it learns."""
         return window.method_state.parts["synthesis"]
 
     # --- training ---------------------------------------------------------
 
     def train(self, window):
         self._refuse(window)
-        synthesis = self._synthesis(window)
+        synthesis = self.synthesis(window)
         if self.synthesizer_optimizer is None:
             rate = self.synthesizer_rate * window.learning_rate
             synthesis.optimizer.learning_rate = rate
+        lessons = lambda_lessons(self, window) if self.lambda_ else None
 
         def step(segment, carry):
-            state, memory = carry
-            here = self.boundary(window, segment.start, state)
-            memory = synthesis.restart(memory, here.rows)
-            after = synthesis.advance(here.reading, memory)
-            made, gradients, target, ahead = self._pull(
-                window, segment, state, after
+            here, memory, after = read(self, window, segment, *carry)
+            guessed, gradients, target = self._pull(
+                window, segment, carry[0], after
             )
-            outputs, state, loss = made
             window.apply(gradients)
-            window.record(segment, outputs, loss)
+            window.record(segment, guessed.outputs, guessed.loss)
+            reading = here.reading
+            if lessons is not None:
+                reading, memory, target = tf.nest.map_structure(
+                    lambda each: each[segment.start // self.length], lessons
+                )
             # Where a sequence begins there is nothing to learn.
             begins = window.fresh is True and segment.first is True
-            if ahead is not None or not begins:
-                synthesis.learn(here.reading, memory, target, here.rows, ahead)
-            return outputs, (state, after)
+            if guessed.ahead is not None or not begins:
+                synthesis.learn(
+                    reading, memory, target, here.rows, guessed.ahead
+                )
+            state = keras.tree.map_structure(tf.stop_gradient, guessed.end)
+            return guessed.outputs, (state, after)
 
         memory = synthesis.start(window.batch_size, window.fresh)
         state, memory = window.each_segment_recorded(
@@ -201,56 +223,29 @@ class SyntheticGradients(Method):
         return state
 
     def _pull(self, window, segment, state, memory):
-        """A segment's gradients, and what its start should have guessed.
+        """(guessed segment, gradients, target of the guess at its start).
 
-        Returns:
-            ((outputs, state, loss), gradients, target, what the second head
-            learns from or None).
+        With lambda-returns that target is of no use.
         """
-        leaves, ahead = differentiable(state), None
+        leaves = differentiable(state)
         # Whether the target receives what the layers do not.
         apart = self.injecting(window) is not True
         apart |= self.scale != self.bootstrap
+        apart &= not self.lambda_
         # Twins share products, whose last bits may then be others than those
         # of truncation; inject=False is truncation bit for bit.
         shared = apart and self.inject and Twins.serve(window)
         with Pullbacks(leaves, Twins(leaves) if shared else None) as pullbacks:
-            outputs, end = window.forward(segment, state, scan=pullbacks.scan)
-            loss = window.loss(segment, outputs, at_end=True)
-            total = window.scale(loss)
-            there, guess = self._guess(window, segment, end, memory)
-            if self.auxiliary:
-                first = differentiable(window.peek(segment.start, state))
-                first = join(first)
-                guess = tf.stop_gradient(guess)
-                error = self._synthesis(window).head(first) - guess
-                total += window.scale(
-                    self.auxiliary * mean_square(error, there.rows)
-                )
-                ahead = tf.stop_gradient(first), guess, there.rows
-        terms = window.count(segment, outputs)
-        ends = differentiable(end)
-
-        def handed(vector):
-            return split(window.scale(vector / terms), ends)
-
+            guessed = run(self, window, segment, state, memory, pullbacks.scan)
+        total, ends, guess = guessed.total, guessed.ends, guessed.guess
         received = self._received(window, guess)
-        more = handed(self.bootstrap * guess - received) if apart else []
+        more = self.bootstrap * guess - received
         gradients, d_state = pullbacks.pull(
-            ([total, *ends], [tf.ones_like(total), *handed(received)]),
-            (ends if apart else [], more),
+            ([total, *ends], [tf.ones_like(total), *guessed.handed(received)]),
+            (ends, guessed.handed(more)) if apart else ([], []),
             window.variables,
         )
-        target = join(d_state) * (terms / window.scale(tf.ones(())))
-        end = keras.tree.map_structure(tf.stop_gradient, end)
-        return (outputs, end, loss), gradients, target, ahead
-
-    def _guess(self, window, segment, state, memory):
-        """The boundary at the end of a segment, and the guess there."""
-        there = self.boundary(window, segment.start + segment.length, state)
-        memory = self._synthesis(window).restart(memory, there.rows)
-        guess, _ = self._synthesis(window).guess(there.reading, memory)
-        return there, tf.where(there.rows[:, None], guess, 0.0)
+        return guessed, gradients, guessed.target(d_state)
 
     def _received(self, window, guess):
         """What the recurrent layers receive of a guess."""
@@ -271,7 +266,7 @@ class SyntheticGradients(Method):
         steps = window.steps
         short = isinstance(steps, int) and steps <= self.length
         asks = needs_next(
-            self._synthesis(window).readings, self.condition == "next_input"
+            self.synthesis(window).readings, self.condition == "next_input"
         )
         if window.fresh is not True and short and asks:
             raise ValueError(
@@ -285,25 +280,22 @@ class SyntheticGradients(Method):
 
     def estimate(self, window, seed=None):
         self._refuse(window)
-        synthesis = self._synthesis(window)
-        drawn = [tf.identity(v) for v in window.random_state]
+        synthesis = self.synthesis(window)
+        drawn = window.draws()
         _, outputs, _ = window.each_segment_kept(
             self.length, window.forward, window.state
         )
         window.refuse_added_losses()
         loss, d_outputs, gradients = pull_loss(window, outputs)
-        for variable, value in zip(window.random_state, drawn, strict=True):
-            variable.assign(value)
+        window.draw_again(drawn)
         terms = window.count(window.whole(), outputs)
 
         def step(segment, carry):
             state, memory, gradients = carry
-            here = self.boundary(window, segment.start, state)
-            memory = synthesis.restart(memory, here.rows)
-            memory = synthesis.advance(here.reading, memory)
+            _, _, memory = read(self, window, segment, state, memory)
             with tf.GradientTape() as tape:
                 outputs, end = window.forward(segment, state)
-            _, guess = self._guess(window, segment, end, memory)
+            _, guess = guess_at_end(self, window, segment, end, memory)
             received = self._received(window, guess) / terms
             ends = differentiable(end)
             pulled = tape.gradient(
@@ -334,6 +326,7 @@ class SyntheticGradients(Method):
             "inject": self.inject,
             "synthesizer_optimizer": self.synthesizer_optimizer,
             "synthesizer_rate": self.synthesizer_rate,
+            "lambda_": self.lambda_,
         }
 
     @classmethod

@@ -47,6 +47,11 @@ TABLE = {
         "biased",
         3,
     ),
+    "dni_lambda": Row(
+        lambda: methods.SyntheticGradients(3, "linear", lambda_=0.7),
+        "biased",
+        3,
+    ),
     "alternating": Row(
         lambda: methods.AlternatingGradients(3, "linear", switch_epochs=[1, 3]),
         "biased",

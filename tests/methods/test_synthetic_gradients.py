@@ -157,8 +157,10 @@ def test_scale_and_bootstrap_act_apart(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("bootstrap", [0.0, 1.0])
-def test_on_a_linear_system_it_learns_the_analytic_gradient(bootstrap):
+@pytest.mark.parametrize(
+    "bootstrap, lambda_", [(0.0, 0.0), (1.0, 0.0), (1.0, 0.8)]
+)
+def test_on_a_linear_system_it_learns_the_analytic_gradient(bootstrap, lambda_):
     """h' = a h + x with loss h^2 and x white noise, on an endless stream.
 
     The loss to come from h costs 2 h (a^2 + a^4 + ...): a linear synthesiser
@@ -180,6 +182,7 @@ def test_on_a_linear_system_it_learns_the_analytic_gradient(bootstrap):
         "linear",
         bootstrap=bootstrap,
         synthesizer_optimizer=keras.optimizers.SGD(0.005),
+        lambda_=lambda_,
     )
     model = make(method, network, stateful=True, jit_compile=True)
     noise = np.random.default_rng(0).normal(size=(40 * rows, 30, 1))
@@ -232,6 +235,8 @@ def test_the_loss_may_be_a_sum(monkeypatch):
         ({"length": 0}, "`length` must be an integer of 1 or more"),
         ({"length": 3, "scale": -1.0}, "`scale` must be a number of 0"),
         ({"length": 3, "auxiliary": True}, "`auxiliary` must be a number"),
+        ({"length": 3, "lambda_": -0.1}, "`lambda_` must be a number of 0"),
+        ({"length": 3, "lambda_": 1.5}, "to 1, all of the window's. Received"),
         ({"length": 3, "condition": "input"}, "must be one of .'state', 'next"),
     ],
 )
