@@ -57,7 +57,7 @@ def test_quick_run(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["bptt", "tbptt", "artbp", "alternating"])
+@pytest.mark.parametrize("method", ["artbp", "alternating"])
 def test_resumed_equals_uninterrupted(example, method, tmp_path, capsys):
     whole, parts = str(tmp_path / "whole"), str(tmp_path / "parts")
     arguments = [*SMALL, "--method", method]
