@@ -224,7 +224,8 @@ class SequenceModel(SegmentedModel):
             y: Targets.
             sample_weight: Weights, or None.
             seed: Integer, or None.
-            jit: Whether XLA compiles it; None for as it was compiled.
+            jit: Whether XLA compiles it; None for as it was compiled. With
+                `run_eagerly=True` nothing is.
         """
         data = as_tensors(x, y, sample_weight)
         jit = bool(self.jit_compile if jit is None else jit)

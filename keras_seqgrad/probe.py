@@ -23,7 +23,7 @@ class Probe:
     Args:
         model: The compiled `SequenceModel`.
         step: Function (window, seed) -> nested tensors.
-        jit: Whether XLA compiles it.
+        jit: Whether XLA compiles it, unless the model runs eagerly.
     """
 
     def __init__(self, model, step, jit):
@@ -46,18 +46,24 @@ class Probe:
             if self.function is None:
                 if data[1] is not None:
                     self.build_loss(data)
-                # TensorFlow counts traces by the code of a function, and
-                # would take many probes for one that is traced again.
-                self.function = tf.function(
-                    functools.partial(self._run),
-                    autograph=False,
-                    reduce_retracing=True,
-                    jit_compile=self.jit,
-                )
+                self.function = self._make()
             return self.function(data, seed)
         finally:
             for variable, value in zip(changing, values, strict=True):
                 variable.assign(value)
+
+    def _make(self):
+        # TensorFlow counts traces by the code of a function, and would take
+        # many probes for one that is traced again.
+        run = functools.partial(self._run)
+        if self.model.run_eagerly:
+            return run
+        return tf.function(
+            run,
+            autograph=False,
+            reduce_retracing=True,
+            jit_compile=self.jit,
+        )
 
     def _run(self, data, seed):
         model = self.model

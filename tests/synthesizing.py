@@ -97,6 +97,6 @@ def oracle(monkeypatch, network, x, y, length, weight=None):
     method = ksg.methods.SyntheticGradients(length, Zero())
     found = taught(monkeypatch, method, network, x, y, weight)
     states = [lesson.state for lesson in found]
-    model = make(method, network)
+    model = make(method, network, run_eagerly=True)
     true = ksg.diagnostics.boundary_gradients(model, x, y, weight).true
     return Oracle(np.concatenate(states), np.concatenate(true)), true

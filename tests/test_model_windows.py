@@ -128,12 +128,12 @@ REPLICAS = """
     import keras_seqgrad as ksg
     from tests import zoo
 
-    def train(method, **options):
+    def train(method, eagerly=False, **options):
         network = zoo.network()
         model = ksg.SequenceModel.from_model(network, **options)
         model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"],
-                      method=method, jit_compile=False)
-        x, y = (np.concatenate([a, -a[:1]]) for a in zoo.data())
+                      method=method, jit_compile=False, run_eagerly=eagerly)
+        x, y = (np.concatenate([a, -a[:1]]) for a in zoo.data(6))
         logs = model.fit(x, y, batch_size=4, epochs=2, shuffle=False,
                          verbose=0).history
         return logs, network.get_weights()
@@ -147,7 +147,7 @@ REPLICAS = """
                    ksg.methods.SyntheticGradients(
                        3, lambda_=0.7,
                        synthesizer_optimizer=keras.optimizers.SGD(0.5))):
-        expected = train(method)
+        expected = train(method, eagerly=True)
         with strategy.scope():
             found = train(method)
         for name in {*expected[0]} - {"synthesizer_norm_ratio"}:

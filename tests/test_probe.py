@@ -1,3 +1,4 @@
+import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
@@ -26,3 +27,32 @@ def test_many_probes_are_not_taken_for_one_that_is_traced_again(monkeypatch):
     for _ in range(8):
         tf.function(lambda: traced_again())()
     assert any("retracing" in text for text in warnings)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "own"])
+def test_diagnostics_run_eagerly_where_the_model_does(kind, monkeypatch):
+    x, y = zoo.data()
+    network = zoo.network(kind)
+    found = []
+    for eagerly in (False, True):
+        model = ksg.SequenceModel.from_model(network)
+        model.compile(
+            "sgd",
+            "mse",
+            method=ksg.methods.SyntheticGradients(3),
+            jit_compile=False,
+            run_eagerly=eagerly,
+        )
+        if eagerly:  # nothing may be traced
+            monkeypatch.setattr(tf, "function", None)
+        spectrum = ksg.diagnostics.state_jacobian_spectrum(model, x, 2)
+        profile = ksg.diagnostics.influence_profile(model, x, y, 3)
+        guesses = ksg.diagnostics.boundary_gradients(model, x, y)
+        found.append(
+            [
+                *spectrum.singular_values.values(),
+                *profile.norms.values(),
+                guesses.true,
+            ]
+        )
+    zoo.assert_same(*found)

@@ -37,7 +37,7 @@ def targets(*args, **options):
 
 def truth(network, x, y, weight=None):
     """The exact gradients at the boundaries."""
-    model = make(SyntheticGradients(LENGTH), network)
+    model = make(SyntheticGradients(LENGTH), network, run_eagerly=True)
     return ksg.diagnostics.boundary_gradients(model, x, y, weight).true
 
 
@@ -187,7 +187,7 @@ def test_in_the_limit_it_is_the_target_of_one_segment(options, monkeypatch):
     if options.get("stateful"):
         x, y = zoo.data(12)
         x, y = windows(x, 6), windows(y, 6)
-    network = zoo.network("lstm", layers=2)
+    network = zoo.network("lstm")
     one = targets(monkeypatch, network, x, y, 0.0, **options)
     limit = targets(monkeypatch, network, x, y, 1e-30, **options)
     zoo.assert_same(limit, one)
@@ -211,7 +211,7 @@ def test_a_stream_ends_in_a_guess_and_its_next_window_begins_with_a_return(
 @pytest.mark.parametrize("how", ["eager", "graph", "xla"])
 def test_what_running_ahead_moves_is_put_back(how):
     """Without injection it trains as truncation does, to the last bit."""
-    x, y = zoo.data(STEPS)
+    x, y = zoo.data(9)
     found = []
     for method in (
         SyntheticGradients(LENGTH, "linear", inject=False, lambda_=0.7),
@@ -268,11 +268,11 @@ def test_what_layers_drew_ahead_is_what_they_draw(monkeypatch):
 @pytest.mark.parametrize("how", ["graph", "xla", "unknown"])
 def test_what_is_learnt_is_the_same(how):
     """Weights of the synthesiser, which starts from other ones than zero."""
-    x, y = zoo.data(STEPS)
+    x, y = zoo.data(STEPS if how == "unknown" else 9)
     found = []
     for way in ("eager", how):
         keras.utils.set_random_seed(2)
-        network = zoo.network("lstm", layers=2, dropout=0.3 * (how != "xla"))
+        network = zoo.network("lstm", dropout=0.3 * (how != "xla"))
         method = SyntheticGradients(
             LENGTH,
             lambda size: keras.Sequential(
@@ -319,7 +319,7 @@ def test_alternating_gradients_take_it(monkeypatch):
 def test_where_the_state_tells_all_it_learns_faster():
     """A slow linear system, whose guesses stay behind with a bootstrap."""
     found = []
-    for lambda_ in (0.0, 0.5, 0.9, 1.0):
+    for lambda_ in (0.0, 0.9):
         keras.utils.set_random_seed(0)
         linear = keras.layers.SimpleRNN(
             16, "linear", use_bias=False, return_sequences=True
@@ -345,4 +345,4 @@ def test_where_the_state_tells_all_it_learns_faster():
         quality = ksg.diagnostics.boundary_gradients(model, x[other], y[other])
         found.append(quality.relative_error)
     # As the documentation says.
-    assert found == pytest.approx([0.83, 0.75, 0.64, 0.61], abs=0.02)
+    assert found == pytest.approx([0.83, 0.64], abs=0.02)

@@ -73,6 +73,12 @@ def data(steps=STEPS, per_sequence=False, seed=0):
     return x, generator.normal(size=shape).astype("float32")
 
 
+def repeated(times, *arrays):
+    """A batch many times over: an epoch of many updates takes less time than
+    as many epochs, and `fit` must not shuffle it."""
+    return [np.concatenate([array] * times) for array in arrays]
+
+
 def keras_gradients(model, x, y, loss, sample_weight=None):
     """The gradient of a stock Keras model by its own tape."""
     with tf.GradientTape() as tape:

@@ -15,7 +15,7 @@ def rows(folder, task):
 
 @pytest.mark.slow
 def test_every_method_from_the_same_start_on_the_same_windows(tmp_path):
-    methods = ["bptt", "artbp", "dni"]
+    methods = ["artbp", "dni"]
     printed = script.run(
         "compare_methods",
         *("--quick", "--methods", *methods, "--seeds", 1),
@@ -39,8 +39,6 @@ def test_every_method_from_the_same_start_on_the_same_windows(tmp_path):
         assert table[name][:2] == shown
         assert list((tmp_path / "logs/adding" / name).glob("events.*"))
     quality = {name: result["runs"][0] for name, result in found.items()}
-    assert quality["bptt"]["cosine"] == pytest.approx([1, 1], abs=1e-6)
-    assert max(quality["bptt"]["bias"]) < 1e-5
     assert quality["dni"]["bias"][-1] > 1e-5
     assert quality["dni"]["variance"] == [0, 0]
     assert quality["artbp"]["variance"][-1] > 0.01
@@ -58,6 +56,8 @@ def test_truncation_is_misled_and_refusals_are_told(tmp_path):
     )
     found = json.loads((tmp_path / "results.json").read_text())["influence"]
     exact, truncated = (found[n]["runs"][0] for n in ("bptt", "tbptt"))
+    assert exact["cosine"] == pytest.approx([1, 1], abs=1e-6)
+    assert max(exact["bias"]) < 1e-5
     # θ starts too small; truncation makes it smaller.
     assert exact["scores"][1] < exact["scores"][0]
     assert truncated["scores"][1] > truncated["scores"][0]

@@ -11,15 +11,21 @@ from tests import zoo
 FIT = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
 
 
-def compiled(network, method, jit=False, rate=0.1, **options):
+def compiled(network, method, jit=False, rate=0.1, eagerly=False, **options):
     model = SequenceModel.from_model(network, **options)
-    optimizer = keras.optimizers.SGD(rate)
-    model.compile(optimizer, "mse", method=method, jit_compile=jit)
+    model.compile(
+        keras.optimizers.SGD(rate),
+        "mse",
+        method=method,
+        jit_compile=jit,
+        run_eagerly=eagerly,
+    )
     return model
 
 
-def gradients(network, method, x, y, weight=None):
-    return compiled(network, method).estimate_gradients(x, y, weight)
+def gradients(network, method, x, y, weight=None, eagerly=False):
+    model = compiled(network, method, eagerly=eagerly)
+    return model.estimate_gradients(x, y, weight)
 
 
 def distance(found, expected):
@@ -46,12 +52,12 @@ def test_true_states_and_no_multipliers_are_truncated_bptt(kind):
     reset[0, 3] = reset[2, 1] = True
     given = {"inputs": x, "mask": mask, "reset": reset}
     data = given, y, weight.astype("float32")
-    expected = gradients(network, TruncatedBPTT(3), *data)
+    expected = gradients(network, TruncatedBPTT(3), *data, eagerly=True)
     found = gradients(network, TargetPropagation(3, parameter_steps=1), *data)
     zoo.assert_same(found[1], expected[1])
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
     method = TargetPropagation(3, parameter_steps=3, state_rate=0.3)
-    more = gradients(network, method, *data)
+    more = gradients(network, method, *data, eagerly=True)
     assert zoo.differ(more[1], expected[1])
 
 
@@ -97,8 +103,8 @@ def converged(penalty, **options):
 def test_a_large_penalty_approaches_bptt(kind):
     x, y = zoo.data(9)
     network = zoo.network(kind)
-    _, exact = gradients(network, BPTT(), x, y)
-    _, cut = gradients(network, TruncatedBPTT(3), x, y)
+    _, exact = gradients(network, BPTT(), x, y, eagerly=True)
+    _, cut = gradients(network, TruncatedBPTT(3), x, y, eagerly=True)
     errors = []
     for penalty in (1.0, 10.0, 100.0):
         # Before the epoch from which multipliers move, they are 0.

@@ -103,7 +103,7 @@ def test_a_boundary_that_is_not_crossed_binds_nothing():
         for given in (x, {"inputs": x, "reset": reset}):
             found.append(gradients(network, method, given, y)[1])
     given = {"inputs": x, "reset": reset}
-    _, expected = gradients(network, BPTT(), given, y)
+    _, expected = gradients(network, BPTT(), given, y, eagerly=True)
     zoo.assert_same(found[1], expected)
     zoo.assert_same(found[3], expected)
     assert zoo.differ(found[0], found[2])
@@ -137,7 +137,8 @@ def test_multipliers_wait_for_their_epoch():
         method = TargetPropagation(
             3, "lagrangian", parameter_steps=2, state_rate=0.5, **options
         )
-        compiled(network, method).fit(x, y, epochs=2, **FIT)
+        model = compiled(network, method, eagerly=True)
+        model.fit(x, y, epochs=2, **FIT)
         return network.get_weights()
 
     def apart(first, second):
@@ -157,7 +158,7 @@ def test_admm_compiled_is_admm():
         method = TargetPropagation(
             3, "admm", parameter_steps=2, state_steps=2, start="parallel"
         )
-        model = compiled(network, method, jit)
+        model = compiled(network, method, jit, eagerly=not jit)
         logs = [model.train_on_batch(x, y) for _ in range(2)]
         found.append([*network.get_weights(), logs])
     zoo.assert_same(*found, tolerance=1e-4)
