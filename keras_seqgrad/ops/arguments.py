@@ -106,6 +106,11 @@ def prepare(
     if twin is None:
         twin = []
     else:
+        if not isinstance(twin, (list, tuple)) or not twin:
+            raise ValueError(
+                "`twin` must be None or a list [inputs, *state], once more. "
+                f"Received: twin={twin!r}"
+            )
         again, *others = twin
         again = _checked(again, "twin[0]", inputs.shape, dtype)
         others = _checked_state(others, "twin[1:]", state_names, row, dtype)

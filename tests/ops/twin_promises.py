@@ -61,6 +61,11 @@ class TwinPromises:
         "change, error, text",
         [
             (
+                lambda twin: [],
+                ValueError,
+                r"must be None or a list \[inputs, \*state\].*twin=\[\]",
+            ),
+            (
                 lambda twin: twin[:1],
                 ValueError,
                 r"`twin\[1:\]` must be a list of \d tensors",
