@@ -53,13 +53,12 @@ class Probe:
                 variable.assign(value)
 
     def _make(self):
+        if self.model.run_eagerly:
+            return self._run
         # TensorFlow counts traces by the code of a function, and would take
         # many probes for one that is traced again.
-        run = functools.partial(self._run)
-        if self.model.run_eagerly:
-            return run
         return tf.function(
-            run,
+            functools.partial(self._run),
             autograph=False,
             reduce_retracing=True,
             jit_compile=self.jit,

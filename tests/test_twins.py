@@ -88,10 +88,14 @@ def trained(
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Counts the passes with twins."""
+    """Counts the passes with twins; `counted.refuse()` allows none more."""
 
     class Counter:
         passes = 0
+
+        @staticmethod
+        def refuse():
+            monkeypatch.setattr(Twins, "serve", lambda window: False)
 
     start = Twins.__init__
 
@@ -103,12 +107,12 @@ def counted(monkeypatch):
     return Counter
 
 
-def compare(counted, monkeypatch, make, x, y, tolerance=2e-5, **options):
+def compare(counted, make, x, y, tolerance=2e-5, **options):
     found = trained(make, x, y, **options)
     passes = counted.passes
     assert passes > 0
     if options.get("jit"):  # draws its dropout masks in its own way
-        monkeypatch.setattr(Twins, "serve", lambda window: False)
+        counted.refuse()
     else:  # an eager pass has no twins
         options["eagerly"] = True
     expected = trained(make, x, y, **options)
@@ -121,7 +125,7 @@ def compare(counted, monkeypatch, make, x, y, tolerance=2e-5, **options):
     [(name, False) for name in NETWORKS]
     + [("dropout", True), ("nested", True)],
 )
-def test_equal_a_second_way_back(name, jit, counted, monkeypatch):
+def test_equal_a_second_way_back(name, jit, counted):
     network = NETWORKS[name]()
     # Whole segments alone: a shorter last one is traced once more.
     if name == "integers":
@@ -130,7 +134,7 @@ def test_equal_a_second_way_back(name, jit, counted, monkeypatch):
         x = networks.numbers(network, 9)
     shape = network(x).shape
     y = np.random.default_rng(1).normal(size=shape).astype("float32")
-    compare(counted, monkeypatch, NETWORKS[name], x, y, jit=jit)
+    compare(counted, NETWORKS[name], x, y, jit=jit)
 
 
 def test_what_the_target_alone_receives_matters():
@@ -141,22 +145,22 @@ def test_what_the_target_alone_receives_matters():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy, counted, monkeypatch):
+def test_mixed_precision(policy, counted):
     keras.config.set_dtype_policy(policy)
     try:
         make = NETWORKS["two layers of lstm"]
-        compare(counted, monkeypatch, make, *zoo.data(STEPS), tolerance=0.02)
+        compare(counted, make, *zoo.data(STEPS), tolerance=0.02)
     finally:
         keras.config.set_dtype_policy("float32")
 
 
 @pytest.mark.parametrize("kind", ["reset", "mask"])
-def test_beside(kind, counted, monkeypatch):
+def test_beside(kind, counted):
     x, y = zoo.data(STEPS)
     extra = np.random.default_rng(2).random((zoo.BATCH, STEPS)) < 0.3
     inputs = {"inputs": x, kind: ~extra if kind == "mask" else extra}
     make = NETWORKS["two layers of lstm"]
-    compare(counted, monkeypatch, make, inputs, y, learn_initial_state=True)
+    compare(counted, make, inputs, y, learn_initial_state=True)
 
 
 @pytest.mark.parametrize("kind", ["own", "stacked"])

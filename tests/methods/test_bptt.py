@@ -69,8 +69,9 @@ def test_checkpoints_change_nothing(every):
     model = SequenceModel.from_model(zoo.network("gru", layers=2))
     x, y = zoo.data()
     weight = np.random.default_rng(2).uniform(size=(3, 7)).astype("float32")
-    loss, stored = estimate(model, x, y, BPTT(), True, sample_weight=weight)
-    other, found = estimate(model, x, y, BPTT(every), sample_weight=weight)
+    given = {"sample_weight": weight}
+    loss, stored = estimate(model, x, y, BPTT(), eagerly=True, **given)
+    other, found = estimate(model, x, y, BPTT(every), **given)
     assert float(other) == pytest.approx(float(loss), rel=1e-6)
     zoo.assert_same(found, stored)
 
