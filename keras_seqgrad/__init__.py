@@ -2,7 +2,7 @@
 
 from importlib.metadata import version
 
-from keras_seqgrad.backend import require_tensorflow
+from keras_seqgrad._installed import require_tensorflow
 
 # First of all, so that a missing TensorFlow gives one clear error.
 require_tensorflow()

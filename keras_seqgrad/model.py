@@ -3,10 +3,14 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import cuttable, methods, runs
-from keras_seqgrad.carried import CarriedState, MethodState
-from keras_seqgrad.probe import Probe, as_tensors
-from keras_seqgrad.segmented import SegmentedModel
+from keras_seqgrad import methods
+from keras_seqgrad.network import cuttable
+from keras_seqgrad.network.segmented import SegmentedModel
+from keras_seqgrad.state import runs
+from keras_seqgrad.state.carried import CarriedState
+from keras_seqgrad.state.method_state import MethodState
+from keras_seqgrad.window.opening import open_window
+from keras_seqgrad.window.probe import Probe, as_tensors
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -151,7 +155,7 @@ class SequenceModel(SegmentedModel):
 
     def train_step(self, data):
         carried = self.carried["training"]
-        window = runs.open_window(
+        window = open_window(
             self, carried, data, True, self._class_weight, scaled=True
         )
         carried.write(self.method.train(window))
@@ -159,11 +163,10 @@ class SequenceModel(SegmentedModel):
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
-        window = runs.open_window(self, carried, data)
+        window = open_window(self, carried, data)
         segment = window.whole()
         outputs, state = window.forward(segment, window.state)
-        window.record_loss(window.loss(segment, outputs))
-        window.record_metrics(segment, outputs)
+        window.learner.record_window(outputs, window.loss(segment, outputs))
         carried.write(state)
         # The method's own metrics speak of training.
         kept = {metric.name for metric in self.method_state.metrics}
@@ -172,7 +175,7 @@ class SequenceModel(SegmentedModel):
 
     def predict_step(self, data):
         carried = self.carried["prediction"]
-        window = runs.open_window(self, carried, data)
+        window = open_window(self, carried, data)
         outputs, state = window.forward(window.whole(), window.state)
         carried.write(state)
         return outputs

@@ -6,7 +6,7 @@ whose last layer starts at zero: an untrained synthesiser is truncation.
 
 import keras
 
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
 
 
 def linear(size):

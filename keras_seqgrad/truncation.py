@@ -14,26 +14,15 @@ belongs to the link between step t - 1 and step t; `gates[0]` to the link
 between the first step and the initial state, which no law ever cuts.
 """
 
-import numbers
-
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.tensors.arguments import positive_integer
+
 __all__ = ["Fixed", "Random"]
 
 PACKAGE = "keras_seqgrad"
-
-
-def positive_integer(value, name):
-    """Returns `value` as an int, or refuses it by `name`."""
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not whole or value < 1:
-        raise ValueError(
-            f"`{name}` must be an integer of 1 or more. "
-            f"Received: {name}={value!r}"
-        )
-    return int(value)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -1,7 +1,7 @@
 """Callbacks for `fit`, also of models that are not ours."""
 
-from keras_seqgrad.callbacks.average_weights import AverageWeights
 from keras_seqgrad.callbacks.gradient_diagnostics import GradientDiagnostics
 from keras_seqgrad.callbacks.warm_restarts import WarmRestarts
+from keras_seqgrad.optimizers.average_weights import AverageWeights
 
 __all__ = ["AverageWeights", "GradientDiagnostics", "WarmRestarts"]

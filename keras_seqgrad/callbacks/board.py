@@ -5,7 +5,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.optional import require
+from keras_seqgrad._installed import require
 
 INSTALL = 'pip install "keras-seqgrad[tensorboard]"'
 # Measures by the name they have in `GradientQuality`: tag, and title.

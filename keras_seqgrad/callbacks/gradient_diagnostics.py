@@ -5,7 +5,18 @@ import time
 import keras
 
 from keras_seqgrad.callbacks.board import MEASURES, Board
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.diagnostics import (
+    card,
+    compare,
+    heat_map,
+    influence,
+    size,
+    steps,
+)
+from keras_seqgrad.diagnostics.method_measures import measures
+from keras_seqgrad.diagnostics.pictures import png
+from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.window.probe import as_tensors
 
 LONGEST_LAG = 50
 
@@ -165,10 +176,6 @@ class GradientDiagnostics(keras.callbacks.Callback):
     # --- its parts --------------------------------------------------------
 
     def _prepare(self):
-        # Imported here because methods bring callbacks with them.
-        from keras_seqgrad.diagnostics import card, compare, size, steps
-        from keras_seqgrad.probe import as_tensors
-
         model = self.model
         if getattr(model, "method", None) is None:
             raise ValueError(
@@ -207,8 +214,6 @@ class GradientDiagnostics(keras.callbacks.Callback):
         return self.spent + self.lasted <= self.max_share * training
 
     def _measure(self):
-        from keras_seqgrad.diagnostics.method_measures import measures
-
         start = time.perf_counter()
         step = int(self.model.optimizer.iterations)
         first = self.measured * self.repeats
@@ -246,9 +251,6 @@ class GradientDiagnostics(keras.callbacks.Callback):
         }
 
     def _draw(self, step):
-        from keras_seqgrad.diagnostics import heat_map, influence, steps
-        from keras_seqgrad.diagnostics.pictures import png
-
         heat = heat_map.StateGradients(self.extent)
         norms = self.model.probe(heat, *self.probe, jit=False).numpy()
         figure = heat_map.draw(steps.layer_names(self.model), norms)

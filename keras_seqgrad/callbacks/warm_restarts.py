@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
 
 GROWTHS = ("fixed", "doubling_cycles", "doubling_boundaries")
 PRESETS = {"base 5": 5, "base 160": 160}

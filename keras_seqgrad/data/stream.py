@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.data import buckets
-from keras_seqgrad.truncation import Random, positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.truncation import Random
 
 
 def stream(

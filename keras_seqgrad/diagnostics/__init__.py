@@ -1,6 +1,6 @@
 """How good the gradient is that a model is trained with."""
 
-from keras_seqgrad.diagnostics.boundaries import (
+from keras_seqgrad.diagnostics.boundary_gradients import (
     BoundaryGradients,
     boundary_gradients,
 )

@@ -2,6 +2,7 @@
 
 import math
 import platform
+from importlib.metadata import version
 
 import keras
 import tensorflow as tf
@@ -45,8 +46,6 @@ def run_card(model, extent, params, rows):
         params: What `fit` tells its callbacks of the run.
         rows: Dict of further rows, the user's.
     """
-    from keras_seqgrad import __version__
-
     layers = [model.name]
     if not model.is_opaque:
         layers = [
@@ -63,8 +62,9 @@ def run_card(model, extent, params, rows):
         f"{keras.config.dtype_policy().name}",
         "fit": ", ".join(f"{k}={v}" for k, v in (params or {}).items()),
         "probe": f"{extent[0]} rows, {extent[1]} steps",
-        "versions": f"keras_seqgrad {__version__}, Keras {keras.__version__}, "
-        f"TensorFlow {tf.__version__}, Python {platform.python_version()}",
+        "versions": f"keras_seqgrad {version('keras-seqgrad')}, "
+        f"Keras {keras.__version__}, TensorFlow {tf.__version__}, "
+        f"Python {platform.python_version()}",
         "device": ", ".join(d.name for d in tf.config.list_logical_devices()),
         **rows,
     }

@@ -9,9 +9,9 @@ import tensorflow as tf
 from keras_seqgrad import methods as known
 from keras_seqgrad.diagnostics.comparison import ALL, GradientComparison
 from keras_seqgrad.diagnostics.quality import FEWEST, Deviations
-from keras_seqgrad.graph import is_graph
-from keras_seqgrad.probe import Probe, as_tensors
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.network.graph import is_graph
+from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.window.probe import Probe, as_tensors
 
 # Least number of estimates to take the time of.
 TIMINGS = 3

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_seqgrad.optional import require
+from keras_seqgrad._installed import require
+from keras_seqgrad.diagnostics.pictures import new_figure
 
 ALL = "all"
 HEAD = (
@@ -108,8 +109,6 @@ class GradientComparison:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        from keras_seqgrad.diagnostics.pictures import new_figure
-
         figure, axes = new_figure(1, len(PLOTTED), (12, 4))
         groups = list(next(iter(self.qualities.values())))
         if len(groups) == 2:

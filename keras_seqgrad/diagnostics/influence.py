@@ -5,13 +5,14 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.diagnostics.pictures import new_figure
 from keras_seqgrad.diagnostics.steps import (
     ALL,
     extent,
     layer_names,
     pull_steps,
 )
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
 
 LONGEST = 10_000_000
 
@@ -123,8 +124,6 @@ class InfluenceProfile:
         Raises:
             ImportError: matplotlib is not installed.
         """
-        from keras_seqgrad.diagnostics.pictures import new_figure
-
         figure, axis = new_figure(1, 1, (6.4, 4))
         first, *others = self.norms
         for name, norms in self.norms.items():

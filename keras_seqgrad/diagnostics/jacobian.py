@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad import loops
 from keras_seqgrad.diagnostics.steps import (
     ALL,
     TiledSteps,
@@ -14,8 +13,9 @@ from keras_seqgrad.diagnostics.steps import (
     tile,
     walk,
 )
-from keras_seqgrad.synthesis import differentiable, join, split
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.state.vector import differentiable, join, split
+from keras_seqgrad.tensors import pieces
+from keras_seqgrad.tensors.arguments import positive_integer
 
 
 @dataclasses.dataclass
@@ -150,7 +150,7 @@ class Jacobians:
         found = tf.TensorArray(
             "float32", len(places), element_shape=(rows, units, units)
         )
-        found = loops.repeat(len(places), body, found)
+        found = pieces.repeat(len(places), body, found)
         return chosen, found.stack()
 
 

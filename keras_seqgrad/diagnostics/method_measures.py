@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad import methods
-from keras_seqgrad.diagnostics.boundaries import boundary_gradients
+from keras_seqgrad.diagnostics.boundary_gradients import boundary_gradients
 from keras_seqgrad.optimizers import fptt
 
 

@@ -2,7 +2,7 @@
 
 import io
 
-from keras_seqgrad.optional import require
+from keras_seqgrad._installed import require
 
 
 def new_figure(rows, columns, size):

@@ -10,12 +10,13 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import loops, masks
 from keras_seqgrad.layers.scan import scan as cell_scan
 from keras_seqgrad.layers.scan import state_is_output
-from keras_seqgrad.nodes import Passage
-from keras_seqgrad.pullback import pull_loss
-from keras_seqgrad.synthesis import differentiable, join
+from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.state.vector import differentiable, join
+from keras_seqgrad.tensors import masks, nested, pieces
+from keras_seqgrad.window.loops import each_segment_kept
+from keras_seqgrad.window.pullback import pull_loss
 
 ALL = "all"
 
@@ -108,8 +109,8 @@ def walk(window):
     Returns:
         (outputs, function from a step to the state before it).
     """
-    _, outputs, trail = window.each_segment_kept(
-        1, window.forward, window.state
+    _, outputs, trail = each_segment_kept(
+        window, 1, window.forward, window.state
     )
     return outputs, lambda step: trail.before(step)[0]
 
@@ -181,8 +182,8 @@ def pull_steps(window, tiles, chosen, use, found):
         ]
         return pulled[0], use(step, tf.stack(norms), found)
 
-    zeros = loops.zeros_like(differentiable(tile(window.state, tiles)))
-    _, found = loops.repeat(
+    zeros = nested.zeros_like(differentiable(tile(window.state, tiles)))
+    _, found = pieces.repeat(
         window.steps, pull_back, (zeros, found), backwards=True
     )
     return found

@@ -6,17 +6,17 @@ The boundary gradient is cut at random steps; every link that is kept is worth
 
 import tensorflow as tf
 
-from keras_seqgrad import loops
-from keras_seqgrad.carried import Draws
 from keras_seqgrad.methods.base import WindowMethod, serializable
-from keras_seqgrad.pullback import pull, pull_window
+from keras_seqgrad.state.method_state import Draws
+from keras_seqgrad.tensors import pieces
 from keras_seqgrad.truncation import Random
+from keras_seqgrad.window.pullback import pull, pull_window
 
 CUTS = ("drawn", "window")
 UPDATES = ("window", "cut")
 
 
-def pieces(gates):
+def piece_bounds(gates):
     """Where the pieces between cuts start, and the end of the last."""
     cuts = tf.where(gates == 0.0)[:, 0]
     ends = [[0], tf.cast(cuts, "int32"), [tf.shape(gates)[0]]]
@@ -145,7 +145,7 @@ class ARTBP(WindowMethod):
                 'update="cut" needs targets at every step: a piece without '
                 'one has no loss. Set update="window".'
             )
-        bounds = pieces(self.gates(window))
+        bounds = piece_bounds(self.gates(window))
 
         def piece(index, state):
             start, end = bounds[index], bounds[index + 1]
@@ -155,11 +155,13 @@ class ARTBP(WindowMethod):
                 window, segment, state, weights
             )
             share = tf.cast(end - start, "float32") / self.law.mean_length
-            window.apply([g * tf.cast(share, g.dtype) for g in gradients])
-            window.record(segment, outputs, loss)
+            window.learner.apply(
+                [g * tf.cast(share, g.dtype) for g in gradients]
+            )
+            window.learner.record(segment, outputs, loss)
             return state
 
-        return loops.repeat(tf.shape(bounds)[0] - 1, piece, window.state)
+        return pieces.repeat(tf.shape(bounds)[0] - 1, piece, window.state)
 
     def get_config(self):
         return {

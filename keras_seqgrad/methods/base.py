@@ -94,9 +94,8 @@ class WindowMethod(Method):
 
     def train(self, window):
         loss, gradients, outputs, state = self.pull(window)
-        window.apply(gradients)
-        window.record_loss(loss)
-        window.record_metrics(window.whole(), outputs)
+        window.learner.apply(gradients)
+        window.learner.record_window(outputs, loss)
         return state
 
     def estimate(self, window, seed=None):

@@ -8,10 +8,11 @@ gradient comes back through it.
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import loops
 from keras_seqgrad.methods.base import WindowMethod, serializable
-from keras_seqgrad.pullback import pull_loss, pull_window
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
+from keras_seqgrad.window.pullback import pull_loss, pull_window
 
 
 def pull_checkpointed(window, every):
@@ -24,8 +25,8 @@ def pull_checkpointed(window, every):
                    applied to (dL/d outputs of s, d_{s+1})
         gradient = dL/dtheta (regularisers) + sum over s of g_s
     """
-    state, outputs, trail = window.each_segment_kept(
-        every, window.forward, window.state, window.draws
+    state, outputs, trail = each_segment_kept(
+        window, every, window.forward, window.state, window.draws
     )
     window.refuse_added_losses()
     after = window.draws()
@@ -47,25 +48,14 @@ def pull_checkpointed(window, every):
                 *keras.tree.flatten(delta),
             ],
         )
-        d_start = loops.fill(d_start, leaves)
+        d_start = nested.fill(d_start, leaves)
         return (
-            loops.add(gradients, loops.fill(pulled, window.variables)),
+            nested.add(gradients, nested.fill(pulled, window.variables)),
             keras.tree.pack_sequence_as(start, d_start),
         )
 
-    full, rest = loops.divide(window.steps, every)
-    carry = (gradients, loops.zeros_like(window.state))
-    if not isinstance(rest, int) or rest:
-        last = window.segment(full * every, rest)
-        carry = pull_back(last, trail.before_rest, carry)
-    gradients, _ = loops.repeat(
-        full,
-        lambda index, carry: pull_back(
-            window.segment(index * every, every), trail.before(index), carry
-        ),
-        carry,
-        backwards=True,
-    )
+    carry = (gradients, nested.zeros_like(window.state))
+    gradients, _ = each_segment_back(window, every, pull_back, carry, trail)
     window.draw_again(after)
     state = keras.tree.map_structure(tf.stop_gradient, state)
     return loss, gradients, outputs, state

@@ -9,11 +9,13 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from keras_seqgrad import loops
 from keras_seqgrad.methods.base import Method, serializable
-from keras_seqgrad.pullback import pull, pull_loss, pull_window
-from keras_seqgrad.segments import Segment
-from keras_seqgrad.truncation import Fixed, positive_integer
+from keras_seqgrad.tensors import nested, pieces
+from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.truncation import Fixed
+from keras_seqgrad.window.loops import each_segment_recorded
+from keras_seqgrad.window.pullback import pull, pull_loss, pull_window
+from keras_seqgrad.window.window import Segment
 
 
 @dataclasses.dataclass
@@ -83,9 +85,9 @@ def each_reach(window, length, stride, move, carry):
         )
         return next_state, state, after, carry
 
-    full, rest = loops.divide(steps, stride)
+    full, rest = pieces.divide(steps, stride)
     loop = (window.state, window.state, window.state, carry)
-    _, state, after, carry = loops.repeat(full, body, loop)
+    _, state, after, carry = pieces.repeat(full, body, loop)
     if not known or rest:
         # Starts where the last full stride started, and is cut further on.
         start = tf.maximum(full - strides, 0) * stride
@@ -160,19 +162,19 @@ class TruncatedBPTT(Method):
 
         def step(segment, state):
             loss, gradients, outputs, state = pull(window, segment, state)
-            window.apply(gradients)
-            window.record(segment, outputs, loss)
+            window.learner.apply(gradients)
+            window.learner.record(segment, outputs, loss)
             return outputs, state
 
-        return window.each_segment_recorded(self.length, step, window.state)
+        return each_segment_recorded(window, self.length, step, window.state)
 
     def _train_at_end(self, window):
         """One update whose gradient reaches back from the last step."""
         segment, state = self._last(window)
         loss, gradients, outputs, state = pull(window, segment, state)
-        window.apply(gradients)
-        window.record_loss(loss)
-        window.record_metrics(segment, outputs)
+        window.learner.apply(gradients)
+        window.learner.record_loss(loss)
+        window.learner.record_metrics(segment, outputs)
         return state
 
     def _last(self, window):
@@ -203,8 +205,8 @@ class TruncatedBPTT(Method):
                 loss = window.loss(reach.counted, outputs)
                 scaled = window.scale(loss)
             gradients = tape.gradient(scaled, window.variables)
-            window.apply(loops.fill(gradients, window.variables))
-            window.record(reach.counted, outputs, loss)
+            window.learner.apply(nested.fill(gradients, window.variables))
+            window.learner.record(reach.counted, outputs, loss)
             return end, _
 
         return each_reach(window, self.length, self.stride, move, ())[0]
@@ -238,8 +240,8 @@ class TruncatedBPTT(Method):
                     d_outputs, reach.counted
                 ),
             )
-            pulled = loops.fill(pulled, window.variables)
-            return end, loops.add(gradients, pulled)
+            pulled = nested.fill(pulled, window.variables)
+            return end, nested.add(gradients, pulled)
 
         _, gradients = each_reach(
             window, self.length, self.stride, add, gradients

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
 
 
 class Task(abc.ABC):

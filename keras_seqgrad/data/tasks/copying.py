@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_seqgrad.data.tasks.base import Task
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
 
 
 class RepeatCopy(Task):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_seqgrad.data.tasks.base import Task
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
 
 START = 0.5
 

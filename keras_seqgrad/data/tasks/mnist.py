@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.data import prepared
-from keras_seqgrad.truncation import positive_integer
+from keras_seqgrad.tensors.arguments import positive_integer
 
 PREFIXES = {"train": "train", "test": "t10k"}
 FILES = {

@@ -1,1 +1,0 @@
-"""Regularised inverses of recurrent cells, and the recursion on top of them."""

@@ -1,0 +1,282 @@
+"""Target propagation through regularised inverses of the cell.
+
+Every state gets a target, its own value moved a little along the way that
+lowers the loss. A target goes from step to step by an approximate inverse of
+the cell, where BPTT sends a gradient through the transposed Jacobian.
+"""
+
+import functools
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.methods.base import WindowMethod, serializable
+from keras_seqgrad.methods.regularized_inversion import cells, learned
+from keras_seqgrad.methods.regularized_inversion.learned import LearnedInverse
+from keras_seqgrad.methods.regularized_inversion.rule import Inversion
+from keras_seqgrad.state.method_state import Draws
+from keras_seqgrad.tensors.arguments import above
+from keras_seqgrad.window.pullback import pull_window
+
+
+def as_config(optimizer):
+    """An optimizer's name or config, from which each model makes its own."""
+    if isinstance(optimizer, str):
+        keras.optimizers.get(optimizer)
+        return optimizer
+    return keras.optimizers.serialize(keras.optimizers.get(optimizer))
+
+
+def refuse_replicas():
+    """Refuses what has a second optimizer under more than one replica."""
+    # The two optimizers' sums over replicas can meet each other there.
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise ValueError(
+            "A learned inverse has an optimizer of its own, which needs all "
+            "rows of a batch on one device. Expected one replica, received a "
+            "tf.distribute strategy with several. Train without a strategy, "
+            'or set propagation="linearized" and a regularization.'
+        )
+
+
+@serializable
+class RegularizedInversion(WindowMethod):
+    """Target propagation via regularised inversion (TP-RI): biased.
+
+    Use it to study credit assignment without transposed Jacobians. Not the
+    choice for training a model well: on the papers' own task it was not
+    better than `BPTT` with the same step sizes, and the local form was much
+    worse on long sequences (see docs/methods/regularized_inversion.md).
+
+    Rule, with L the window's loss and B the number of rows:
+
+        d_t = −γ·B·dL/dh_t + J(d_{t+1})          v_t = h_t + d_t
+        local loss = mean over rows of Σ_t ½‖h_t − v_t‖²
+
+    with J the inverse of a step, linearised: for h_t = φ(x_t·W + h_{t-1}·U + b)
+
+        J(d) = (d / φ'(h_t))·Uᵀ(U·Uᵀ + r·I)⁻¹
+
+    The weights of recurrent layers move along the gradient of the local loss,
+    v held fixed; all others along the ordinary gradient of L. Both go through
+    the optimizer of `compile`, so γ is a factor on the rate of the recurrent
+    layers. `estimate_gradients` gives the gradient of the local loss over γ,
+    which has the scale of the gradient of L: with the transposed Jacobian for
+    J it would be that of `BPTT` (local), as it is for a linear layer with
+    orthogonal U and r → 0.
+
+    Several recurrent layers: dL/dh_t of a lower one is what the upper one's
+    local loss over γ hands down by its inputs. SimpleRNN (tanh, sigmoid, relu,
+    linear) and GRU; no LSTM, no cell of your own. A masked step passes d
+    unchanged, a reset lets nothing pass. A state that a sequence starts from
+    is a parameter of its first step.
+
+    Gradient: biased. Memory: that of `BPTT`. Time: one more loop over the
+    steps, and one Cholesky factor for each recurrent matrix an update.
+
+    Args:
+        target_rate: γ, above 0. It acts on the loss of a row, so that the
+            target of a row does not depend on the size of the batch.
+        regularization: r, above 0; None with a learned inverse.
+        propagation: "linearized"; "difference" or "none" for the inverse
+            itself with and without difference correction (SimpleRNN only);
+            "learned" for an inverse network G, d_{t-1} = G(x_t, h_t + d_t) −
+            G(x_t, h_t), trained to reconstruct h_{t-1}.
+        local: Whether h_{t-1} is held fixed in the local loss of step t, as
+            in the paper; if not, the local losses are differentiated through
+            time, as in the authors' code.
+        margin: Least distance from the limits of φ at which it is inverted.
+        inverse_optimizer: Optimizer of G, a name or a Keras optimizer.
+        noise: Standard deviation of the noise on the states that G learns to
+            reconstruct.
+        seed: Integer seed of the noise; None for a random one.
+
+    Raises:
+        ValueError: An argument is out of its range; on `compile`, a layer has
+            no rule, the model is a subclass with its own `call_segment`, or
+            there are several replicas and a learned inverse.
+
+    Reference:
+        Roulet and Harchaoui, 2021. Target propagation via regularized
+        inversion. arXiv:2112.01453. Manchev and Spratling, 2020. Target
+        propagation in recurrent neural networks. JMLR 21(7).
+
+    Example:
+
+    >>> network = keras.Sequential([
+    ...     keras.Input((None, 3)),
+    ...     keras.layers.SimpleRNN(4),
+    ...     keras.layers.Dense(1),
+    ... ])
+    >>> model = ksg.SequenceModel.from_model(network)
+    >>> method = ksg.methods.RegularizedInversion(0.1, regularization=1.0)
+    >>> model.compile("sgd", "mse", method=method)
+    >>> history = model.fit(np.ones((2, 9, 3)), np.ones((2, 1)), verbose=0)
+    """
+
+    random = False
+
+    def __init__(
+        self,
+        target_rate,
+        regularization=None,
+        propagation="linearized",
+        local=True,
+        margin=1e-3,
+        inverse_optimizer="adam",
+        noise=0.1,
+        seed=None,
+    ):
+        if propagation not in cells.PROPAGATIONS:
+            raise ValueError(
+                f"`propagation` must be one of {cells.PROPAGATIONS}. Received: "
+                f"propagation={propagation!r}"
+            )
+        if propagation == "learned" and regularization is not None:
+            raise ValueError(
+                "A learned inverse has no `regularization`: the noise it is "
+                "trained with does that. Set regularization=None. Received: "
+                f"regularization={regularization!r}"
+            )
+        self.target_rate = above(target_rate, "target_rate", 0.0)
+        self.regularization = None
+        if propagation != "learned":
+            self.regularization = above(regularization, "regularization", 0.0)
+        self.propagation = propagation
+        self.local = bool(local)
+        self.margin = above(margin, "margin", 0.0, 0.5)
+        self.inverse_optimizer = as_config(inverse_optimizer)
+        self.noise = 0.0 if noise == 0 else above(noise, "noise", 0.0)
+        self.seed = seed
+
+    def check(self, model):
+        if model.is_opaque:
+            raise ValueError(
+                "RegularizedInversion inverts layers that it knows. Expected "
+                "a model made with SequenceModel.from_model(model) or "
+                "SequenceModel(inputs, outputs), received a subclass with its "
+                "own `call_segment`. Use ksg.methods.BPTT() there."
+            )
+        for name, node in model.graph.nodes.items():
+            cells.refuse(node.held[0].cell, name, self.propagation)
+        if self.propagation == "learned":
+            refuse_replicas()
+
+    def build(self, model):
+        if self.propagation != "learned":
+            return
+        layers = [node.held[0] for node in model.graph.nodes.values()]
+        inverses = [
+            LearnedInverse(cell, cells.activation_of(cell), f"inverse_{place}")
+            for place, cell in enumerate(cells.distinct(layers))
+        ]
+        parts = model.method_state.parts
+        parts.update({inverse.name: inverse for inverse in inverses})
+        parts["draws"] = Draws(self.seed)
+        parts["inverse_optimizer"] = keras.optimizers.get(
+            self.inverse_optimizer
+        )
+        parts["inverse_optimizer"].build(
+            [v for inverse in inverses for v in inverse.trainable_variables]
+        )
+
+    def inversion(self, window):
+        """The `Inversion` that runs a window's cells."""
+        # Of a loss that the optimizer scales up, the gradient still stands for
+        # a displacement of the same size.
+        scale = window.scale(tf.ones(()))
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        rows = tf.cast(window.batch_size * replicas, "float32")
+        return Inversion(
+            functools.partial(self._rule, inverses=self._inverses(window)),
+            self.target_rate * rows / scale,
+            self.local,
+        )
+
+    def _inverses(self, window):
+        """The learned inverses by the id of their cell."""
+        if self.propagation != "learned":
+            return {}
+        parts = window.method_state.parts
+        known = cells.distinct(window.recurrent_layers)
+        return {
+            id(cell): parts[f"inverse_{place}"]
+            for place, cell in enumerate(known)
+        }
+
+    def _rule(self, steps, rate, inverses):
+        rate = tf.cast(rate, steps.outputs.dtype)
+        if self.propagation == "learned":
+            return learned.difference(steps, inverses[id(steps.cell)], rate)
+        return cells.rules_of(steps.cell)[self.propagation](
+            steps,
+            cells.activation_of(steps.cell),
+            self.regularization,
+            self.margin,
+            rate,
+        )
+
+    def pull(self, window, seed=None):
+        return pull_window(window, scan=self.inversion(window).scan)
+
+    def train(self, window):
+        if self.propagation == "learned":
+            refuse_replicas()
+        inversion = self.inversion(window)
+        loss, gradients, outputs, state = pull_window(
+            window, scan=inversion.scan
+        )
+        if self.propagation == "learned":
+            self._learn(window, inversion.visited)
+        recurrent = {
+            id(variable)
+            for layer in window.recurrent_layers
+            for variable in layer.trainable_variables
+        }
+        window.learner.apply(
+            [
+                gradient * self.target_rate
+                if id(variable) in recurrent
+                else gradient
+                for variable, gradient in zip(
+                    window.variables, gradients, strict=True
+                )
+            ]
+        )
+        window.learner.record_window(outputs, loss)
+        return state
+
+    def _learn(self, window, visited):
+        """Moves the learned inverses by one step of their own optimizer."""
+        parts = window.method_state.parts
+        inverses = self._inverses(window)
+        variables = [
+            v for part in inverses.values() for v in part.trainable_variables
+        ]
+        with tf.GradientTape() as tape:
+            loss = 0.0
+            for steps, mask in visited:
+                noise = 0.0
+                if self.noise:
+                    noise = learned.uniform_noise(
+                        tf.shape(steps.before),
+                        self.noise,
+                        parts["draws"].next(),
+                        steps.before.dtype,
+                    )
+                inverse = inverses[id(steps.cell)]
+                loss += learned.reconstruction_loss(steps, mask, inverse, noise)
+        gradients = tape.gradient(loss, variables)
+        parts["inverse_optimizer"].apply(gradients, variables)
+
+    def get_config(self):
+        return {
+            "target_rate": self.target_rate,
+            "regularization": self.regularization,
+            "propagation": self.propagation,
+            "local": self.local,
+            "margin": self.margin,
+            "inverse_optimizer": self.inverse_optimizer,
+            "noise": self.noise,
+            "seed": self.seed,
+        }

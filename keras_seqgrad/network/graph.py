@@ -1,0 +1,289 @@
+"""Any Keras graph as one function of a segment: (inputs, state) to outputs.
+
+`Graph` traces a Sequential or Functional model once more on the same layers.
+Each recurrent layer is replaced by a node that takes its state from the
+current `Passage` and leaves its new state there; every other layer runs as it
+is. Weights are shared, nothing is copied.
+"""
+
+import keras
+
+from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.network.nodes import RecurrentNode, refuse_configuration
+from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.tensors import pieces
+
+# Layers known to mix time steps, and what to say about them. What is not
+# listed here is judged by `cuttable.check`, which compares numbers.
+MIXES_TIME = {
+    "Bidirectional": "its backward half reads the sequence from the end",
+    "MultiHeadAttention": "every step attends to other steps",
+    "GroupedQueryAttention": "every step attends to other steps",
+    "Attention": "every step attends to other steps",
+    "AdditiveAttention": "every step attends to other steps",
+    "Flatten": "it joins the steps to one vector",
+    "Permute": "it moves the time axis",
+    "RepeatVector": "it makes a time axis of a fixed length",
+}
+
+
+class Graph:
+    """A Sequential or Functional model, ready to run segment by segment.
+
+    Args:
+        model: A built Sequential or Functional Keras model.
+
+    Attributes:
+        original: The model in functional form.
+        nodes: Recurrent nodes by key, in the order of the graph.
+        temporal_inputs: For each flattened input, whether it has a time axis.
+        temporal_outputs: The same for each flattened output.
+        temporal: Ids of all tensors of the graph that have a time axis.
+        calls: (layer, name, args, kwargs, result) of every call of a layer.
+        results: (name, tensor) of every call, as tensors of the outermost
+            graph: those of nested models are handed out of them.
+
+    Raises:
+        ValueError: The model cannot be cut in time; the text names the layer.
+    """
+
+    def __init__(self, model):
+        if not model.built or not getattr(model, "inputs", None):
+            raise ValueError(
+                "A SequenceModel needs a Sequential or Functional model that "
+                "knows its inputs. Give a Sequential model a keras.Input as "
+                f"its first layer. Received: {model.__class__.__name__} "
+                f"{model.name!r}"
+            )
+        self.takes_initial_state = False
+        self.original = functional = as_functional(model)
+        self._trace(functional, relax=False)
+        temporal = self._temporal_tensors()
+        inputs = keras.tree.flatten(self.inputs)
+        self.temporal_inputs = [id(t) in temporal for t in inputs]
+        outputs = keras.tree.flatten(self.outputs)
+        self.temporal_outputs = [id(t) in temporal for t in outputs]
+        self._trace(functional, relax=True)
+        self.temporal = self._temporal_tensors()
+        self._refuse_known()
+        self._refuse_late_start()
+        if not self.nodes:
+            raise ValueError(
+                "A SequenceModel needs at least one recurrent layer "
+                "(SimpleRNN, GRU, LSTM, RNN, ConvLSTM). "
+                f"Received model {model.name!r} with layers "
+                f"{[layer.name for layer in model.layers]}"
+            )
+        self.model = keras.Model(self.inputs, self.outputs)
+
+    def zero_state(self, batch_size):
+        """The layers' own start: zeros, by the key of their node."""
+        return {key: node.start(batch_size) for key, node in self.nodes.items()}
+
+    def prefer_jit(self):
+        """Lets Keras compile with XLA: the scans here need no cuDNN kernels."""
+        for node in self.nodes.values():
+            node.held[0].supports_jit = True
+
+    def initial_state(self, inputs, batch_size):
+        """Where a sequence starts: the layers' zeros or what the graph says."""
+        if not self.takes_initial_state:
+            return self.zero_state(batch_size)
+        with Passage().open() as passage:
+            self.model(self.cut(inputs, 0, 1), training=False)
+        return passage.start_state
+
+    def cut(self, inputs, start, length):
+        """Steps `start` to `start + length` of every input that has time."""
+        flat = [
+            pieces.cut(tensor, start, length) if temporal else tensor
+            for tensor, temporal in zip(
+                keras.tree.flatten(inputs), self.temporal_inputs, strict=True
+            )
+        ]
+        return keras.tree.pack_sequence_as(inputs, flat)
+
+    def _trace(self, functional, relax):
+        def placeholder(position, tensor):
+            shape = [None, *tensor.shape[1:]]
+            if relax and self.temporal_inputs[position]:
+                shape[1] = None
+            return keras.Input(
+                batch_shape=shape, dtype=tensor.dtype, name=tensor.name
+            )
+
+        self.nodes, self.calls, self.results, self.names = {}, [], [], set()
+        given = keras.tree.flatten(functional.input)
+        flat = [placeholder(i, tensor) for i, tensor in enumerate(given)]
+        self.inputs = keras.tree.pack_sequence_as(functional.input, flat)
+        self.outputs = retrace(functional, self.inputs, self._call, "")
+
+    def _call(self, layer, prefix, args, kwargs):
+        name = prefix + layer.name
+        if is_graph(layer):
+            return self._call_nested(layer, name, args, kwargs)
+        if isinstance(layer, keras.layers.RNN):
+            refuse_configuration(layer, name)
+            key = self._unique(name)
+            layer = self.nodes[key] = RecurrentNode(layer, key)
+            if starts(args, kwargs):
+                self.takes_initial_state = True
+        try:
+            result = layer(*args, **kwargs)
+        except Exception as error:
+            raise ValueError(
+                f"Layer {name!r} cannot run on a segment: it fails when the "
+                "number of time steps is another one. Leave it out of the "
+                f"SequenceModel. The layer's own error: {error}"
+            ) from error
+        self.calls.append((layer, name, args, kwargs, result))
+        self.results += [(name, tensor) for tensor in tensors(result)]
+        return result
+
+    def _call_nested(self, layer, name, args, kwargs):
+        outer = keras.tree.flatten(args[0])
+        inner = [
+            keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name)
+            for t in outer
+        ]
+        packed = keras.tree.pack_sequence_as(args[0], inner)
+        first = len(self.results)
+        made = retrace(as_functional(layer), packed, self._call, name + "/")
+        inside = [tensor for _, tensor in self.results[first:]]
+        names = [name for name, _ in self.results[first:]]
+        nested = keras.Model(packed, (made, inside), name=self._unique(name))
+        result, outside = nested(*args, **kwargs)
+        self.results[first:] = zip(names, outside, strict=True)
+        # What has a time axis inside has one outside.
+        pairs = [*zip(outer, inner, strict=True)]
+        pairs += zip(tensors(made), tensors(result), strict=True)
+        pairs += zip(inside, outside, strict=True)
+        self.calls += [(layer, name, [a], {}, b) for a, b in pairs]
+        return result
+
+    def _unique(self, name):
+        """`name`, or one like it: a layer may be called more than once."""
+        name = name.replace("/", ".")
+        while name in self.names:
+            name += "_again"
+        self.names.add(name)
+        return name
+
+    def _temporal_tensors(self):
+        """Ids of the tensors that have a time axis, by unification."""
+        temporal, static = set(), set()
+        for layer, _, args, kwargs, result in self.calls:
+            if isinstance(layer, RecurrentNode):
+                first, *state = tensors(result)
+                temporal.add(id(tensors(args[0])[0]))
+                sequences = layer.held[0].return_sequences
+                (temporal if sequences else static).add(id(first))
+                static.update(id(t) for t in [*state, *starts(args, kwargs)])
+        before = None
+        while len(temporal) != before:
+            before = len(temporal)
+            for layer, _, args, kwargs, result in self.calls:
+                if isinstance(layer, RecurrentNode):
+                    continue
+                given, made = tensors([args, kwargs]), tensors(result)
+                if any(id(t) in temporal for t in given):
+                    temporal.update(id(t) for t in made)
+                # A size of its own, as 1, is broadcast over time.
+                sizes = [t.shape[1:2] for t in made if id(t) in temporal]
+                temporal.update(
+                    id(t)
+                    for t in given
+                    if t.shape[1:2] in sizes and id(t) not in static
+                )
+        return temporal
+
+    def _refuse_known(self):
+        for layer, name, args, kwargs, result in self.calls:
+            if isinstance(layer, RecurrentNode) or is_graph(layer):
+                continue
+            kind = layer.__class__.__name__
+            reason = MIXES_TIME.get(kind)
+            if normalises(layer):
+                reason = (
+                    "in training its statistics are taken over all steps of "
+                    "the window; use LayerNormalization, or freeze it"
+                )
+            has_time = kind == "Bidirectional" or any(
+                id(t) in self.temporal for t in tensors([args, kwargs])
+            )
+            made = [t for t in tensors(result) if id(t) in self.temporal]
+            if not reason and any(t.shape[1:2] != (None,) for t in made):
+                reason = "its output has not one step for each step given"
+            if reason and has_time:
+                raise ValueError(
+                    f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "
+                    "Leave it out of the SequenceModel, or train the model "
+                    "with a plain keras.Model."
+                )
+
+    def _refuse_late_start(self):
+        """Refuses to start from what is known at the end of a sequence."""
+        late = set()
+        for layer, name, args, kwargs, result in self.calls:
+            recurrent = isinstance(layer, RecurrentNode)
+            given = (
+                starts(args, kwargs) if recurrent else tensors([args, kwargs])
+            )
+            known_late = any(id(t) in late | self.temporal for t in given)
+            if recurrent and known_late:
+                raise ValueError(
+                    f"Layer {name!r} cannot be cut in time: its initial_state "
+                    "depends on a whole sequence, as that of a decoder does. "
+                    "Train the model with a plain keras.Model."
+                )
+            if recurrent or known_late:
+                late.update(id(t) for t in tensors(result))
+
+
+def tensors(structure):
+    """The Keras tensors of a nested structure, flattened."""
+    return [
+        leaf
+        for leaf in keras.tree.flatten(structure)
+        if isinstance(leaf, keras.KerasTensor)
+    ]
+
+
+def normalises(layer):
+    """Whether statistics of a batch are taken anywhere inside `layer`."""
+    return any(
+        isinstance(part, keras.layers.BatchNormalization) and part.trainable
+        for part in parts(layer)
+    )
+
+
+def starts(args, kwargs):
+    """The initial state among the arguments of a recurrent layer."""
+    return tensors([args[1:2], kwargs.get("initial_state")])
+
+
+def is_graph(layer):
+    """Whether `layer` is a Sequential or Functional model."""
+    return isinstance(layer, keras.Model) and bool(
+        getattr(layer, "inputs", None)
+    )
+
+
+def as_functional(model):
+    """`model` in functional form, on the same layers."""
+    if isinstance(model, keras.Sequential):
+        return keras.Model(model.inputs[0], model.outputs[0])
+    return model
+
+
+def retrace(functional, inputs, call, prefix):
+    """Outputs of `functional` on `inputs`, every layer called by `call`."""
+    clone = keras.models.clone_model(
+        functional,
+        input_tensors=inputs,
+        clone_function=lambda layer: layer,
+        call_function=lambda layer, *args, **kwargs: call(
+            layer, prefix, args, kwargs
+        ),
+    )
+    return clone.output

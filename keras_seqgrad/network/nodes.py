@@ -1,0 +1,124 @@
+"""Recurrent layers inside a traced graph."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.layers.scan import state_is_output
+from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.tensors import masks
+
+
+class RecurrentNode(keras.layers.Layer):
+    """Stands for a recurrent layer in the traced graph; owns no weights."""
+
+    def __init__(self, layer, key):
+        super().__init__(name=key, dtype=layer.dtype_policy)
+        self.supports_masking = True
+        self.key = key
+        # In a tuple, so that the weights stay with their own model alone.
+        self.held = (layer,)
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        layer = self.held[0]
+        passage = Passage.current() or Passage()
+        carried = (passage.state or {}).get(self.key)
+        if carried is None:
+            carried = self.start(tf.shape(sequences)[0], initial_state)
+        passage.start_state[self.key] = carried
+        state, previous = self.split(carried)
+        reset_state = (passage.reset_state or {}).get(self.key)
+        if reset_state is not None:
+            reset_state, _ = self.split(reset_state)
+        time_mask = mask[0] if isinstance(mask, (list, tuple)) else mask
+        outputs, state = passage.scan(
+            layer.cell,
+            sequences,
+            state,
+            training=training,
+            mask=masks.combine(time_mask, passage.mask),
+            gates=passage.gates,
+            reset=passage.reset,
+            reset_state=reset_state,
+            previous_output=previous[0] if previous else None,
+        )
+        last = outputs[:, -1]
+        state = list(state)
+        passage.new_state[self.key] = (
+            [*state, last] if self.carries_output else state
+        )
+        result = outputs if layer.return_sequences else last
+        if layer.activity_regularizer is not None:
+            batch_size = tf.cast(tf.shape(result)[0], result.dtype)
+            layer.add_loss(layer.activity_regularizer(result) / batch_size)
+        return (result, *state) if layer.return_state else result
+
+    @property
+    def carries_output(self):
+        """Whether the last output is carried beside the cell's own state.
+
+        A masked step repeats the output before it, which may lie in the
+        segment before; for the built-in cells that output is the state h.
+        """
+        return not state_is_output(self.held[0].cell)
+
+    def split(self, carried):
+        """(the cell's state, [output carried beside it] or [])."""
+        if self.carries_output:
+            return carried[:-1], carried[-1:]
+        return carried, []
+
+    def start(self, batch_size, initial_state=None):
+        """State at the start of a sequence, as a list."""
+        layer = self.held[0]
+        zeros = layer.get_initial_state(batch_size)
+        state = zeros
+        if initial_state is not None:
+            if not isinstance(initial_state, (list, tuple)):
+                initial_state = [initial_state]
+            state = keras.tree.map_structure(
+                lambda given, zero: tf.cast(given, zero.dtype),
+                list(initial_state),
+                zeros,
+            )
+        if not self.carries_output:
+            return list(state)
+        shape = layer.compute_output_shape((None, 1, *self.step_shape))
+        if layer.return_state:
+            shape = shape[0]
+        features = shape[2:] if layer.return_sequences else shape[1:]
+        output = tf.zeros((batch_size, *features), layer.compute_dtype)
+        return [*state, output]
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        self.step_shape = tuple(sequences_shape[2:])
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        return self.held[0].compute_output_shape(sequences_shape)
+
+    def compute_mask(self, inputs, mask):
+        return self.held[0].compute_mask(inputs, mask)
+
+
+def refuse_configuration(layer, name):
+    """Refuses what a recurrent layer may say against being cut in time."""
+    advice = {
+        "go_backwards": "reads the sequence from its end; reverse the data",
+        "unroll": "is unrolled; the scan used here needs no unrolling",
+        "stateful": (
+            "keeps a state of its own; say SequenceModel.from_model(model, "
+            "stateful=True) instead, which carries the state of all layers"
+        ),
+        "zero_output_for_mask": (
+            "gives zeros at masked steps; a segment repeats the last output"
+        ),
+        "truncation": (
+            "cuts gradients by itself; say which in compile(method=...)"
+        ),
+    }
+    for option, reason in advice.items():
+        value = getattr(layer, option, None)
+        if value:
+            raise ValueError(
+                f"Layer {name!r} has {option}={value!r} and {reason}. "
+                f"Leave {option} out."
+            )

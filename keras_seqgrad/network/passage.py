@@ -1,0 +1,63 @@
+"""What accompanies one pass of a graph over a segment."""
+
+import contextlib
+
+from keras_seqgrad.layers.scan import scan as cell_scan
+
+
+class Passage:
+    """What accompanies one pass of a graph over a segment.
+
+    Attributes:
+        state: Nested state tensors at the start of the segment, or None to
+            start from the initial state.
+        start_state: State at the start as the pass took it, set by the pass.
+        new_state: State at the end, set by the pass.
+        gates: Backward gates, (time,) or (batch, time), or None.
+        reset: Boolean (batch, time), or None.
+        reset_state: State that rows restart from, or None for zeros.
+        mask: Boolean (batch, time), False where the state passes unchanged,
+            or None.
+        scan: What runs the cell of a recurrent layer, with the arguments of
+            `keras_seqgrad.layers.scan.scan`; that one unless another is given.
+    """
+
+    _current = []
+
+    def __init__(
+        self,
+        state=None,
+        gates=None,
+        reset=None,
+        reset_state=None,
+        mask=None,
+        scan=None,
+    ):
+        self.state = state
+        self.start_state = {}
+        self.new_state = {}
+        self.gates = gates
+        self.reset = reset
+        self.reset_state = None if reset is None else reset_state
+        self.mask = mask
+        self.scan = scan or cell_scan
+
+    @property
+    def is_plain(self):
+        """Whether nothing accompanies the segment but its state."""
+        extras = (self.gates, self.reset, self.mask)
+        return all(extra is None for extra in extras)
+
+    @classmethod
+    def current(cls):
+        """The innermost open passage, or None."""
+        return cls._current[-1] if cls._current else None
+
+    @contextlib.contextmanager
+    def open(self):
+        """Makes this passage the current one."""
+        self._current.append(self)
+        try:
+            yield self
+        finally:
+            self._current.pop()

@@ -1,0 +1,307 @@
+"""A model as a function of a segment: what methods run and differentiate."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.network.graph import Graph
+from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.ops.rnn import rnn
+from keras_seqgrad.tensors import masks, nested, pieces
+
+
+class SegmentedModel(keras.Model):
+    """Abstract base of `SequenceModel`: the forward half, without training.
+
+    Args:
+        network: A Sequential or Functional model, or None for a subclass with
+            `initial_state` and `call_segment` of its own.
+        learn_initial_state: Whether sequences start from a weight.
+    """
+
+    def __init__(self, network, learn_initial_state, **kwargs):
+        super().__init__(**kwargs)
+        self.network = network
+        self.learn_initial_state = bool(learn_initial_state)
+        self.initial_state_weights = []
+        self._graph = None
+        self._opaque_outputs = None
+        if network is not None:
+            self.built = True
+        elif not self.is_opaque:
+            raise ValueError(
+                "A SequenceModel needs inputs and outputs, a network, or a "
+                "subclass that defines `initial_state` and `call_segment`. "
+                "Received none of them."
+            )
+        if learn_initial_state:
+            self._add_initial_state_weights()
+
+    def _add_initial_state_weights(self):
+        if self.is_opaque or self.graph.takes_initial_state:
+            raise ValueError(
+                "learn_initial_state=True needs layers that start from zeros. "
+                "Received a model that says itself where sequences start; "
+                "make that state depend on a weight instead."
+            )
+        for key, state in self.graph.zero_state(1).items():
+            learned, _ = self.graph.nodes[key].split(state)
+            for position, leaf in enumerate(keras.tree.flatten(learned)):
+                self.initial_state_weights.append(
+                    self.add_weight(
+                        shape=leaf.shape[1:],
+                        initializer="zeros",
+                        name=f"{key}_initial_state_{position}",
+                    )
+                )
+
+    # --- the two functions of a sequence model -----------------------------
+
+    def initial_state(self, batch_size):
+        """State before the first step of a sequence.
+
+        Override it together with `call_segment`. A state that depends on
+        weights of the model is learned.
+
+        Args:
+            batch_size: Number of rows, an integer or a scalar tensor.
+
+        Returns:
+            Nested tensors (batch, ...).
+        """
+        start = self.graph.initial_state(None, batch_size)
+        weights = iter(map(tf.convert_to_tensor, self.initial_state_weights))
+        for key in start if self.initial_state_weights else ():
+            state, output = self.graph.nodes[key].split(start[key])
+            state = keras.tree.map_structure(
+                lambda zero: zero + tf.cast(next(weights), zero.dtype), state
+            )
+            start[key] = [*state, *output]
+        return start
+
+    def call_segment(self, inputs, state, training=False):
+        """Runs some consecutive steps of a sequence.
+
+        Args:
+            inputs: Nested tensors (batch, segment, ...).
+            state: State before the first step, as `initial_state` gives it.
+            training: Whether to run in training mode.
+
+        Returns:
+            (outputs (batch, segment, ...), state after the last step).
+        """
+        with Passage(state).open() as passage:
+            outputs = self.graph.model(inputs, training=training)
+        return outputs, passage.new_state
+
+    def call(self, inputs, training=False):
+        """Runs whole sequences from the initial state."""
+        passage = Passage.current()
+        if passage is not None:
+            return self._call_passage(inputs, passage, training)
+        inputs, reset, mask = masks.unpack(inputs)
+        if reset is not None or mask is not None:
+            self.describe(inputs)
+        batch_size, _ = self.extent(inputs)
+        start = self.start_state(inputs, batch_size)
+        with Passage(start, None, reset, start, mask).open() as passage:
+            return self._call_passage(inputs, passage, training)
+
+    def _call_passage(self, inputs, passage, training):
+        if not self.is_opaque:
+            outputs = self.graph.model(inputs, training=training)
+        elif passage.is_plain:
+            outputs, passage.new_state = self.call_segment(
+                inputs, passage.state, training=training
+            )
+        else:
+            outputs = self._call_by_steps(inputs, passage, training)
+        if passage.mask is None:
+            return outputs
+
+        def mark(output, has_time):
+            mask = masks.combine(masks.read(output), passage.mask)
+            return masks.attach(output, mask) if has_time else output
+
+        return self._each_output(mark, outputs)
+
+    def _call_by_steps(self, inputs, passage, training):
+        """A subclass's segment, one step at a time, for gates and resets."""
+
+        def step(x, state):
+            x = keras.tree.map_structure(lambda t: t[:, None], x)
+            outputs, state = self.call_segment(x, state, training=training)
+            outputs = self._each_output(
+                lambda o, has_time: o[:, 0] if has_time else o, outputs
+            )
+            return outputs, state
+
+        outputs, passage.new_state = rnn(
+            step,
+            inputs,
+            passage.state,
+            mask=passage.mask,
+            gates=passage.gates,
+            reset=passage.reset,
+            reset_state=passage.reset_state,
+            random_state=self.running_variables,
+        )
+        return self._each_output(
+            lambda o, has_time: o if has_time else o[:, -1], outputs
+        )
+
+    def _each_output(self, function, outputs):
+        """`function(output, has_time)` of every output, nested as they are."""
+        flat = map(function, keras.tree.flatten(outputs), self.temporal_outputs)
+        return keras.tree.pack_sequence_as(outputs, [*flat])
+
+    def run_segment(
+        self, inputs, state, training, fresh=None, gates=None, reset=None,
+        mask=None, scan=None,
+    ):  # fmt: skip
+        """Runs a segment under everything that may accompany it.
+
+        Args:
+            inputs: Nested tensors (batch, segment, ...).
+            state: State before the first step.
+            training: Whether to run in training mode.
+            fresh: Boolean (batch,) or scalar: rows that start from the initial
+                state instead, through which gradient reaches its weights.
+            gates: Backward gates (segment,) or (batch, segment).
+            reset: Boolean (batch, segment).
+            mask: Boolean (batch, segment).
+            scan: What runs the recurrent layers' cells (see `Passage`).
+
+        Returns:
+            (outputs, state after the last step).
+        """
+        start = None
+        if self.sets_initial_state and not (fresh is None and reset is None):
+            batch_size, _ = self.extent(inputs)
+            start = self.start_state(inputs, batch_size)
+        if start is not None and fresh is not None:
+            state = nested.select(fresh, start, state)
+        passage = Passage(state, gates, reset, start, mask, scan)
+        with passage.open():
+            outputs = self(inputs, training=training)
+        return outputs, passage.new_state
+
+    def describe(self, inputs):
+        """Finds out which outputs of a subclass have a time axis."""
+        if not self.is_opaque or self._opaque_outputs is not None:
+            return
+
+        def spec(steps):
+            x = keras.tree.map_structure(
+                lambda t: keras.KerasTensor(
+                    (2, steps, *t.shape[2:]),
+                    keras.backend.standardize_dtype(t.dtype),
+                ),
+                inputs,
+            )
+            return keras.tree.flatten(self.compute_output_spec(x))
+
+        short, long = spec(3), spec(5)
+        self._opaque_outputs = (
+            [
+                a.shape[1:2] != b.shape[1:2]
+                for a, b in zip(short, long, strict=True)
+            ],
+            short,
+        )
+
+    def state_spec(self):
+        """(shape without batch, dtype) of each flattened state tensor."""
+        if self.is_opaque:
+            state = self.initial_state(1)
+        else:
+            state = self.graph.zero_state(1)
+        return [
+            (tuple(leaf.shape[1:]), leaf.dtype.name)
+            for leaf in keras.tree.flatten(state)
+        ]
+
+    def start_state(self, inputs, batch_size):
+        """State before the first step of sequences with these inputs."""
+        if self.is_opaque or self.initial_state_weights:
+            return self.initial_state(batch_size)
+        return self.graph.initial_state(inputs, batch_size)
+
+    def summary(self, *args, **kwargs):
+        """Prints the layers of the network, or those of a subclass."""
+        shown = super() if self.network is None else self.network
+        shown.summary(*args, **kwargs)
+
+    # --- what the model is -------------------------------------------------
+
+    @property
+    def graph(self):
+        """The network as a segment function, traced on first use."""
+        if self._graph is None:
+            self._graph = Graph(self.network)
+        return self._graph
+
+    @property
+    def is_opaque(self):
+        """Whether `call_segment` is the user's own."""
+        return type(self).call_segment is not SegmentedModel.call_segment
+
+    @property
+    def sets_initial_state(self):
+        """Whether sequences may start elsewhere than at zeros."""
+        if self.is_opaque or self.initial_state_weights:
+            return True
+        # A cell of the user's own may say where it starts.
+        nodes = self.graph.nodes.values()
+        return self.graph.takes_initial_state or any(
+            node.carries_output for node in nodes
+        )
+
+    @property
+    def output_names(self):
+        """Names of the outputs, as loss and metrics dicts use them."""
+        return getattr(self.network, "output_names", None)
+
+    @property
+    def running_variables(self):
+        """Variables that change while layers run: seeds of dropout."""
+        kept = {id(v) for v in self.weights}
+        return [v for v in self.non_trainable_variables if id(v) not in kept]
+
+    @property
+    def temporal_outputs(self):
+        """For each flattened output, whether it has a time axis."""
+        if not self.is_opaque:
+            return self.graph.temporal_outputs
+        return self._opaque_outputs[0]
+
+    @property
+    def output_specs(self):
+        """A Keras tensor of the shape and dtype of each flattened output."""
+        if not self.is_opaque:
+            return keras.tree.flatten(self.graph.outputs)
+        return self._opaque_outputs[1]
+
+    def extent(self, inputs):
+        """(batch size, number of steps), integers where they are known."""
+        flat = keras.tree.flatten(inputs)
+        if not self.is_opaque:
+            flat = [
+                tensor
+                for tensor, has_time in zip(
+                    flat, self.graph.temporal_inputs, strict=True
+                )
+                if has_time
+            ]
+        first, shape = flat[0], tf.shape(flat[0])
+        return tuple(
+            known if known is not None else shape[axis]
+            for axis, known in enumerate(first.shape[:2])
+        )
+
+    def cut_inputs(self, inputs, start, length):
+        """Steps `start` to `start + length` of the inputs that have time."""
+        if not self.is_opaque:
+            return self.graph.cut(inputs, start, length)
+        return keras.tree.map_structure(
+            lambda tensor: pieces.steps(tensor, start, length), inputs
+        )

@@ -1,0 +1,48 @@
+"""What a training method keeps from step to step: learnt, or drawn."""
+
+import keras
+import tensorflow as tf
+
+
+class Draws(keras.layers.Layer):
+    """A counted sequence of seeds for stateless random numbers."""
+
+    def __init__(self, seed=None):
+        super().__init__(name="draws", trainable=False, autocast=False)
+        if seed is None:
+            seed = int(keras.random.randint((), 0, 2**31 - 1))
+        self.seed_and_count = self.add_weight(
+            shape=(2,),
+            dtype="int32",
+            initializer=lambda shape, dtype: tf.constant([seed, 0], dtype),
+            trainable=False,
+            name="seed_and_count",
+        )
+        self.built = True
+
+    def next(self):
+        """The next pair (seed, count), shape (2,)."""
+        pair = tf.convert_to_tensor(self.seed_and_count)
+        self.seed_and_count.assign(pair + [0, 1])
+        return pair
+
+
+class MethodState(keras.layers.Layer):
+    """What a training method learns or draws; saved with the model.
+
+    Its variables are the method's to move: they are not among the model's
+    trainable variables.
+
+    Attributes:
+        parts: Layers, metrics and optimizers by name.
+    """
+
+    def __init__(self):
+        super().__init__(name="method_state", autocast=False)
+        self.parts = {}
+        self.built = True
+
+    @property
+    def draws(self):
+        """The `Draws` of the method."""
+        return self.parts["draws"]

@@ -1,0 +1,1 @@
+"""Small functions on tensors and arguments: below everything else."""

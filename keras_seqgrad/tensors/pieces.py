@@ -1,0 +1,90 @@
+"""Pieces of a sequence: how it is divided, cut, and gone through in a loop."""
+
+import tensorflow as tf
+
+from keras_seqgrad.tensors import masks
+
+
+def divide(steps, length):
+    """Number of full pieces of `length` steps, and the steps left over.
+
+    Where `steps` is a tensor at least one step is left over, so that the piece
+    after the loop needs no condition.
+    """
+    if isinstance(steps, int):
+        return steps // length, steps % length
+    full = (steps - 1) // length
+    return full, steps - full * length
+
+
+def repeat(count, body, carry, backwards=False):
+    """Runs `carry = body(index, carry)` for `count` indices.
+
+    One compiled loop, so that the program does not grow with `count`. With
+    several replicas an optimizer cannot be called inside a TensorFlow loop;
+    the loop is then unrolled, for which `count` must be known.
+    """
+    known = isinstance(count, int)
+    if known and count == 0:
+        return carry
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if known and (count == 1 or replicas > 1):
+        for index in reversed(range(count)) if backwards else range(count):
+            carry = body(index, carry)
+        return carry
+    if replicas > 1:
+        raise ValueError(
+            "With more than one replica the number of time steps must be "
+            "known. Give the dataset windows of a fixed length."
+        )
+    structure = carry
+    carry = tf.nest.flatten(carry)
+
+    def flat_body(index, flat):
+        given = tf.nest.pack_sequence_as(structure, flat)
+        at = count - 1 - index if backwards else index
+        made = body(at, given)
+        tf.nest.assert_same_structure(structure, made)
+        return index + 1, [
+            new
+            if isinstance(new, tf.TensorArray)
+            else tf.ensure_shape(new, old.shape)
+            for new, old in zip(tf.nest.flatten(made), flat, strict=True)
+        ]
+
+    _, carry = tf.while_loop(
+        lambda index, _: index < count,
+        flat_body,
+        (tf.constant(0), carry),
+        maximum_iterations=count,
+        parallel_iterations=1,
+    )
+    return tf.nest.pack_sequence_as(structure, carry)
+
+
+def steps(tensor, start, length):
+    """Steps `start` to `start + length` of (batch, time, ...)."""
+    if isinstance(start, int) and isinstance(length, int):
+        return tensor[:, start : start + length]
+    shape = [
+        size if size is not None else dynamic
+        for size, dynamic in zip(
+            tensor.shape, tf.unstack(tf.shape(tensor)), strict=True
+        )
+    ]
+    if tensor.shape[1] is None:
+        # XLA also compiles the loop bodies that a short window never runs.
+        length = tf.minimum(length, shape[1])
+    begin = [0, start] + [0] * (len(shape) - 2)
+    return tf.slice(tensor, begin, [shape[0], length, *shape[2:]])
+
+
+def cut(tensor, start, length):
+    """`steps` of a tensor, its mask with it."""
+    mask = masks.read(tensor)
+    piece = steps(tensor, start, length)
+    return (
+        piece
+        if mask is None
+        else masks.attach(piece, steps(mask, start, length))
+    )

@@ -1,0 +1,1 @@
+"""A batch on its way: cut into segments, run, pulled back, entered."""

@@ -1,0 +1,34 @@
+"""How a step opens the window of a batch."""
+
+import keras
+
+from keras_seqgrad.tensors import masks
+from keras_seqgrad.window import targets
+from keras_seqgrad.window.window import Window
+
+
+def open_window(
+    model, carried, data, training=False, class_weight=None, scaled=False
+):
+    """The `Window` of a batch, from the state that is carried into it.
+
+    Args:
+        model: The `SequenceModel`.
+        carried: The `CarriedState` of the run.
+        data: The batch, as Keras hands it to a step.
+        training: Whether layers run in training mode.
+        class_weight: Weight of each class, a dict, or None.
+        scaled: Whether gradients are those of the optimizer's scaled loss.
+    """
+    x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    inputs, _, _ = masks.unpack(x)
+    model.describe(inputs)
+    if class_weight:
+        weight = targets.class_weights(
+            y, weight, class_weight, model.temporal_outputs
+        )
+    batch_size, _ = model.extent(inputs)
+    start = model.start_state(inputs, batch_size)
+    state, fresh = carried.read(start, batch_size)
+    data = x, y, targets.spread(weight, *targets.outputs_of(model))
+    return Window(model, data, state, fresh, training, scaled)

@@ -1,0 +1,141 @@
+"""Which targets and weights have a time axis, and how they are cut.
+
+An output with a time axis has a target at every step; one without has a target
+for the sequence, which belongs to its last step. Targets and sample weights
+come as one tensor, in a list in the order of the outputs, or in a dict by
+output name.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.tensors import pieces
+
+
+def outputs_of(model):
+    """(whether each flattened output has time, their names)."""
+    temporal = model.temporal_outputs
+    return temporal, model.output_names or [""] * len(temporal)
+
+
+def paired(structure, temporal, names):
+    """(leaf, whether its output has time) of targets or sample weights.
+
+    In the order of the flattened `structure`.
+    """
+    if isinstance(structure, dict):
+        by_name = dict(zip(names, temporal, strict=True))
+        return [
+            (leaf, by_name.get(key, any(temporal)))
+            for key in sorted(structure)
+            for leaf in keras.tree.flatten(structure[key])
+        ]
+    flat = keras.tree.flatten(structure)
+    if len(flat) == len(temporal):
+        return list(zip(flat, temporal, strict=True))
+    return [(leaf, any(temporal)) for leaf in flat]
+
+
+def cut(structure, start, length, temporal, names):
+    """Steps of the targets or weights that have time.
+
+    A leaf (batch,) or (batch, 1) is one number a sequence and stays as it is.
+    """
+    if structure is None:
+        return None
+    return keras.tree.pack_sequence_as(
+        structure,
+        [
+            pieces.steps(leaf, start, length)
+            if has_time
+            and leaf is not None
+            and leaf.shape[1:2] not in ((), (1,))
+            else leaf
+            for leaf, has_time in paired(structure, temporal, names)
+        ],
+    )
+
+
+def spread(sample_weight, temporal, names):
+    """Sample weights with those (batch,) of outputs with time as (batch, 1).
+
+    Keras itself takes only (batch, time) or (batch, 1) there.
+    """
+    if sample_weight is None:
+        return None
+    return keras.tree.pack_sequence_as(
+        sample_weight,
+        [
+            leaf[:, tf.newaxis]
+            if has_time and leaf is not None and len(leaf.shape) == 1
+            else leaf
+            for leaf, has_time in paired(sample_weight, temporal, names)
+        ],
+    )
+
+
+def weights_at_end(sample_weight, outputs, last, temporal, names):
+    """Sample weights by which sequence targets count in the last segment.
+
+    Args:
+        sample_weight: Weights as given, or None.
+        outputs: Nested outputs of the segment.
+        last: Scalar boolean, whether the segment is the window's last.
+        temporal: For each flattened output, whether it has a time axis.
+        names: Names of the outputs.
+
+    Returns:
+        Weights in the structure of the outputs.
+    """
+    flat = keras.tree.flatten(outputs)
+    if sample_weight is None:
+        given = [None] * len(flat)
+    elif isinstance(sample_weight, dict):
+        given = [sample_weight.get(name) for name in names]
+    else:
+        given = keras.tree.flatten(sample_weight)
+        if len(given) == 1:
+            given = given * len(flat)
+    weights = []
+    for weight, output, has_time in zip(given, flat, temporal, strict=True):
+        if weight is None:
+            weight = tf.ones((tf.shape(output)[0], 1))
+        if not has_time:
+            weight = weight * tf.cast(last, weight.dtype)
+        weights.append(weight)
+    return keras.tree.pack_sequence_as(outputs, weights)
+
+
+def class_weights(y, sample_weight, table, temporal):
+    """Sample weights, (batch, time) or (batch,), from a table of classes.
+
+    Args:
+        y: One target tensor, of class indices or one-hot.
+        sample_weight: None; both at once are refused.
+        table: Weight of each class, a dict by class index.
+        temporal: For each flattened output, whether it has a time axis.
+
+    Raises:
+        ValueError: There are several outputs, or sample weights.
+    """
+    if len(temporal) > 1 or len(keras.tree.flatten(y)) > 1:
+        raise ValueError(
+            "`class_weight` needs a model with a single output. Received: "
+            f"{len(temporal)} outputs. Give `sample_weight` instead."
+        )
+    if sample_weight is not None:
+        raise ValueError(
+            "`class_weight` and `sample_weight` exclude each other. Multiply "
+            "the class weights into `sample_weight`."
+        )
+    (labels,) = keras.tree.flatten(y)
+    if len(labels.shape) > 1 + temporal[0]:
+        one_hot = labels.shape[-1] != 1
+        labels = tf.argmax(labels, axis=-1) if one_hot else labels[..., 0]
+    if labels.dtype.is_floating:
+        labels = tf.round(labels)
+    labels = tf.cast(labels, "int32")
+    size = max(table) + 1
+    weights = tf.constant([float(table.get(i, 1.0)) for i in range(size)])
+    known = tf.gather(weights, tf.clip_by_value(labels, 0, size - 1))
+    return tf.where(labels < size, known, 1.0)

@@ -1,0 +1,106 @@
+"""What a forward loop over segments leaves for a backward one."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.tensors import masks
+
+
+class Trail:
+    """What a forward loop over segments leaves for a backward one.
+
+    Kept are, for every segment, the tensors before it (`before`), and the
+    outputs of the whole window (`outputs`), masks included. Outputs without a
+    time axis are the last segment's.
+
+    Args:
+        temporal: For each flattened output, whether it has a time axis.
+        specs: (shape, dtype) of each in a full segment.
+        before: Nested tensors as they are before the first segment.
+        full: Number of full segments.
+    """
+
+    def __init__(self, temporal, specs, before, full):
+        self.temporal = temporal
+        self.structure = before
+        self.masked = None
+        self.rest = None
+        kept = [(t.shape, t.dtype) for t in tf.nest.flatten(before)]
+        for flag, (shape, dtype) in zip(temporal, specs, strict=True):
+            kept.append((shape, dtype))
+            if flag:
+                kept.append((shape[:2], "bool"))
+        self.arrays = [
+            tf.TensorArray(
+                dtype,
+                size=full,
+                clear_after_read=False,
+                element_shape=[
+                    size if isinstance(size, int) else None for size in shape
+                ],
+            )
+            for shape, dtype in kept
+        ]
+
+    def write(self, arrays, index, before, outputs):
+        """`arrays` with what belongs to full segment `index`."""
+        kept = tf.nest.flatten(before) + self._pieces(outputs)
+        return [
+            array.write(index, tensor)
+            for array, tensor in zip(arrays, kept, strict=True)
+        ]
+
+    def before(self, index):
+        """The tensors kept from before full segment `index`."""
+        count = len(tf.nest.flatten(self.structure))
+        return tf.nest.pack_sequence_as(
+            self.structure, [a.read(index) for a in self.arrays[:count]]
+        )
+
+    def outputs(self, structure):
+        """Outputs of the window, in the structure of the model's outputs."""
+        count = len(tf.nest.flatten(self.structure))
+        rest = None if self.rest is None else self._pieces(self.rest)
+        arrays = self.arrays[count:]
+        joined = []
+        for position, array in enumerate(arrays):
+            joined.append((array, None if rest is None else rest[position]))
+        result, place = [], 0
+        for flag, masked in zip(self.temporal, self.masked, strict=True):
+            if not flag:
+                array, tail = joined[place]
+                result.append(array.stack()[-1] if tail is None else tail)
+                place += 1
+                continue
+            output = _join(*joined[place])
+            if masked:
+                output = masks.attach(output, _join(*joined[place + 1]))
+            result.append(output)
+            place += 2
+        return keras.tree.pack_sequence_as(structure, result)
+
+    def _pieces(self, outputs):
+        """Outputs, each of those with time followed by its mask."""
+        pieces, self.masked = [], []
+        for flag, output in zip(
+            self.temporal, keras.tree.flatten(outputs), strict=True
+        ):
+            mask = masks.read(output) if flag else None
+            self.masked.append(mask is not None)
+            pieces.append(output)
+            if flag and mask is None:
+                mask = tf.ones(tf.shape(output)[:2], "bool")
+            if flag:
+                pieces.append(tf.cast(mask, "bool"))
+        return pieces
+
+
+def _join(array, tail):
+    """Segments of an array (segment, batch, time, ...) one after another."""
+    stacked = array.stack()
+    stacked = tf.transpose(stacked, [1, 0, *range(2, stacked.shape.rank)])
+    shape = tf.shape(stacked)
+    whole = tf.reshape(
+        stacked, tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
+    )
+    return whole if tail is None else tf.concat([whole, tail], axis=1)

@@ -1,0 +1,273 @@
+"""A batch as a method sees it: in pieces that can be run and judged.
+
+A `Window` is one batch on its way through a training step: inputs, targets and
+weights of `steps` time steps, and the state its first step starts from. It
+runs pieces of itself forward and computes their loss; its `learner` moves the
+parameters and keeps the books. Methods are written in these terms and in no
+others.
+"""
+
+import dataclasses
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.tensors import masks, pieces
+from keras_seqgrad.window import targets
+from keras_seqgrad.window.learner import Learner
+
+
+@dataclasses.dataclass
+class Segment:
+    """Steps `start` to `start + length` of a window."""
+
+    start: Any
+    length: Any
+    inputs: Any
+    y: Any
+    sample_weight: Any
+    mask: Any = None
+    reset: Any = None
+    first: Any = True
+    last: Any = True
+
+
+class Window:
+    """One batch of sequences, and all a method reads of it.
+
+    Args:
+        model: The `SequenceModel`.
+        data: (x, y, sample_weight) as `fit` yields it.
+        state: State before the first step.
+        fresh: Boolean (batch,), which rows begin a sequence with this window,
+            or True for all.
+        training: Whether layers run in training mode.
+        scaled: Whether gradients are those of the optimizer's scaled loss.
+
+    Attributes:
+        steps: Number of time steps: an integer, or a scalar tensor where the
+            length is not known while tracing.
+        variables: The trainable variables, in the model's order.
+        all_steps: Whether all outputs have a target at every step.
+        one_target: Whether all outputs are one per sequence, so that only the
+            last step has a loss.
+        mixed_targets: Whether there are outputs of both kinds.
+        learner: What a method changes: the `Learner` of the window.
+    """
+
+    def __init__(
+        self, model, data, state, fresh=True, training=True, scaled=False
+    ):
+        x, self.y, self.sample_weight = keras.utils.unpack_x_y_sample_weight(
+            data
+        )
+        self.model = model
+        self.inputs, self.reset, self.mask = masks.unpack(x)
+        self.state = state
+        self.fresh = fresh
+        self.training = training
+        self.scaled = scaled
+        self.batch_size, self.steps = model.extent(self.inputs)
+        self.variables = model.trainable_variables
+        temporal = model.temporal_outputs
+        self.all_steps = all(temporal)
+        self.one_target = not any(temporal)
+        self.mixed_targets = any(temporal) and not all(temporal)
+        self.learner = Learner(self)
+
+    # --- pieces -----------------------------------------------------------
+
+    def whole(self):
+        """The window as one segment."""
+        return Segment(
+            0,
+            self.steps,
+            self.inputs,
+            self.y,
+            self.sample_weight,
+            self.mask,
+            self.reset,
+        )
+
+    def segment(self, start, length):
+        """Steps `start` to `start + length`; either may be a tensor."""
+
+        def steps(tensor):
+            if tensor is None:
+                return None
+            return pieces.steps(tensor, start, length)
+
+        outputs = targets.outputs_of(self.model)
+        return Segment(
+            start,
+            length,
+            self.model.cut_inputs(self.inputs, start, length),
+            targets.cut(self.y, start, length, *outputs),
+            targets.cut(self.sample_weight, start, length, *outputs),
+            steps(self.mask),
+            steps(self.reset),
+            start == 0,
+            start + length == self.steps,
+        )
+
+    def cut_outputs(self, outputs, start, length):
+        """Steps of the outputs that have time, masks with them."""
+        flat = keras.tree.flatten(outputs)
+        cut = [
+            pieces.cut(output, start, length) if temporal else output
+            for output, temporal in zip(
+                flat, self.model.temporal_outputs, strict=True
+            )
+        ]
+        return keras.tree.pack_sequence_as(outputs, cut)
+
+    def cut_cotangents(self, d_outputs, segment):
+        """Gradient of the window's loss by the outputs of a segment (flat).
+
+        An output without a time axis belongs to the last segment.
+        """
+        last = segment.last
+        return [
+            pieces.steps(d_output, segment.start, segment.length)
+            if temporal
+            else tf.where(last, d_output, tf.zeros_like(d_output))
+            for d_output, temporal in zip(
+                d_outputs, self.model.temporal_outputs, strict=True
+            )
+        ]
+
+    # --- forward ----------------------------------------------------------
+
+    def forward(self, segment, state, gates=None, scan=None):
+        """Runs a segment.
+
+        Args:
+            segment: The segment.
+            state: State before its first step.
+            gates: Backward gates (time,) or (batch, time), or None.
+            scan: What runs the recurrent layers' cells, or None for the
+                package's own scan.
+
+        Returns:
+            (outputs, state after the last step).
+        """
+        fresh = None
+        if self.model.sets_initial_state and segment.first is not False:
+            fresh = tf.logical_and(self.fresh, segment.first)
+        return self.model.run_segment(
+            segment.inputs,
+            state,
+            training=self.training,
+            fresh=fresh,
+            gates=gates,
+            reset=segment.reset,
+            mask=segment.mask,
+            scan=scan,
+        )
+
+    def advance(self, start, length, state):
+        """State after `length` steps from `start`, without a gradient."""
+        _, state = self.forward(self.segment(start, length), state)
+        return keras.tree.map_structure(tf.stop_gradient, state)
+
+    def peek(self, start, state):
+        """State after step `start` alone; what layers drew is put back."""
+        drawn = self.draws()
+        _, state = self.forward(self.segment(start, 1), state)
+        self.draw_again(drawn)
+        return state
+
+    def draws(self):
+        """From what state of the random numbers layers would draw now."""
+        return [tf.identity(variable) for variable in self.random_state]
+
+    def draw_again(self, draws):
+        """Makes layers draw once more what they drew from `draws` on."""
+        for variable, value in zip(self.random_state, draws, strict=True):
+            variable.assign(value)
+
+    def loss(self, segment, outputs, at_end=False):
+        """The model's loss of a segment (scalar), regularisers included.
+
+        Args:
+            segment: The segment.
+            outputs: What the model made of it.
+            at_end: Where all targets are one per sequence, whether they count
+                in the last segment alone.
+        """
+        return self.model.compute_loss(
+            x=segment.inputs,
+            y=segment.y,
+            y_pred=outputs,
+            sample_weight=self._weights(segment, outputs, at_end),
+            training=self.training,
+        )
+
+    def scale(self, loss):
+        """The loss to differentiate: scaled where the optimizer scales it."""
+        return self.model.optimizer.scale_loss(loss) if self.scaled else loss
+
+    def count(self, segment, outputs):
+        """Number of terms in the mean that is the loss of a segment.
+
+        A gradient of the segment's loss times this number is that of the sum
+        over rows and steps. Masked steps of the first output are no terms. A
+        loss that is a sum has the number 1.
+        """
+        kinds = keras.tree.flatten(self.model.loss)
+        if all(getattr(kind, "reduction", None) == "sum" for kind in kinds):
+            return tf.ones(())
+        rows = tf.cast(self.batch_size, "float32")
+        if not self.one_target:
+            mask = masks.read(keras.tree.flatten(outputs)[0])
+            rows *= tf.cast(segment.length, "float32")
+            if mask is not None:
+                rows = tf.reduce_sum(tf.cast(mask, "float32"))
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return tf.maximum(rows, 1.0) * replicas
+
+    def added_loss(self):
+        """What regularisers and layers add to the loss of the last forward."""
+        added = tf.zeros((), keras.backend.floatx())
+        for loss in self.model.losses:
+            added += tf.reduce_sum(tf.cast(loss, added.dtype))
+        return added
+
+    def refuse_added_losses(self):
+        """Refuses losses that layers added while running in segments."""
+        regularised = [v for v in self.variables if v.regularizer is not None]
+        if len(self.model.losses) > len(regularised):
+            raise ValueError(
+                "This method sums the window's loss over segments, which is "
+                "not defined for losses that layers add themselves (add_loss, "
+                "activity_regularizer). Train with BPTT(), or take these "
+                "losses out."
+            )
+
+    @property
+    def method_state(self):
+        """What the method learns or draws (see `MethodState`)."""
+        return self.model.method_state
+
+    @property
+    def random_state(self):
+        """Variables that change while layers run, as seeds of dropout do."""
+        return self.model.running_variables
+
+    def _weights(self, segment, outputs, at_end):
+        """Weights in which a target of the last step counts only there."""
+        everywhere = self.all_steps or (self.one_target and not at_end)
+        if everywhere or segment.last is True:
+            return segment.sample_weight
+        return targets.weights_at_end(
+            segment.sample_weight,
+            outputs,
+            segment.last,
+            *targets.outputs_of(self.model),
+        )
+
+    @property
+    def recurrent_layers(self):
+        """The recurrent layers in the order of the graph, once a call."""
+        return [node.held[0] for node in self.model.graph.nodes.values()]
