@@ -25,7 +25,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from keras_seqgrad.methods.base import WindowMethod
-from keras_seqgrad.pullback import pull_window
+from keras_seqgrad.window.pullback import pull_window
 
 VOCABULARY, SEGMENT = 100, 50
 

@@ -85,7 +85,7 @@ class SequenceModel(SegmentedModel):
         self.method = None
         self.method_state = MethodState()
         self.carried = {
-            run: CarriedState(run, self.stateful) for run in runs.FUNCTIONS
+            run: CarriedState(run, self.stateful) for run in runs.RUNS
         }
         self._class_weight = None
         self._probes = {}
@@ -250,23 +250,18 @@ class SequenceModel(SegmentedModel):
         epoch. `class_weight` and sample weights (batch,) also work for targets
         at every step.
         """
-        given = self._prepare("training", keras.Model.fit, args, kwargs)
-        if self.stateful:
-            runs.refuse_shuffling(given)
+        given = self._prepare("training", args, kwargs)
+        given["shuffle"] = runs.shuffling(given, self.stateful)
         self._use_class_weight(given.pop("class_weight", None))
         return super().fit(**given)
 
     def evaluate(self, *args, **kwargs):
         """As `keras.Model.evaluate`; carried state starts anew."""
-        function = keras.Model.evaluate
-        given = self._prepare("evaluation", function, args, kwargs)
-        return super().evaluate(**given)
+        return super().evaluate(**self._prepare("evaluation", args, kwargs))
 
     def predict(self, *args, **kwargs):
         """As `keras.Model.predict`; carried state starts anew."""
-        function = keras.Model.predict
-        given = self._prepare("prediction", function, args, kwargs)
-        return super().predict(**given)
+        return super().predict(**self._prepare("prediction", args, kwargs))
 
     def train_on_batch(
         self, x, y=None, sample_weight=None, class_weight=None, **kwargs
@@ -275,9 +270,9 @@ class SequenceModel(SegmentedModel):
         self._use_class_weight(class_weight)
         return super().train_on_batch(x, y, sample_weight, **kwargs)
 
-    def _prepare(self, run, function, args, kwargs):
+    def _prepare(self, run, args, kwargs):
         """The arguments of a run by name, room made for its rows."""
-        given = runs.bind(function, self, args, kwargs)
+        given = runs.bind(runs.RUNS[run].start, self, args, kwargs)
         given["callbacks"] = runs.with_own(
             given.get("callbacks"),
             self.method.callbacks()
@@ -290,7 +285,7 @@ class SequenceModel(SegmentedModel):
             )
             if changed:
                 # The compiled functions hold the variables of other rows.
-                setattr(self, runs.FUNCTIONS[run], None)
+                setattr(self, runs.RUNS[run].function, None)
                 self._probes = {}
         return given
 

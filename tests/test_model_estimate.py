@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import zoo
-from tests.networks import NETWORKS
+from tests.network.networks import NETWORKS
 
 LOSS = keras.losses.MeanSquaredError()
 METHODS = {

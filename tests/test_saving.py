@@ -6,7 +6,7 @@ import pytest
 
 import keras_seqgrad as ksg
 from tests import zoo
-from tests.test_segmented import Own
+from tests.network.test_segmented import Own
 
 METHODS = {
     "bptt": ksg.methods.BPTT(checkpoint_every=2),

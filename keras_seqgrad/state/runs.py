@@ -1,16 +1,32 @@
 """What fit, evaluate and predict need around a carried state."""
 
 import inspect
+import types
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
-# The kinds of runs, and where Keras keeps their compiled functions.
-FUNCTIONS = {
-    "training": "train_function",
-    "evaluation": "test_function",
-    "prediction": "predict_function",
+
+class Run(NamedTuple):
+    """A kind of run.
+
+    Attributes:
+        start: Keras' own method that makes it.
+        function: Where Keras keeps what it has compiled for it.
+    """
+
+    start: Any
+    function: str
+
+
+RUNS = {
+    "training": Run(keras.Model.fit, "train_function"),
+    "evaluation": Run(keras.Model.evaluate, "test_function"),
+    "prediction": Run(keras.Model.predict, "predict_function"),
 }
+# Data that Keras cannot shuffle, and of which it says so.
+ORDERED = (tf.data.Dataset, types.GeneratorType)
 
 
 class ResetCarriedState(keras.callbacks.Callback):
@@ -61,14 +77,22 @@ def rows(given):
     return batch_size
 
 
-def refuse_shuffling(given):
-    """Refuses arrays that fit would shuffle: windows must keep their order."""
+def shuffling(given, stateful):
+    """Whether `fit` is to shuffle its data.
+
+    Args:
+        given: The arguments of `fit` by name.
+        stateful: Whether the order matters; arrays that `fit` would shuffle
+            are refused then.
+    """
     x = given.get("x")
     arrays = all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x))
-    if arrays and given.get("shuffle", True):
+    shuffle = given.get("shuffle", not isinstance(x, ORDERED))
+    if stateful and arrays and shuffle:
         raise ValueError(
             "With stateful=True the windows must come in order: batch k + 1 "
             "continues the rows of batch k. Expected shuffle=False or a "
             "tf.data.Dataset (see ksg.data.stream), received arrays with "
             "shuffle=True."
         )
+    return shuffle

@@ -13,7 +13,7 @@ import keras_seqgrad as ksg
 from keras_seqgrad import methods
 from keras_seqgrad.callbacks import GradientDiagnostics
 from tests import zoo
-from tests.test_segmented import Own
+from tests.network.test_segmented import Own
 
 NAME = "TruncatedBPTT(length=3)"
 TAG = "TruncatedBPTT_length=3"

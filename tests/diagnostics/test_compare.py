@@ -12,7 +12,7 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad.methods import ARTBP, BPTT, TruncatedBPTT
 from tests import zoo
-from tests.synthesizing import Constant
+from tests.methods.synthetic_gradients.synthesizing import Constant
 
 compare = ksg.diagnostics.compare_gradients
 

@@ -9,7 +9,7 @@ from keras_seqgrad.diagnostics.method_measures import lengths_between
 from keras_seqgrad.diagnostics.pictures import png
 from keras_seqgrad.diagnostics.size import needed_bytes
 from tests import zoo
-from tests.test_segmented import built
+from tests.network.test_segmented import built
 
 
 def test_against_a_tape():

@@ -14,7 +14,7 @@ from keras_seqgrad.diagnostics import (
     suggest_truncation_length,
 )
 from tests import zoo
-from tests.test_segmented import Own
+from tests.network.test_segmented import Own
 
 
 def make(network, loss="mse", **options):

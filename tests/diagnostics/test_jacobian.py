@@ -7,8 +7,8 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import zoo
-from tests.networks import numbers, siamese
-from tests.test_segmented import Own
+from tests.network.networks import numbers, siamese
+from tests.network.test_segmented import Own
 
 spectrum = ksg.diagnostics.state_jacobian_spectrum
 

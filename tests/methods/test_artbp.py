@@ -9,8 +9,8 @@ import pytest
 from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import ARTBP
 from keras_seqgrad.methods.base import WindowMethod
-from keras_seqgrad.pullback import pull_window
 from keras_seqgrad.truncation import Random
+from keras_seqgrad.window.pullback import pull_window
 from tests import zoo
 
 STEPS = 5

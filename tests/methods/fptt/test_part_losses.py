@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 
 from keras_seqgrad import SequenceModel
-from keras_seqgrad.methods import FPTT, part_losses
-from keras_seqgrad.runs import open_window
+from keras_seqgrad.methods import FPTT
+from keras_seqgrad.methods.fptt import part_losses
+from keras_seqgrad.window.opening import open_window
 from tests import zoo
-from tests.test_segmented import Own
+from tests.network.test_segmented import Own
 
 L = keras.layers
 CLASSES = 3
@@ -237,7 +238,7 @@ REPLICAS = """
         cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
     import keras_seqgrad as ksg
     from tests import zoo
-    from tests.methods.test_part_losses import SPARSE, model_of, table_of
+    from tests.methods.fptt.test_part_losses import SPARSE, model_of, table_of
 
     def train():
         model = model_of(SPARSE(from_logits=True), ksg.methods.FPTT(3))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad import masks
+from keras_seqgrad.tensors import masks, pieces
 
 VALID = tf.constant([[True, False, True], [False, True, True]])
 
@@ -52,10 +52,10 @@ def test_combine():
 def test_cut(tensors):
     tensor = masks.attach(tf.random.normal((2, 3, 4)), VALID)
     start, length = (tf.constant(1), tf.constant(2)) if tensors else (1, 2)
-    found = masks.cut(tensor, start, length)
+    found = pieces.cut(tensor, start, length)
     np.testing.assert_array_equal(found, tensor[:, 1:])
     np.testing.assert_array_equal(masks.read(found), VALID[:, 1:])
-    assert masks.read(masks.cut(tf.identity(tensor), start, length)) is None
+    assert masks.read(pieces.cut(tf.identity(tensor), start, length)) is None
 
 
 def test_steps_of_unknown_shapes():
@@ -67,7 +67,7 @@ def test_steps_of_unknown_shapes():
         ],
     )
     def cut(tensor, start):
-        found = masks.steps(tensor, start, 2)
+        found = pieces.steps(tensor, start, 2)
         assert found.shape.as_list() == [None, None, 4]
         return found
 

@@ -7,7 +7,11 @@ import pytest
 import keras_seqgrad as ksg
 from keras_seqgrad.methods import AlternatingGradients, SyntheticGradients
 from tests import zoo
-from tests.synthesizing import Constant, lessons, make
+from tests.methods.synthetic_gradients.synthesizing import (
+    Constant,
+    lessons,
+    make,
+)
 
 LENGTH, STEPS = 3, 11
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from keras_seqgrad.synthesis import Synthesis
+from keras_seqgrad.methods.synthetic_gradients.synthesis import Synthesis
 from tests import zoo
 
 

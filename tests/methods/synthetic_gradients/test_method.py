@@ -8,7 +8,13 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad.methods import SyntheticGradients
 from tests import zoo
-from tests.synthesizing import Constant, Zero, make, oracle, taught
+from tests.methods.synthetic_gradients.synthesizing import (
+    Constant,
+    Zero,
+    make,
+    oracle,
+    taught,
+)
 
 LENGTH, STEPS = 3, 11  # three whole segments and one of two steps
 NETWORKS = {

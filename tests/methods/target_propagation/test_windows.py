@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_seqgrad import SequenceModel, methods
 from keras_seqgrad.methods import BPTT, TargetPropagation, TruncatedBPTT
 from tests import zoo
-from tests.methods.test_target_propagation import (
+from tests.methods.target_propagation.test_method import (
     FIT,
     compiled,
     distance,

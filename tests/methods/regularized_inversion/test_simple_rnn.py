@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad.inversion import simple_rnn
-from keras_seqgrad.inversion.inverse import Steps, regularized_inverse
-from tests.inversion import reference
+from keras_seqgrad.methods.regularized_inversion import simple_rnn
+from keras_seqgrad.methods.regularized_inversion.inverse import (
+    Steps,
+    regularized_inverse,
+)
+from tests.methods.regularized_inversion import reference
 
 MARGIN = 1e-3
 ACTIVATIONS = ["tanh", "sigmoid", "relu", "linear"]

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad import runs
+import keras_seqgrad as ksg
+from keras_seqgrad.state import runs
+from tests import zoo
 
 ARRAY = np.zeros((6, 4, 2))
 
@@ -69,12 +71,31 @@ def test_rows_left_over_are_refused():
         runs.rows({"x": ARRAY, "batch_size": 4})
 
 
+@pytest.mark.parametrize("stateful", [False, True])
+def test_what_has_an_order_is_not_shuffled(stateful):
+    batches = (batch for batch in [ARRAY])
+    for x in dataset(), batches:
+        assert runs.shuffling({"x": x}, stateful) is False
+        assert runs.shuffling({"x": x, "shuffle": True}, stateful) is True
+    assert runs.shuffling({"x": ARRAY, "shuffle": False}, stateful) is False
+
+
+def test_arrays_are_shuffled_as_by_keras():
+    assert runs.shuffling({"x": {"a": ARRAY}}, stateful=False) is True
+    assert runs.shuffling({"x": ARRAY, "shuffle": "batch"}, False) == "batch"
+
+
 def test_shuffling_is_refused_where_keras_would_shuffle():
-    runs.refuse_shuffling({"x": ARRAY, "shuffle": False})
-    runs.refuse_shuffling({"x": dataset()})
-    runs.refuse_shuffling({"x": iter([ARRAY])})
     with pytest.raises(ValueError, match="Expected shuffle=False"):
-        runs.refuse_shuffling({"x": {"a": ARRAY}})
+        runs.shuffling({"x": {"a": ARRAY}}, stateful=True)
+
+
+def test_fit_of_a_dataset_says_nothing_of_shuffling(recwarn):
+    model = ksg.SequenceModel.from_model(zoo.network())
+    model.compile("sgd", "mse", run_eagerly=True)
+    windows = tf.data.Dataset.from_tensor_slices(zoo.data()).batch(3)
+    model.fit(windows, verbose=0)
+    assert not [w for w in recwarn if "shuffle" in str(w.message)]
 
 
 def test_resets_are_added_once():

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad import synthesis, synthesizers
+from keras_seqgrad import synthesizers
 from keras_seqgrad.methods import SyntheticGradients
+from keras_seqgrad.methods.synthetic_gradients import synthesis
 from tests import zoo
-from tests.synthesizing import make
+from tests.methods.synthetic_gradients.synthesizing import make
 
 
 def learner(network, optimizer="sgd", auxiliary=False):

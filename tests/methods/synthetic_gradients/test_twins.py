@@ -8,8 +8,9 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad.layers.scan import scan
 from keras_seqgrad.methods import SyntheticGradients
-from keras_seqgrad.twins import Twins
-from tests import networks, zoo
+from keras_seqgrad.methods.synthetic_gradients.twins import Twins
+from tests import zoo
+from tests.network import networks
 
 L = keras.layers
 STEPS, LENGTH = 11, 3  # three whole segments and one of two steps

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from keras_seqgrad.boundaries import look
-from keras_seqgrad.runs import open_window
+from keras_seqgrad.methods.synthetic_gradients.boundary import look
+from keras_seqgrad.window.opening import open_window
 from tests import zoo
 
 

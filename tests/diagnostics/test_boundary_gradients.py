@@ -6,7 +6,7 @@ import pytest
 import keras_seqgrad as ksg
 from keras_seqgrad.methods import SyntheticGradients
 from tests import zoo
-from tests.synthesizing import Constant, Zero, make
+from tests.methods.synthetic_gradients.synthesizing import Constant, Zero, make
 
 
 def summed_loss(network, x, y, start, state):

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad.inversion import gru, simple_rnn
-from keras_seqgrad.inversion.inverse import Steps
-from tests.inversion import reference
+from keras_seqgrad.methods.regularized_inversion import gru, simple_rnn
+from keras_seqgrad.methods.regularized_inversion.inverse import Steps
+from tests.methods.regularized_inversion import reference
 
 MARGIN = 1e-3
 UNITS, FEATURES, ROWS = 3, 2, 4

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 import keras_seqgrad as ksg
-from tests.networks import STEPS, L, lstm, signal
+from tests.network.networks import STEPS, L, lstm, signal
 
 
 def composite(inputs):

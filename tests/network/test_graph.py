@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import zoo
-from tests.networks import NETWORKS, STEPS, L, lstm, numbers, signal
+from tests.network.networks import NETWORKS, STEPS, L, lstm, numbers, signal
 
 
 def total(outputs, seed=7):

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from keras_seqgrad import targets
+from keras_seqgrad.window import targets
 from tests import zoo
 
 L = keras.layers

@@ -8,13 +8,18 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad.methods import AlternatingGradients, SyntheticGradients
 from tests import zoo
-from tests.methods.test_synthetic_gradients import NETWORKS
-from tests.methods.test_synthetic_gradients_data import (
+from tests.methods.synthetic_gradients.synthesizing import (
+    Constant,
+    lessons,
+    make,
+    taught,
+)
+from tests.methods.synthetic_gradients.test_data import (
     companions,
     counting,
     windows,
 )
-from tests.synthesizing import Constant, lessons, make, taught
+from tests.methods.synthetic_gradients.test_method import NETWORKS
 
 LENGTH, STEPS = 3, 11
 

@@ -2,7 +2,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from keras_seqgrad.probe import Probe, as_tensors
+from keras_seqgrad.window.probe import Probe, as_tensors
 from tests import zoo
 
 

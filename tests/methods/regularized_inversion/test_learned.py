@@ -5,9 +5,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad import SequenceModel
-from keras_seqgrad.inversion import learned
-from keras_seqgrad.inversion.inverse import Steps
 from keras_seqgrad.methods import RegularizedInversion
+from keras_seqgrad.methods.regularized_inversion import learned
+from keras_seqgrad.methods.regularized_inversion.inverse import Steps
 from tests import zoo
 
 

@@ -8,10 +8,10 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import BPTT, RegularizedInversion
-from keras_seqgrad.pullback import pull_window
-from keras_seqgrad.segments import Window
+from keras_seqgrad.window.pullback import pull_window
+from keras_seqgrad.window.window import Window
 from tests import zoo
-from tests.inversion import reference
+from tests.methods.regularized_inversion import reference
 
 L = keras.layers
 LOSS = keras.losses.MeanSquaredError()

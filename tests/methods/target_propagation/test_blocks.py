@@ -6,8 +6,9 @@ import pytest
 import tensorflow as tf
 
 from keras_seqgrad import SequenceModel
-from keras_seqgrad.blocks import Blocks
-from tests import networks, zoo
+from keras_seqgrad.methods.target_propagation.blocks import Blocks
+from tests import zoo
+from tests.network import networks
 
 
 def both(model, x, y, length, weight=None, jit=False):
