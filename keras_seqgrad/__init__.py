@@ -1,4 +1,17 @@
-"""Train Keras recurrent models with a choice of gradients through time."""
+"""Train Keras recurrent models with a choice of gradients through time.
+
+To read in this order; every room imports from those above it alone:
+
+    tensors      small functions on tensors and arguments
+    ops, layers  time scans with their own backward pass, and layers on them
+    network      a Keras model as a function of a segment
+    state        what outlives a training step
+    window       a batch on its way: cut, run, pulled back, entered
+    methods      what crosses a boundary backward, and when parameters move
+    model        SequenceModel, which calls a method in its `train_step`
+
+Beside them: truncation, synthesizers, optimizers, diagnostics, callbacks, data.
+"""
 
 from importlib.metadata import version
 

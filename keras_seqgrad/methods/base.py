@@ -11,7 +11,7 @@ class Method(abc.ABC):
 
     A method is an object with fields, given to `SequenceModel.compile` and
     called from its one `train_step`. It sees the batch as a
-    `keras_seqgrad.segments.Window` and nothing of the model beside it.
+    `keras_seqgrad.window.window.Window` and nothing of the model beside it.
 
     Attributes:
         random: Whether an estimate depends on its seed. A method that draws

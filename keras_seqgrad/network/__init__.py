@@ -1,1 +1,8 @@
-"""A Keras model as a function of a segment."""
+"""A Keras model as a function of a segment: (inputs, state) to outputs.
+
+passage     what accompanies one pass over a segment
+nodes       recurrent layers inside a traced graph
+graph       any Sequential or Functional model, traced on the same layers
+cuttable    proof by numbers that a graph may be cut in time
+segmented   the model as methods run and differentiate it: the forward half
+"""

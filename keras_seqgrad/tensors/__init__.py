@@ -1,1 +1,7 @@
-"""Small functions on tensors and arguments: below everything else."""
+"""Small functions that know nothing of models: below everything else.
+
+arguments   checks of numbers that users give
+masks       the time mask that Keras lets a tensor carry
+nested      lists and nested structures of tensors
+pieces      a sequence divided, cut, and gone through in a loop
+"""
