@@ -8,16 +8,19 @@ With i, f, o = σ(·), g = tanh(·), c_t = f·c + i·g and h_t = o·tanh(c_t):
 
 Every factor on the right is known in the forward pass and is saved ready-made,
 so that a reverse step is one product, a few multiplications and no
-transcendental function. Gradients of the weights are single products over all
-steps after the loop.
+transcendental function.
 """
 
+import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
-from keras_seqgrad.ops.arguments import prepare
+from keras_seqgrad.ops.documentation import of_fast_scan
+from keras_seqgrad.ops.fast_cell import FastCell, describes, has_usual_gates
+from keras_seqgrad.ops.fast_scan import fast_scan
 
 
+@of_fast_scan
 def lstm(
     inputs,
     state,
@@ -44,34 +47,19 @@ def lstm(
         i, f, o = σ(x·W + h·U + b)    g = tanh(x·W + h·U + b)
         c = f·c + i·g                 h = o·tanh(c)
 
-    The gradient is exact where `gates` is None or all ones; otherwise the
-    gradient of h and c on its way from step t to the state before it is
-    multiplied by gates[t]. First derivatives only.
+    {gradient}
 
     Args:
-        inputs: (batch, time, features), any floating dtype; the computation
-            runs in it.
+        {inputs}
         state: [h, c], each (batch, units), of the inputs' dtype, as all
             weights.
         kernel: (features, 4 * units).
         recurrent_kernel: (units, 4 * units).
         bias: (4 * units,), or None.
-        mask: bool (batch, time). Where False, the row's state passes
-            unchanged and the output repeats h.
-        gates: Float (time,) or (batch, time): factors of the gradient that
-            crosses from step t to the state before it; gates[0] is the link
-            to `state`. No effect on the forward pass, no gradient.
-        reset: bool (batch, time). Where True, the row's state is replaced by
-            `reset_state` before the step, masked or not; its gradient goes
-            there, whatever the gate, and nothing goes further back.
-        reset_state: [h, c] like `state`; None means zeros.
-        twin: [inputs, *state] once more, or None. With it all results are
-            returned once more, as their twins. A gradient of the twins goes
-            back to `twin` alone, in one scan with the gradient of the results.
+        {links}
 
     Returns:
-        Outputs (batch, time, units) and the last state [h, c]; with `twin`
-        followed by their twins, the same again.
+        {results}
 
     Raises:
         ValueError: A shape does not fit, or `reset_state` without `reset`.
@@ -90,31 +78,30 @@ def lstm(
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
-    given = prepare(
-        inputs,
-        state,
-        kernel,
-        recurrent_kernel,
-        bias,
-        mask,
-        gates,
-        reset,
-        reset_state,
-        twin,
-        state_names=("h", "c"),
-        blocks=4,
-    )
-    units = given.units
-    half = common.constant_blocks([0.5, 0.5, 1.0, 0.5], units, given.dtype)
-    shift = common.constant_blocks([0.5, 0.5, 0.0, 0.5], units, given.dtype)
+    links = mask, gates, reset, reset_state
+    weights = kernel, recurrent_kernel, bias
+    return fast_scan(FastLSTM(), inputs, state, weights, links, twin)
 
-    @common.first_derivative
-    def run(series, twin, state, weights, reset_state):
-        kernel, recurrent_kernel, *bias = weights
+
+@describes(keras.layers.LSTMCell)
+def described(cell):
+    return FastLSTM() if has_usual_gates(cell) else None
+
+
+class FastLSTM(FastCell):
+    """The step of an LSTM with its default activations."""
+
+    state_names = ("h", "c")
+    blocks = 4
+    saved = (4, 1, 1)
+
+    def forward(self, kernel, recurrent_kernel, bias):
+        units, dtype = recurrent_kernel.shape[0], recurrent_kernel.dtype
         # σ(z) = tanh(z / 2) / 2 + 1 / 2: one function for all four blocks.
-        projected = common.project(series, kernel * half)
+        half = common.constant_blocks([0.5, 0.5, 1.0, 0.5], units, dtype)
+        shift = common.constant_blocks([0.5, 0.5, 0.0, 0.5], units, dtype)
         recurrent = recurrent_kernel * half
-        offset = bias[0] * half if bias else None
+        offset = None if bias is None else bias * half
 
         def step(row, state):
             h, c = state
@@ -128,49 +115,16 @@ def lstm(
             by_c = o * (1.0 - squashed * squashed)
             return [o * squashed, new_c], [by_gate, by_c, f]
 
-        outputs, last, saved = common.forward_scan(
-            step,
-            projected,
-            state,
-            [4 * units, units, units],
-            given.links,
-            reset_state,
-        )
+        return kernel * half, step
 
-        def gradient(d_outputs, d_h, d_c, *d_twin):
-            transposed = tf.transpose(recurrent_kernel)
-            to_inputs = tf.transpose(kernel)
+    def backward(self, recurrent_kernel):
+        transposed = tf.transpose(recurrent_kernel)
 
-            def pull(values, d_state):
-                by_gate, by_c, f = values
-                d_h, d_c = d_state
-                d_c += d_h * by_c
-                d_row = by_gate * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
-                return [d_row], [common.project(d_row, transposed), d_c * f]
+        def pull(values, d_state):
+            by_gate, by_c, f = values
+            d_h, d_c = d_state
+            d_c += d_h * by_c
+            d_row = by_gate * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
+            return [d_row], [common.project(d_row, transposed), d_c * f]
 
-            (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
-                pull,
-                saved,
-                d_outputs,
-                [d_h, d_c],
-                [projected],
-                given.links,
-                d_twin,
-            )
-            before = common.previous_outputs(
-                state, outputs, given.links, reset_state
-            )
-            return [
-                common.project(d_rows, to_inputs),
-                *common.twin_gradient(*d_back, to_inputs),
-                *d_state,
-                common.kernel_gradient(series, d_rows),
-                common.kernel_gradient(before, d_rows),
-                *[common.bias_gradient(d_rows) for _ in bias],
-                *d_reset,
-            ]
-
-        results = outputs, *last
-        return results * (2 if twin else 1), gradient
-
-    return common.batch_major(run, given)
+        return pull

@@ -3,24 +3,29 @@
     h_t = φ(x_t·W + h_{t-1}·U + b)
     dz = dh · φ'(z),  dh = dz · Uᵀ
 
-φ' is saved in the forward pass; gradients of the weights are single products
-over all steps after the loop.
+φ' is saved in the forward pass.
 """
 
+import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
-from keras_seqgrad.ops.arguments import prepare
+from keras_seqgrad.ops.documentation import of_fast_scan
+from keras_seqgrad.ops.fast_cell import FastCell, describes
+from keras_seqgrad.ops.fast_scan import fast_scan
 
 # Each activation with its slope, as a function of the activation's value.
 ACTIVATIONS = {
-    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
+    "linear": (tf.identity, tf.ones_like),
     "relu": (tf.nn.relu, lambda h: tf.cast(h > 0, h.dtype)),
     "sigmoid": (tf.sigmoid, lambda h: h * (1.0 - h)),
-    "linear": (tf.identity, tf.ones_like),
+    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
 }
+# Their names, by the function that a Keras cell holds.
+SIMPLE_ACTIVATIONS = {keras.activations.get(name): name for name in ACTIVATIONS}
 
 
+@of_fast_scan
 def simple_rnn(
     inputs,
     state,
@@ -45,34 +50,19 @@ def simple_rnn(
 
     Rule: h_t = φ(x_t·W + h_{t-1}·U + b), φ the activation.
 
-    The gradient is exact where `gates` is None or all ones; otherwise the
-    gradient of h on its way from step t to the state before it is multiplied
-    by gates[t]. First derivatives only.
+    {gradient}
 
     Args:
-        inputs: (batch, time, features), any floating dtype; the computation
-            runs in it.
+        {inputs}
         state: [h], (batch, units), of the inputs' dtype, as all weights.
         kernel: (features, units).
         recurrent_kernel: (units, units).
         bias: (units,), or None.
         activation: "tanh", "relu", "sigmoid" or "linear".
-        mask: bool (batch, time). Where False, the row's state passes
-            unchanged and the output repeats it.
-        gates: Float (time,) or (batch, time): factors of the gradient that
-            crosses from step t to the state before it; gates[0] is the link
-            to `state`. No effect on the forward pass, no gradient.
-        reset: bool (batch, time). Where True, the row's state is replaced by
-            `reset_state` before the step, masked or not; its gradient goes
-            there, whatever the gate, and nothing goes further back.
-        reset_state: [h] like `state`; None means zeros.
-        twin: [inputs, *state] once more, or None. With it all results are
-            returned once more, as their twins. A gradient of the twins goes
-            back to `twin` alone, in one scan with the gradient of the results.
+        {links}
 
     Returns:
-        Outputs (batch, time, units) and the last state [h]; with `twin`
-        followed by their twins, the same again.
+        {results}
 
     Raises:
         ValueError: Unknown `activation`, a shape does not fit, or
@@ -100,61 +90,39 @@ def simple_rnn(
             "`ksg.ops.rnn` over a cell for others. "
             f"Received: activation={activation!r}"
         )
-    given = prepare(
-        inputs,
-        state,
-        kernel,
-        recurrent_kernel,
-        bias,
-        mask,
-        gates,
-        reset,
-        reset_state,
-        twin,
-        state_names=("h",),
-        blocks=1,
+    links = mask, gates, reset, reset_state
+    weights = kernel, recurrent_kernel, bias
+    return fast_scan(
+        FastSimpleRNN(activation), inputs, state, weights, links, twin
     )
-    activate, slope = ACTIVATIONS[activation]
 
-    @common.first_derivative
-    def run(series, twin, state, weights, reset_state):
-        kernel, recurrent_kernel, *bias = weights
-        projected = common.project(series, kernel)
 
+@describes(keras.layers.SimpleRNNCell)
+def described(cell):
+    if cell.activation not in SIMPLE_ACTIVATIONS:
+        return None
+    return FastSimpleRNN(SIMPLE_ACTIVATIONS[cell.activation])
+
+
+class FastSimpleRNN(FastCell):
+    """The step of a fully connected recurrence, one of `ACTIVATIONS`."""
+
+    def __init__(self, activation):
+        self.activate, self.slope = ACTIVATIONS[activation]
+
+    def forward(self, kernel, recurrent_kernel, bias):
         def step(row, state):
             row += tf.matmul(state[0], recurrent_kernel)
-            h = activate(row + bias[0] if bias else row)
-            return [h], [slope(h)]
+            h = self.activate(row if bias is None else row + bias)
+            return [h], [self.slope(h)]
 
-        outputs, last, saved = common.forward_scan(
-            step, projected, state, [given.units], given.links, reset_state
-        )
+        return kernel, step
 
-        def gradient(d_outputs, d_h, *d_twin):
-            transposed = tf.transpose(recurrent_kernel)
-            to_inputs = tf.transpose(kernel)
+    def backward(self, recurrent_kernel):
+        transposed = tf.transpose(recurrent_kernel)
 
-            def pull(values, d_state):
-                d_row = values[0] * d_state[0]
-                return [d_row], [common.project(d_row, transposed)]
+        def pull(values, d_state):
+            d_row = values[0] * d_state[0]
+            return [d_row], [common.project(d_row, transposed)]
 
-            (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], [projected], given.links, d_twin
-            )
-            before = common.previous_outputs(
-                state, outputs, given.links, reset_state
-            )
-            return [
-                common.project(d_rows, to_inputs),
-                *common.twin_gradient(*d_back, to_inputs),
-                *d_state,
-                common.kernel_gradient(series, d_rows),
-                common.kernel_gradient(before, d_rows),
-                *[common.bias_gradient(d_rows) for _ in bias],
-                *d_reset,
-            ]
-
-        results = outputs, *last
-        return results * (2 if twin else 1), gradient
-
-    return common.batch_major(run, given)
+        return pull
