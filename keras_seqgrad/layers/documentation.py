@@ -11,10 +11,6 @@ gradient takes time that grows with the square of the length, or to train
 a plain `keras.Model` with truncated gradients. A `SequenceModel` needs no
 layer of this kind: it runs the layers of Keras on the same scan.
 """,
-    no_cudnn="""
-Not the choice for inference on a GPU without XLA, where the Keras layer
-uses cuDNN.
-""",
     gradient="""
 The gradient is exact without `truncation` and whenever `training` is
 False; unbiased with `Random`; biased with `Fixed`. Truncation saves no
@@ -28,7 +24,8 @@ truncation: None for the full gradient, a number of steps or
     with compensation, drawn anew for each batch and row.
 """,
     use_cudnn="""
-use_cudnn: "auto" or False; there is no cuDNN path.
+use_cudnn: "auto" or False; there is no cuDNN path. For inference on a
+    GPU without XLA use the Keras layer, which has one.
 """,
     call="""
 Call arguments:

@@ -13,9 +13,7 @@ class GRU(WithoutCudnn, keras.layers.GRU):
 
     {purpose}
 
-    {no_cudnn}
-
-    Rule, for `reset_after=True` (the default):
+    Rule, for `reset_after=True` (the default; both values are covered):
 
         z, r = σ(x_t · W_zr + h · U_zr + b_zr)
         g = tanh(x_t · W_g + b_g + r · (h · U_g + b'_g))

@@ -13,8 +13,6 @@ class LSTM(WithoutCudnn, keras.layers.LSTM):
 
     {purpose}
 
-    {no_cudnn}
-
     Rule, with i, f, g, o = split(x_t · W + h · U + b):
 
         c ← σ(f) · c + σ(i) · tanh(g),  h ← σ(o) · tanh(c)

@@ -28,9 +28,9 @@ class RNN(Truncated, keras.layers.RNN):
         backward: ds before step t is multiplied by gate_t
 
     {gradient}
-    Random numbers in the
-    cell are drawn again in the backward pass and must come from its own
-    generators, as those of Keras' dropout layers do.
+
+    Random numbers in the cell are drawn again in the backward pass and must
+    come from its own generators, as those of Keras' dropout layers do.
 
     Args:
         cell: A cell, or a list of cells to stack.

@@ -8,10 +8,12 @@ knows neither time nor masks, gates, resets and twins, which are the scan's.
 import abc
 
 import keras
+import tensorflow as tf
 
 from keras_seqgrad.ops import common
 
-# The function that describes a cell, by the class of the Keras cell.
+# The function that describes a cell, by the class of the Keras cell; filled as
+# the modules of this package are imported.
 DESCRIBED = {}
 
 
@@ -34,9 +36,8 @@ class FastCell(abc.ABC):
     bias_rows = ()
     saved = (1,)
 
-    @abc.abstractmethod
-    def forward(self, kernel, recurrent_kernel, bias):
-        """The step, for weights that stay the same over all steps.
+    def step_weights(self, kernel, recurrent_kernel, bias):
+        """What all steps have in common, made once.
 
         Args:
             kernel: (features, blocks * units).
@@ -44,20 +45,30 @@ class FastCell(abc.ABC):
             bias: (*bias_rows, blocks * units), or None.
 
         Returns:
-            The kernel that makes the rows, and `step(row, state)`, which
-            returns the new state and what it saves.
+            The kernel that makes the rows, followed by what `step` takes.
         """
+        return kernel, recurrent_kernel, bias
 
     @abc.abstractmethod
-    def backward(self, recurrent_kernel):
-        """The derivative of the step.
+    def step(self, row, state, *step_weights):
+        """The new state, and what is saved of the step, of widths `saved`."""
+
+    def pull_weights(self, recurrent_kernel):
+        """What all steps back have in common, made once: what `pull` takes."""
+        return [tf.transpose(recurrent_kernel)]
+
+    @abc.abstractmethod
+    def pull(self, values, d_state, *pull_weights):
+        """The step back: its derivative.
+
+        Args:
+            values: What the step saved.
+            d_state: Gradient of its new state. Has an axis of two in front
+                where the scan has a twin.
 
         Returns:
-            `pull(values, d_state)`: from what a step saved and the gradient of
-            its new state, a list of gradients inside the step, of which those
-            of the rows and weights follow, and the gradient of the state
-            before it. Gradients have an axis in front of the batch where the
-            scan has a twin.
+            Gradients inside the step, of which those of the row and of the
+            weights follow, and the gradient of the state before it.
         """
 
     def buffers(self, projected, saved):
@@ -81,8 +92,9 @@ def describes(keras_cell):
     """Decorates the function that describes the cells of a Keras class.
 
     It takes a built cell and returns its `FastCell`, or None for settings
-    that have none. The cell has `units` and the weights `kernel`,
-    `recurrent_kernel` and `bias`, which may be None. Dropout is not its matter.
+    that have none; dropout is not its matter. Whatever its settings, the cell
+    outputs the first tensor of its new state. It has `units` and the weights
+    `kernel`, `recurrent_kernel` and `bias`, which may be None.
     """
 
     def enter(function):

@@ -32,10 +32,14 @@ def fast_scan(cell, inputs, state, weights, links, twin=None):
     @common.first_derivative
     def run(series, twin, state, weights, reset_state):
         kernel, recurrent_kernel, *bias = weights
-        to_rows, step = cell.forward(
+        to_rows, *step_weights = cell.step_weights(
             kernel, recurrent_kernel, bias[0] if bias else None
         )
         projected = common.project(series, to_rows)
+
+        def step(row, state):
+            return cell.step(row, state, *step_weights)
+
         widths = [given.units * blocks for blocks in cell.saved]
         outputs, last, saved = common.forward_scan(
             step, projected, state, widths, links, reset_state
@@ -43,8 +47,12 @@ def fast_scan(cell, inputs, state, weights, links, twin=None):
 
         def gradient(d_outputs, *d_last):
             d_last, d_twin = list(d_last[:size]), d_last[size:]
-            pull = cell.backward(recurrent_kernel)
+            pull_weights = cell.pull_weights(recurrent_kernel)
             to_inputs = tf.transpose(kernel)
+
+            def pull(values, d_state):
+                return cell.pull(values, d_state, *pull_weights)
+
             buffers = cell.buffers(projected, saved)
             inner, d_state, d_reset, (inner_twin, d_twin) = common.reverse_scan(
                 pull, saved, d_outputs, d_last, buffers, links, d_twin

@@ -21,7 +21,7 @@ from keras_seqgrad.ops.fast_cell import FastCell, describes, has_usual_gates
 from keras_seqgrad.ops.fast_scan import fast_scan
 
 
-@of_fast_scan
+@of_fast_scan("GRU")
 def gru(
     inputs,
     state,
@@ -38,11 +38,7 @@ def gru(
 ):
     """Gated recurrent unit over the time axis of `inputs`.
 
-    What `keras.layers.GRU` computes with its default activations, from the
-    same weights, in time linear in the number of steps under XLA as without
-    it. Use it where you hold weights and state yourself; `ksg.layers.GRU` is
-    the layer. Not for other activations or recurrent dropout: those are
-    `ksg.ops.rnn` over a cell.
+    {purpose}
 
     Rule, with σ the logistic function and blocks in Keras' order z, r, g:
 
@@ -63,12 +59,7 @@ def gru(
         reset_after: Whether the gate r acts after the recurrent product.
         {links}
 
-    Returns:
-        {results}
-
-    Raises:
-        ValueError: A shape does not fit, or `reset_state` without `reset`.
-        TypeError: A dtype does not fit.
+    {results}
 
     Reference:
         Cho et al., 2014. Learning phrase representations using RNN
@@ -76,19 +67,15 @@ def gru(
 
     Example:
 
-    >>> outputs, (h,) = ksg.ops.gru(
-    ...     tf.ones((2, 5, 3)),
-    ...     [tf.zeros((2, 4))],
-    ...     tf.ones((3, 12)),
-    ...     tf.ones((4, 12)),
-    ...     tf.zeros((2, 12)),
-    ... )
+    >>> inputs, state = tf.ones((2, 5, 3)), [tf.zeros((2, 4))]
+    >>> weights = tf.ones((3, 12)), tf.ones((4, 12)), tf.zeros((2, 12))
+    >>> outputs, (h,) = ksg.ops.gru(inputs, state, *weights)
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
     cell = ResetAfter() if reset_after else ResetBefore()
-    links = mask, gates, reset, reset_state
     weights = kernel, recurrent_kernel, bias
+    links = mask, gates, reset, reset_state
     return fast_scan(cell, inputs, state, weights, links, twin)
 
 
@@ -120,40 +107,32 @@ class ResetAfter(FastCell):
     bias_rows = (2,)
     saved = (3, 1, 1)
 
-    def forward(self, kernel, recurrent_kernel, bias):
-        recurrent = _halved(recurrent_kernel)
+    def step_weights(self, kernel, recurrent_kernel, bias):
         offsets = None if bias is None else tf.unstack(_halved(bias))
+        return _halved(kernel), _halved(recurrent_kernel), offsets
 
-        def step(row, state):
-            (h,) = state
-            product = tf.matmul(h, recurrent)
-            if offsets is not None:
-                row += offsets[0]
-                product += offsets[1]
-            row_gates, row_g = _split(row)
-            from_h, k = _split(product)
-            z, r = tf.split(0.5 * tf.tanh(row_gates + from_h) + 0.5, 2, axis=1)
-            g = tf.tanh(row_g + r * k)
-            by_g = (1.0 - z) * (1.0 - g * g)
-            by_k = by_g * r
-            by_product = tf.concat(
-                [(h - g) * (z * (1.0 - z)), by_k * k * (1.0 - r), by_k], axis=1
-            )
-            return [g + z * (h - g)], [by_product, by_g, z]
+    def step(self, row, state, recurrent, offsets):
+        (h,) = state
+        product = tf.matmul(h, recurrent)
+        if offsets is not None:
+            row += offsets[0]
+            product += offsets[1]
+        row_gates, row_g = _split(row)
+        from_h, k = _split(product)
+        z, r = tf.split(0.5 * tf.tanh(row_gates + from_h) + 0.5, 2, axis=1)
+        g = tf.tanh(row_g + r * k)
+        by_g = (1.0 - z) * (1.0 - g * g)
+        by_k = by_g * r
+        by_gates = [(h - g) * (z * (1.0 - z)), by_k * k * (1.0 - r)]
+        by_product = tf.concat([*by_gates, by_k], axis=1)
+        return [g + z * (h - g)], [by_product, by_g, z]
 
-        return _halved(kernel), step
-
-    def backward(self, recurrent_kernel):
-        transposed = tf.transpose(recurrent_kernel)
-
-        def pull(values, d_state):
-            by_product, by_g, z = values
-            (d_h,) = d_state
-            d_product = by_product * tf.concat([d_h] * 3, axis=-1)
-            d_before = common.project(d_product, transposed) + d_h * z
-            return [d_product, d_h * by_g], [d_before]
-
-        return pull
+    def pull(self, values, d_state, transposed):
+        by_product, by_g, z = values
+        (d_h,) = d_state
+        d_product = by_product * tf.concat([d_h] * 3, axis=-1)
+        d_before = common.project(d_product, transposed) + d_h * z
+        return [d_product, d_h * by_g], [d_before]
 
     def buffers(self, projected, saved):
         return [projected, saved[1]]
@@ -173,45 +152,38 @@ class ResetBefore(FastCell):
     blocks = 3
     saved = (1,) * 6
 
-    def forward(self, kernel, recurrent_kernel, bias):
-        for_gates, for_g = _split(_halved(recurrent_kernel))
+    def step_weights(self, kernel, recurrent_kernel, bias):
         offset = None if bias is None else _halved(bias)
+        return _halved(kernel), *_split(_halved(recurrent_kernel)), offset
 
-        def step(row, state):
-            (h,) = state
-            if offset is not None:
-                row += offset
-            row_gates, row_g = _split(row)
-            gates = 0.5 * tf.tanh(row_gates + tf.matmul(h, for_gates)) + 0.5
-            z, r = tf.split(gates, 2, axis=1)
-            kept = r * h
-            g = tf.tanh(row_g + tf.matmul(kept, for_g))
-            by_z = (h - g) * (z * (1.0 - z))
-            by_g = (1.0 - z) * (1.0 - g * g)
-            return [g + z * (h - g)], [by_z, by_g, kept * (1.0 - r), z, r, kept]
+    def step(self, row, state, for_gates, for_g, offset):
+        (h,) = state
+        if offset is not None:
+            row += offset
+        row_gates, row_g = _split(row)
+        gates = 0.5 * tf.tanh(row_gates + tf.matmul(h, for_gates)) + 0.5
+        z, r = tf.split(gates, 2, axis=1)
+        kept = r * h
+        g = tf.tanh(row_g + tf.matmul(kept, for_g))
+        by_z = (h - g) * (z * (1.0 - z))
+        by_g = (1.0 - z) * (1.0 - g * g)
+        return [g + z * (h - g)], [by_z, by_g, kept * (1.0 - r), z, r, kept]
 
-        return _halved(kernel), step
+    def pull_weights(self, recurrent_kernel):
+        return _split(tf.transpose(recurrent_kernel), axis=0)
 
-    def backward(self, recurrent_kernel):
-        to_gates, to_g = _split(tf.transpose(recurrent_kernel), axis=0)
-
-        def pull(values, d_state):
-            by_z, by_g, by_r, z, r, _ = values
-            (d_h,) = d_state
-            d_g = d_h * by_g
-            d_kept = common.project(d_g, to_g)
-            d_gates = tf.concat([d_h * by_z, d_kept * by_r], axis=-1)
-            d_before = d_h * z + d_kept * r
-            d_before += common.project(d_gates, to_gates)
-            return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
-
-        return pull
+    def pull(self, values, d_state, to_gates, to_g):
+        by_z, by_g, by_r, z, r, _ = values
+        (d_h,) = d_state
+        d_g = d_h * by_g
+        d_kept = common.project(d_g, to_g)
+        d_gates = tf.concat([d_h * by_z, d_kept * by_r], axis=-1)
+        d_before = d_h * z + d_kept * r
+        d_before += common.project(d_gates, to_gates)
+        return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
 
     def d_recurrent_kernel(self, before, inner, saved):
         d_gates, d_g = _split(inner[0])
-        kept = saved[-1]
-        parts = [
-            common.kernel_gradient(before, d_gates),
-            common.kernel_gradient(kept, d_g),
-        ]
+        pairs = (before, d_gates), (saved[-1], d_g)
+        parts = [common.kernel_gradient(*pair) for pair in pairs]
         return tf.concat(parts, axis=1)

@@ -20,7 +20,7 @@ from keras_seqgrad.ops.fast_cell import FastCell, describes, has_usual_gates
 from keras_seqgrad.ops.fast_scan import fast_scan
 
 
-@of_fast_scan
+@of_fast_scan("LSTM")
 def lstm(
     inputs,
     state,
@@ -36,11 +36,7 @@ def lstm(
 ):
     """Long short-term memory over the time axis of `inputs`.
 
-    What `keras.layers.LSTM` computes with its default activations, from the
-    same weights, in time linear in the number of steps under XLA as without
-    it. Use it where you hold weights and state yourself; `ksg.layers.LSTM` is
-    the layer. Not for other activations or recurrent dropout: those are
-    `ksg.ops.rnn` over a cell.
+    {purpose}
 
     Rule, with σ the logistic function and blocks in Keras' order i, f, g, o:
 
@@ -58,12 +54,7 @@ def lstm(
         bias: (4 * units,), or None.
         {links}
 
-    Returns:
-        {results}
-
-    Raises:
-        ValueError: A shape does not fit, or `reset_state` without `reset`.
-        TypeError: A dtype does not fit.
+    {results}
 
     Reference:
         Hochreiter and Schmidhuber, 1997. Long short-term memory.
@@ -78,8 +69,8 @@ def lstm(
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
-    links = mask, gates, reset, reset_state
     weights = kernel, recurrent_kernel, bias
+    links = mask, gates, reset, reset_state
     return fast_scan(FastLSTM(), inputs, state, weights, links, twin)
 
 
@@ -95,36 +86,29 @@ class FastLSTM(FastCell):
     blocks = 4
     saved = (4, 1, 1)
 
-    def forward(self, kernel, recurrent_kernel, bias):
+    def step_weights(self, kernel, recurrent_kernel, bias):
         units, dtype = recurrent_kernel.shape[0], recurrent_kernel.dtype
         # σ(z) = tanh(z / 2) / 2 + 1 / 2: one function for all four blocks.
         half = common.constant_blocks([0.5, 0.5, 1.0, 0.5], units, dtype)
         shift = common.constant_blocks([0.5, 0.5, 0.0, 0.5], units, dtype)
-        recurrent = recurrent_kernel * half
         offset = None if bias is None else bias * half
+        return kernel * half, recurrent_kernel * half, offset, half, shift
 
-        def step(row, state):
-            h, c = state
-            row += tf.matmul(h, recurrent)
-            row = tf.tanh(row if offset is None else row + offset)
-            i, f, g, o = tf.split(row * half + shift, 4, axis=1)
-            new_c = f * c + i * g
-            squashed = tf.tanh(new_c)
-            slope = (1.0 - row * row) * (half * half)
-            by_gate = slope * tf.concat([g, c, i, squashed], axis=1)
-            by_c = o * (1.0 - squashed * squashed)
-            return [o * squashed, new_c], [by_gate, by_c, f]
+    def step(self, row, state, recurrent, offset, half, shift):
+        h, c = state
+        row += tf.matmul(h, recurrent)
+        row = tf.tanh(row if offset is None else row + offset)
+        i, f, g, o = tf.split(row * half + shift, 4, axis=1)
+        new_c = f * c + i * g
+        squashed = tf.tanh(new_c)
+        slope = (1.0 - row * row) * (half * half)
+        by_gate = slope * tf.concat([g, c, i, squashed], axis=1)
+        by_c = o * (1.0 - squashed * squashed)
+        return [o * squashed, new_c], [by_gate, by_c, f]
 
-        return kernel * half, step
-
-    def backward(self, recurrent_kernel):
-        transposed = tf.transpose(recurrent_kernel)
-
-        def pull(values, d_state):
-            by_gate, by_c, f = values
-            d_h, d_c = d_state
-            d_c += d_h * by_c
-            d_row = by_gate * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
-            return [d_row], [common.project(d_row, transposed), d_c * f]
-
-        return pull
+    def pull(self, values, d_state, transposed):
+        by_gate, by_c, f = values
+        d_h, d_c = d_state
+        d_c += d_h * by_c
+        d_row = by_gate * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
+        return [d_row], [common.project(d_row, transposed), d_c * f]

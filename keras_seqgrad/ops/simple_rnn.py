@@ -25,7 +25,7 @@ ACTIVATIONS = {
 SIMPLE_ACTIVATIONS = {keras.activations.get(name): name for name in ACTIVATIONS}
 
 
-@of_fast_scan
+@of_fast_scan("SimpleRNN")
 def simple_rnn(
     inputs,
     state,
@@ -42,11 +42,7 @@ def simple_rnn(
 ):
     """Fully connected recurrence over the time axis of `inputs`.
 
-    What `keras.layers.SimpleRNN` computes, from the same weights, in time
-    linear in the number of steps under XLA as without it. Use it where you
-    hold weights and state yourself; `ksg.layers.SimpleRNN` is the layer. Not
-    for other activations or recurrent dropout: those are `ksg.ops.rnn` over a
-    cell.
+    {purpose}
 
     Rule: h_t = φ(x_t·W + h_{t-1}·U + b), φ the activation.
 
@@ -61,26 +57,16 @@ def simple_rnn(
         activation: "tanh", "relu", "sigmoid" or "linear".
         {links}
 
-    Returns:
-        {results}
-
-    Raises:
-        ValueError: Unknown `activation`, a shape does not fit, or
-            `reset_state` without `reset`.
-        TypeError: A dtype does not fit.
+    {results}
 
     Reference:
         Elman, 1990. Finding structure in time.
 
     Example:
 
-    >>> outputs, (h,) = ksg.ops.simple_rnn(
-    ...     tf.ones((2, 5, 3)),
-    ...     [tf.zeros((2, 4))],
-    ...     tf.ones((3, 4)),
-    ...     tf.ones((4, 4)),
-    ...     tf.zeros(4),
-    ... )
+    >>> inputs, state = tf.ones((2, 5, 3)), [tf.zeros((2, 4))]
+    >>> weights = tf.ones((3, 4)), tf.ones((4, 4)), tf.zeros(4)
+    >>> outputs, (h,) = ksg.ops.simple_rnn(inputs, state, *weights)
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
@@ -90,11 +76,10 @@ def simple_rnn(
             "`ksg.ops.rnn` over a cell for others. "
             f"Received: activation={activation!r}"
         )
-    links = mask, gates, reset, reset_state
+    cell = FastSimpleRNN(activation)
     weights = kernel, recurrent_kernel, bias
-    return fast_scan(
-        FastSimpleRNN(activation), inputs, state, weights, links, twin
-    )
+    links = mask, gates, reset, reset_state
+    return fast_scan(cell, inputs, state, weights, links, twin)
 
 
 @describes(keras.layers.SimpleRNNCell)
@@ -110,19 +95,11 @@ class FastSimpleRNN(FastCell):
     def __init__(self, activation):
         self.activate, self.slope = ACTIVATIONS[activation]
 
-    def forward(self, kernel, recurrent_kernel, bias):
-        def step(row, state):
-            row += tf.matmul(state[0], recurrent_kernel)
-            h = self.activate(row if bias is None else row + bias)
-            return [h], [self.slope(h)]
+    def step(self, row, state, recurrent_kernel, bias):
+        row += tf.matmul(state[0], recurrent_kernel)
+        h = self.activate(row if bias is None else row + bias)
+        return [h], [self.slope(h)]
 
-        return kernel, step
-
-    def backward(self, recurrent_kernel):
-        transposed = tf.transpose(recurrent_kernel)
-
-        def pull(values, d_state):
-            d_row = values[0] * d_state[0]
-            return [d_row], [common.project(d_row, transposed)]
-
-        return pull
+    def pull(self, values, d_state, transposed):
+        d_row = values[0] * d_state[0]
+        return [d_row], [common.project(d_row, transposed)]
