@@ -38,7 +38,15 @@ ROOT_FILES = 6
 # A method's folder shows its `__init__` alone.
 SHOWN = {
     "tensors": {"arguments", "masks", "nested", "pieces"},
-    "ops": {"arguments", "common", "rnn"},
+    "ops": {
+        "arguments",
+        "common",
+        "documentation",
+        "fast_cell",
+        "fast_scan",
+        "rnn",
+        "simple_rnn",
+    },
     "layers": {"cells", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},
     "network": {"cuttable", "graph", "passage", "segmented"},

@@ -45,6 +45,20 @@ def changing_variables(cell):
     return [v for v in cell.non_trainable_variables if id(v) not in frozen]
 
 
+def draws_masks(cell):
+    """Whether `cell` may have Keras' dropout masks."""
+    return all(hasattr(cell, method) for method in MASK_METHODS)
+
+
+def drops_inputs_alone(cell):
+    """Whether all dropout in `cell` is one mask of its inputs, or none."""
+    if not draws_masks(cell):
+        return True
+    # Keras' first implementation of a gated cell has a mask for each gate.
+    for_gates = cell.dropout and getattr(cell, "implementation", 2) == 1
+    return not (for_gates or cell.recurrent_dropout)
+
+
 @contextlib.contextmanager
 def prepared_masks(cell, inputs, state, training):
     """Dropout masks of `cell` made here, for all steps run inside.
@@ -56,7 +70,7 @@ def prepared_masks(cell, inputs, state, training):
     caching = [
         part
         for part in parts(cell)
-        if all(hasattr(part, method) for method in MASK_METHODS)
+        if draws_masks(part)
         and (part.dropout > 0 or part.recurrent_dropout > 0)
     ]
     if not caching:

@@ -2,54 +2,33 @@
 
 import keras
 
-from keras_seqgrad.layers.truncated import Truncated, refuse_cudnn
+from keras_seqgrad.layers.documentation import of_layer
+from keras_seqgrad.layers.truncated import WithoutCudnn
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
-class GRU(Truncated, keras.layers.GRU):
+@of_layer
+class GRU(WithoutCudnn, keras.layers.GRU):
     """`keras.layers.GRU`, linear in time under XLA, with truncation.
 
-    Takes the arguments of the Keras layer, both values of `reset_after`
-    included, has its weights in its order, and gives its outputs, states and
-    masks. Use it in place of the Keras layer for long sequences with
-    `jit_compile=True`, where the Keras layer's gradient takes time that grows
-    with the square of the length, or to train a plain `keras.Model` with
-    truncated gradients. A `SequenceModel` needs no layer of this kind: it
-    runs the layers of Keras on the same scan.
+    {purpose}
 
-    Not the choice for inference on a GPU without XLA, where the Keras layer
-    uses cuDNN.
-
-    Rule, for `reset_after=True` (the default):
+    Rule, for `reset_after=True` (the default; both values are covered):
 
         z, r = σ(x_t · W_zr + h · U_zr + b_zr)
         g = tanh(x_t · W_g + b_g + r · (h · U_g + b'_g))
         h ← z · h + (1 - z) · g
         backward: dh before step t is multiplied by gate_t
 
-    The gradient is exact without `truncation` and whenever `training` is
-    False; unbiased with `Random`; biased with `Fixed`. Truncation saves no
-    time here: it changes the gradient, not its cost.
+    {gradient}
 
     Args:
         units: Number of units.
-        *args: Further arguments by position, as for `keras.layers.GRU`.
-        truncation: None for the full gradient, a number of steps or
-            `ksg.truncation.Fixed(length)` for a cut after every so many
-            steps, `ksg.truncation.Random(mean_length, alpha)` for random cuts
-            with compensation, drawn anew for each batch and row.
-        use_cudnn: "auto" or False; there is no cuDNN path.
+        {arguments}
+        {use_cudnn}
         **kwargs: As for `keras.layers.GRU`.
 
-    Call arguments:
-        sequences: (batch, time, features).
-        initial_state: (batch, units), or None for zeros.
-        mask: Boolean (batch, time), True = valid.
-        training: Whether dropout and truncation apply.
-
-    Returns:
-        (batch, units), or (batch, time, units) with `return_sequences=True`;
-        followed by the state with `return_state=True`.
+    {call}
 
     Raises:
         ValueError: `unroll=True`, `use_cudnn=True`, or a `truncation` of
@@ -67,11 +46,3 @@ class GRU(Truncated, keras.layers.GRU):
     >>> layer(np.ones((2, 5, 3))).shape
     TensorShape([2, 5, 4])
     """
-
-    def __init__(
-        self, units, *args, truncation=None, use_cudnn="auto", **kwargs
-    ):
-        refuse_cudnn(use_cudnn)
-        super().__init__(
-            units, *args, truncation=truncation, use_cudnn=False, **kwargs
-        )

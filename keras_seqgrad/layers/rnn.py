@@ -2,10 +2,12 @@
 
 import keras
 
+from keras_seqgrad.layers.documentation import of_layer
 from keras_seqgrad.layers.truncated import Truncated
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
+@of_layer
 class RNN(Truncated, keras.layers.RNN):
     """`keras.layers.RNN`, linear in time under XLA, with truncation.
 
@@ -25,19 +27,14 @@ class RNN(Truncated, keras.layers.RNN):
         output_t, s ← cell(x_t, s)
         backward: ds before step t is multiplied by gate_t
 
-    The gradient is exact without `truncation` and whenever `training` is
-    False; unbiased with `Random`; biased with `Fixed`. Truncation saves no
-    time here: it changes the gradient, not its cost. Random numbers in the
-    cell are drawn again in the backward pass and must come from its own
-    generators, as those of Keras' dropout layers do.
+    {gradient}
+
+    Random numbers in the cell are drawn again in the backward pass and must
+    come from its own generators, as those of Keras' dropout layers do.
 
     Args:
         cell: A cell, or a list of cells to stack.
-        *args: Further arguments by position, as for `keras.layers.RNN`.
-        truncation: None for the full gradient, a number of steps or
-            `ksg.truncation.Fixed(length)` for a cut after every so many
-            steps, `ksg.truncation.Random(mean_length, alpha)` for random cuts
-            with compensation, drawn anew for each batch and row.
+        {arguments}
         **kwargs: As for `keras.layers.RNN`.
 
     Call arguments:

@@ -4,18 +4,9 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers import cells
-from keras_seqgrad.ops.gru import gru
-from keras_seqgrad.ops.lstm import lstm
+from keras_seqgrad.ops.fast_cell import DESCRIBED
+from keras_seqgrad.ops.fast_scan import fast_scan
 from keras_seqgrad.ops.rnn import rnn
-from keras_seqgrad.ops.simple_rnn import simple_rnn
-
-SIMPLE_ACTIVATIONS = {
-    keras.activations.linear: "linear",
-    keras.activations.relu: "relu",
-    keras.activations.sigmoid: "sigmoid",
-    keras.activations.tanh: "tanh",
-}
-GATED = (keras.layers.LSTMCell, keras.layers.GRUCell)
 
 
 def scan(
@@ -33,11 +24,11 @@ def scan(
 ):
     """Runs `cell` over the time axis of `sequences`.
 
-    Where `uses_fast_scan(cell, training)` the scan is `ksg.ops.lstm`, `gru`
-    or `simple_rnn` on the weights of the cell; otherwise it is `ksg.ops.rnn`
-    on the cell itself. Both give the cell's own outputs and gradients; the
-    meaning of `mask`, `gates`, `reset`, `reset_state` and `previous_output`
-    is that of `ksg.ops.rnn`.
+    Where `uses_fast_scan(cell, training)` the scan is that of the cell's
+    description in `keras_seqgrad.ops`, as `ksg.ops.lstm`, on its weights;
+    otherwise it is `ksg.ops.rnn` on the cell itself. Both give the cell's own
+    outputs and gradients; the meaning of `mask`, `gates`, `reset`,
+    `reset_state` and `previous_output` is that of `ksg.ops.rnn`.
 
     Random numbers drawn in the cell are drawn again in the backward pass. So
     they must come from the cell's own generators: Keras' dropout layers, or
@@ -89,14 +80,14 @@ def scan(
         (sequences, list(state), reset_state, previous_output, twin),
         cell.compute_dtype,
     )
-    options = {
-        "mask": None if mask is None else tf.cast(mask, "bool"),
-        "gates": gates,
-        "reset": None if reset is None else tf.cast(reset, "bool"),
-        "reset_state": reset_state,
-    }
-    if uses_fast_scan(cell, training):
-        return _fast(cell, sequences, state, twin, training, options)
+    mask, reset = (
+        None if flags is None else tf.cast(flags, "bool")
+        for flags in (mask, reset)
+    )
+    described = _description(cell, training)
+    if described is not None:
+        links = mask, gates, reset, reset_state
+        return _fast(cell, described, sequences, state, links, twin, training)
     if twin is not None:
         raise ValueError(
             "`twin` is for cells with a scan of their own (see "
@@ -114,7 +105,10 @@ def scan(
         step,
         sequences,
         state,
-        **options,
+        mask=mask,
+        gates=gates,
+        reset=reset,
+        reset_state=reset_state,
         previous_output=previous_output,
         reset_output=reset_output,
         random_state=cells.changing_variables(cell),
@@ -126,48 +120,39 @@ def scan(
 
 def uses_fast_scan(cell, training):
     """Whether `scan` runs `cell` by a scan written for its kind."""
-    if type(cell) is keras.layers.SimpleRNNCell:
-        known = cell.activation in SIMPLE_ACTIVATIONS
-    elif type(cell) in GATED:
-        known = (
-            cell.activation is keras.activations.tanh
-            and cell.recurrent_activation is keras.activations.sigmoid
-            # Has one dropout mask for each gate; the scans one input product.
-            and not (training and cell.dropout and cell.implementation == 1)
-        )
-    else:
-        return False
-    return known and not (training and cell.recurrent_dropout)
+    return _description(cell, training) is not None
 
 
 def state_is_output(cell):
     """Whether the output of `cell` is the first tensor of its new state."""
-    return type(cell) in (*GATED, keras.layers.SimpleRNNCell)
+    return type(cell) in DESCRIBED
 
 
-def _fast(cell, sequences, state, twin, training, options):
+def _description(cell, training):
+    """The `FastCell` that does what `cell` does, None where there is none."""
+    if type(cell) not in DESCRIBED:
+        return None
+    if training and not cells.drops_inputs_alone(cell):
+        return None
+    return DESCRIBED[type(cell)](cell)
+
+
+def _fast(cell, described, sequences, state, links, twin, training):
     weights = _cast(
         (cell.kernel, cell.recurrent_kernel, cell.bias), cell.compute_dtype
     )
     sequences = tf.cast(sequences, cell.compute_dtype)
     shape = [*sequences.shape[:2], cell.units]
-    if training and cell.dropout:
+    if training and cells.draws_masks(cell) and cell.dropout:
         cell.reset_dropout_mask()
         dropped = cell.get_dropout_mask(sequences[:, 0])[:, tf.newaxis]
         cell.reset_dropout_mask()
         sequences *= dropped
         if twin is not None:
             twin = [twin[0] * dropped, *twin[1:]]
-    arguments = sequences, state, *weights
-    options["twin"] = twin
-    if type(cell) is keras.layers.LSTMCell:
-        results = lstm(*arguments, **options)
-    elif type(cell) is keras.layers.GRUCell:
-        results = gru(*arguments, reset_after=cell.reset_after, **options)
-    else:
-        activation = SIMPLE_ACTIVATIONS[cell.activation]
-        results = simple_rnn(*arguments, activation=activation, **options)
-    outputs, *others = results
+    outputs, *others = fast_scan(
+        described, sequences, state, weights, links, twin
+    )
     return tf.ensure_shape(outputs, shape), *others
 
 

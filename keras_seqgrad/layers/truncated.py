@@ -67,6 +67,27 @@ class Truncated:
         return tf.where(kept, outputs, tf.zeros_like(outputs))
 
 
+class WithoutCudnn(Truncated):
+    """`Truncated` for layers that Keras runs by cuDNN where it can.
+
+    cuDNN kernels know neither XLA nor gates.
+    """
+
+    def __init__(
+        self, units, *args, truncation=None, use_cudnn="auto", **kwargs
+    ):
+        if use_cudnn not in ("auto", False):
+            raise ValueError(
+                "This layer has a scan of its own and no cuDNN kernel. "
+                "Expected: use_cudnn='auto' or False. "
+                f"Received: use_cudnn={use_cudnn!r}. Leave it out, or use the "
+                "layer of the same name in keras.layers."
+            )
+        super().__init__(
+            units, *args, truncation=truncation, use_cudnn=False, **kwargs
+        )
+
+
 class _Cuts(keras.layers.Layer):
     """Draws gates by a law.
 
@@ -114,17 +135,6 @@ def law_of(truncation):
         "ksg.truncation.Random(mean_length, alpha). "
         f"Received: truncation={truncation!r}"
     )
-
-
-def refuse_cudnn(use_cudnn):
-    """Refuses `use_cudnn=True`: cuDNN kernels know neither XLA nor gates."""
-    if use_cudnn not in ("auto", False):
-        raise ValueError(
-            "This layer has a scan of its own and no cuDNN kernel. Expected: "
-            "use_cudnn='auto' or False. "
-            f"Received: use_cudnn={use_cudnn!r}. Leave it out, or use the "
-            "layer of the same name in keras.layers."
-        )
 
 
 def _reversed(tensor):

@@ -31,32 +31,12 @@ class Given(NamedTuple):
     links: Links
     reset_state: list
     units: int
-    dtype: tf.DType
 
 
-def prepare(
-    inputs,
-    state,
-    kernel,
-    recurrent_kernel,
-    bias,
-    mask,
-    gates,
-    reset,
-    reset_state,
-    twin,
-    *,
-    state_names,
-    blocks,
-    bias_rows=(),
-):
-    """Checks the arguments of a scan and turns them time-major.
-
-    Args:
-        state_names: Names of the state's tensors, for error texts.
-        blocks: Width of the kernels in units.
-        bias_rows: Shape of the bias before its last axis.
-    """
+def prepare(cell, inputs, state, weights, links, twin):
+    """Checks the arguments of `fast_scan` and turns them time-major."""
+    kernel, recurrent_kernel, bias = weights
+    mask, gates, reset, reset_state = links
     inputs = tf.convert_to_tensor(inputs)
     if inputs.shape.rank != 3 or not inputs.dtype.is_floating:
         raise ValueError(
@@ -68,7 +48,7 @@ def prepare(
     features = inputs.shape[2]
     recurrent_kernel = tf.convert_to_tensor(recurrent_kernel)
     units = recurrent_kernel.shape[0]
-    width = blocks * units
+    width = cell.blocks * units
 
     def weight(value, name, shape):
         return _checked(value, name, shape, dtype)
@@ -78,16 +58,16 @@ def prepare(
         weight(recurrent_kernel, "recurrent_kernel", [units, width]),
     ]
     if bias is not None:
-        weights.append(weight(bias, "bias", [*bias_rows, width]))
+        weights.append(weight(bias, "bias", [*cell.bias_rows, width]))
 
     if reset is None and reset_state is not None:
         raise ValueError(
             "`reset_state` is used where `reset` is True. Pass `reset` with "
             "it, a bool tensor (batch, time). Received: reset=None"
         )
-    batch = inputs.shape[0]
+    batch, names = inputs.shape[0], cell.state_names
     row = [batch, units]
-    state = _checked_state(state, "state", state_names, row, dtype)
+    state = _checked_state(state, "state", names, row, dtype)
     # A batch size known from either side spares the loops a dynamic shape.
     batch = batch or state[0].shape[0]
     row = [batch, units]
@@ -99,7 +79,7 @@ def prepare(
         reset_state = [tf.zeros_like(tensor) for tensor in state]
     else:
         reset_state = _checked_state(
-            reset_state, "reset_state", state_names, row, dtype
+            reset_state, "reset_state", names, row, dtype
         )
     links = make_links(mask, gates, reset, inputs.shape[:2], dtype)
     series = swap_time(inputs)
@@ -113,9 +93,9 @@ def prepare(
             )
         again, *others = twin
         again = _checked(again, "twin[0]", inputs.shape, dtype)
-        others = _checked_state(others, "twin[1:]", state_names, row, dtype)
+        others = _checked_state(others, "twin[1:]", names, row, dtype)
         twin = [swap_time(again), *others]
-    return Given(series, twin, state, weights, links, reset_state, units, dtype)
+    return Given(series, twin, state, weights, links, reset_state, units)
 
 
 def make_links(mask, gates, reset, shape, dtype):

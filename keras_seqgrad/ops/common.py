@@ -1,4 +1,4 @@
-"""What the three time scans share: their loops, forward and in reverse.
+"""What the fast scans share: their loops, forward and in reverse.
 
 A scan is two functions. `step(projected, state)` goes one step forward and
 returns the new state and what its derivative needs; `pull(saved, d_state)`
@@ -60,26 +60,6 @@ def swap_time(tensor):
     return tf.transpose(tensor, axes)
 
 
-def batch_major(run, given):
-    """What a time-major scan makes of its arguments, batch-major.
-
-    Returns:
-        (outputs, [state, ...]), followed by their twins if there are any.
-    """
-    results = run(
-        given.series,
-        given.twin,
-        given.state,
-        given.weights,
-        given.reset_state,
-    )
-    found, size = [], 1 + len(given.state)
-    for start in range(0, len(results), size):
-        outputs, *last = results[start : start + size]
-        found += [swap_time(outputs), last]
-    return tuple(found)
-
-
 def flatten_time(series):
     """(time, batch, features) to (time * batch, features)."""
     return tf.reshape(series, [-1, series.shape[-1]])
@@ -100,11 +80,6 @@ def kernel_gradient(series, d_rows):
     return tf.matmul(
         flatten_time(series), flatten_time(d_rows), transpose_a=True
     )
-
-
-def twin_gradient(twin_rows, twin_state, transposed):
-    """Gradient of a scan's `twin`: [] without one."""
-    return [*[project(rows, transposed) for rows in twin_rows], *twin_state]
 
 
 def bias_gradient(d_rows):

@@ -7,18 +7,21 @@ the forward pass, with a = (1 - z)·g':
     dz = dh · (h - g)·z'    dr = dh · a·k·r'    dk = dh · a·r    dg = dh · a
     dh = dh · z + (dz, dr, dk) · Uᵀ
 
-These factors are saved ready-made, and gradients of the weights are single
-products over all steps after the loop. With `reset_after=False` the gate r
-acts on h before the product, g = tanh(x·W_h + b + (r·h)·U_h), and two products
-take the place of one.
+These factors are saved ready-made. With `reset_after=False` the gate r acts on
+h before the product, g = tanh(x·W_h + b + (r·h)·U_h), and two products take
+the place of one.
 """
 
+import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
-from keras_seqgrad.ops.arguments import prepare
+from keras_seqgrad.ops.documentation import of_fast_scan
+from keras_seqgrad.ops.fast_cell import FastCell, describes, has_usual_gates
+from keras_seqgrad.ops.fast_scan import fast_scan
 
 
+@of_fast_scan("GRU")
 def gru(
     inputs,
     state,
@@ -35,11 +38,7 @@ def gru(
 ):
     """Gated recurrent unit over the time axis of `inputs`.
 
-    What `keras.layers.GRU` computes with its default activations, from the
-    same weights, in time linear in the number of steps under XLA as without
-    it. Use it where you hold weights and state yourself; `ksg.layers.GRU` is
-    the layer. Not for other activations or recurrent dropout: those are
-    `ksg.ops.rnn` over a cell.
+    {purpose}
 
     Rule, with σ the logistic function and blocks in Keras' order z, r, g:
 
@@ -48,39 +47,19 @@ def gru(
         g = tanh(x·W_g + b_g + (r·h)·U_g)           reset_after=False
         h = z·h + (1 - z)·g
 
-    The gradient is exact where `gates` is None or all ones; otherwise the
-    gradient of h on its way from step t to the state before it is multiplied
-    by gates[t]. First derivatives only.
+    {gradient}
 
     Args:
-        inputs: (batch, time, features), any floating dtype; the computation
-            runs in it.
+        {inputs}
         state: [h], (batch, units), of the inputs' dtype, as all weights.
         kernel: (features, 3 * units).
         recurrent_kernel: (units, 3 * units).
         bias: (2, 3 * units) with `reset_after`, for the input and for the
             recurrent product, else (3 * units,); or None.
         reset_after: Whether the gate r acts after the recurrent product.
-        mask: bool (batch, time). Where False, the row's state passes
-            unchanged and the output repeats it.
-        gates: Float (time,) or (batch, time): factors of the gradient that
-            crosses from step t to the state before it; gates[0] is the link
-            to `state`. No effect on the forward pass, no gradient.
-        reset: bool (batch, time). Where True, the row's state is replaced by
-            `reset_state` before the step, masked or not; its gradient goes
-            there, whatever the gate, and nothing goes further back.
-        reset_state: [h] like `state`; None means zeros.
-        twin: [inputs, *state] once more, or None. With it all results are
-            returned once more, as their twins. A gradient of the twins goes
-            back to `twin` alone, in one scan with the gradient of the results.
+        {links}
 
-    Returns:
-        Outputs (batch, time, units) and the last state [h]; with `twin`
-        followed by their twins, the same again.
-
-    Raises:
-        ValueError: A shape does not fit, or `reset_state` without `reset`.
-        TypeError: A dtype does not fit.
+    {results}
 
     Reference:
         Cho et al., 2014. Learning phrase representations using RNN
@@ -88,33 +67,23 @@ def gru(
 
     Example:
 
-    >>> outputs, (h,) = ksg.ops.gru(
-    ...     tf.ones((2, 5, 3)),
-    ...     [tf.zeros((2, 4))],
-    ...     tf.ones((3, 12)),
-    ...     tf.ones((4, 12)),
-    ...     tf.zeros((2, 12)),
-    ... )
+    >>> inputs, state = tf.ones((2, 5, 3)), [tf.zeros((2, 4))]
+    >>> weights = tf.ones((3, 12)), tf.ones((4, 12)), tf.zeros((2, 12))
+    >>> outputs, (h,) = ksg.ops.gru(inputs, state, *weights)
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
-    given = prepare(
-        inputs,
-        state,
-        kernel,
-        recurrent_kernel,
-        bias,
-        mask,
-        gates,
-        reset,
-        reset_state,
-        twin,
-        state_names=("h",),
-        blocks=3,
-        bias_rows=(2,) if reset_after else (),
-    )
-    scan = _reset_after(given) if reset_after else _reset_before(given)
-    return common.batch_major(scan, given)
+    cell = ResetAfter() if reset_after else ResetBefore()
+    weights = kernel, recurrent_kernel, bias
+    links = mask, gates, reset, reset_state
+    return fast_scan(cell, inputs, state, weights, links, twin)
+
+
+@describes(keras.layers.GRUCell)
+def described(cell):
+    if not has_usual_gates(cell):
+        return None
+    return ResetAfter() if cell.reset_after else ResetBefore()
 
 
 def _halved(tensor):
@@ -125,157 +94,96 @@ def _halved(tensor):
     return tensor * half
 
 
-def _reset_after(given):
-    units = given.units
-
-    @common.first_derivative
-    def run(series, twin, state, weights, reset_state):
-        kernel, recurrent_kernel, *bias = weights
-        projected = common.project(series, _halved(kernel))
-        recurrent = _halved(recurrent_kernel)
-        offsets = tf.unstack(_halved(bias[0])) if bias else None
-
-        def step(row, state):
-            (h,) = state
-            product = tf.matmul(h, recurrent)
-            if offsets is not None:
-                row += offsets[0]
-                product += offsets[1]
-            row_gates, row_g = tf.split(row, [2 * units, units], axis=1)
-            from_h, k = tf.split(product, [2 * units, units], axis=1)
-            z, r = tf.split(0.5 * tf.tanh(row_gates + from_h) + 0.5, 2, axis=1)
-            g = tf.tanh(row_g + r * k)
-            by_g = (1.0 - z) * (1.0 - g * g)
-            by_k = by_g * r
-            by_product = tf.concat(
-                [(h - g) * (z * (1.0 - z)), by_k * k * (1.0 - r), by_k], axis=1
-            )
-            return [g + z * (h - g)], [by_product, by_g, z]
-
-        outputs, last, saved = common.forward_scan(
-            step,
-            projected,
-            state,
-            [3 * units, units, units],
-            given.links,
-            reset_state,
-        )
-
-        def gradient(d_outputs, d_h, *d_twin):
-            transposed = tf.transpose(recurrent_kernel)
-            to_inputs = tf.transpose(kernel)
-
-            def pull(values, d_state):
-                by_product, by_g, z = values
-                (d_h,) = d_state
-                d_product = by_product * tf.concat([d_h] * 3, axis=-1)
-                d_before = common.project(d_product, transposed) + d_h * z
-                return [d_product, d_h * by_g], [d_before]
-
-            buffers = [projected, saved[1]]
-            rows, d_state, d_reset, d_back = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], buffers, given.links, d_twin
-            )
-            d_products = rows[0]
-
-            def joined(d_products, d_g):
-                return tf.concat([d_products[..., : 2 * units], d_g], axis=2)
-
-            d_rows = joined(*rows)
-            twin_rows, twin_state = d_back
-            d_back = [joined(*twin_rows)] if twin_rows else [], twin_state
-            before = common.previous_outputs(
-                state, outputs, given.links, reset_state
-            )
-            d_bias = [
-                tf.stack(
-                    [common.bias_gradient(d) for d in (d_rows, d_products)]
-                )
-                for _ in bias
-            ]
-            return [
-                common.project(d_rows, to_inputs),
-                *common.twin_gradient(*d_back, to_inputs),
-                *d_state,
-                common.kernel_gradient(series, d_rows),
-                common.kernel_gradient(before, d_products),
-                *d_bias,
-                *d_reset,
-            ]
-
-        results = outputs, *last
-        return results * (2 if twin else 1), gradient
-
-    return run
+def _split(tensor, axis=-1):
+    """The two gates, and what g is made of."""
+    units = tensor.shape[axis] // 3
+    return tf.split(tensor, [2 * units, units], axis=axis)
 
 
-def _reset_before(given):
-    units = given.units
+class ResetAfter(FastCell):
+    """g = tanh(x·W_g + b_g + r·(h·U_g + b'_g))."""
 
-    @common.first_derivative
-    def run(series, twin, state, weights, reset_state):
-        kernel, recurrent_kernel, *bias = weights
-        projected = common.project(series, _halved(kernel))
-        for_gates, for_g = tf.split(
-            _halved(recurrent_kernel), [2 * units, units], axis=1
-        )
-        offset = _halved(bias[0]) if bias else None
+    blocks = 3
+    bias_rows = (2,)
+    saved = (3, 1, 1)
 
-        def step(row, state):
-            (h,) = state
-            if offset is not None:
-                row += offset
-            row_gates, row_g = tf.split(row, [2 * units, units], axis=1)
-            gates = 0.5 * tf.tanh(row_gates + tf.matmul(h, for_gates)) + 0.5
-            z, r = tf.split(gates, 2, axis=1)
-            kept = r * h
-            g = tf.tanh(row_g + tf.matmul(kept, for_g))
-            by_z = (h - g) * (z * (1.0 - z))
-            by_g = (1.0 - z) * (1.0 - g * g)
-            return [g + z * (h - g)], [by_z, by_g, kept * (1.0 - r), z, r, kept]
+    def step_weights(self, kernel, recurrent_kernel, bias):
+        offsets = None if bias is None else tf.unstack(_halved(bias))
+        return _halved(kernel), _halved(recurrent_kernel), offsets
 
-        outputs, last, saved = common.forward_scan(
-            step, projected, state, [units] * 6, given.links, reset_state
-        )
+    def step(self, row, state, recurrent, offsets):
+        (h,) = state
+        product = tf.matmul(h, recurrent)
+        if offsets is not None:
+            row += offsets[0]
+            product += offsets[1]
+        row_gates, row_g = _split(row)
+        from_h, k = _split(product)
+        z, r = tf.split(0.5 * tf.tanh(row_gates + from_h) + 0.5, 2, axis=1)
+        g = tf.tanh(row_g + r * k)
+        by_g = (1.0 - z) * (1.0 - g * g)
+        by_k = by_g * r
+        by_gates = [(h - g) * (z * (1.0 - z)), by_k * k * (1.0 - r)]
+        by_product = tf.concat([*by_gates, by_k], axis=1)
+        return [g + z * (h - g)], [by_product, by_g, z]
 
-        def gradient(d_outputs, d_h, *d_twin):
-            to_inputs = tf.transpose(kernel)
-            to_gates, to_g = tf.split(
-                tf.transpose(recurrent_kernel), [2 * units, units]
-            )
+    def pull(self, values, d_state, transposed):
+        by_product, by_g, z = values
+        (d_h,) = d_state
+        d_product = by_product * tf.concat([d_h] * 3, axis=-1)
+        d_before = common.project(d_product, transposed) + d_h * z
+        return [d_product, d_h * by_g], [d_before]
 
-            def pull(values, d_state):
-                by_z, by_g, by_r, z, r, _ = values
-                (d_h,) = d_state
-                d_g = d_h * by_g
-                d_kept = common.project(d_g, to_g)
-                d_gates = tf.concat([d_h * by_z, d_kept * by_r], axis=-1)
-                d_before = d_h * z + d_kept * r
-                d_before += common.project(d_gates, to_gates)
-                return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
+    def buffers(self, projected, saved):
+        return [projected, saved[1]]
 
-            (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], [projected], given.links, d_twin
-            )
-            before = common.previous_outputs(
-                state, outputs, given.links, reset_state
-            )
-            d_gates, d_g = tf.split(d_rows, [2 * units, units], axis=2)
-            d_recurrent = [
-                common.kernel_gradient(before, d_gates),
-                common.kernel_gradient(saved[-1], d_g),
-            ]
-            return [
-                common.project(d_rows, to_inputs),
-                *common.twin_gradient(*d_back, to_inputs),
-                *d_state,
-                common.kernel_gradient(series, d_rows),
-                tf.concat(d_recurrent, axis=1),
-                *[common.bias_gradient(d_rows) for _ in bias],
-                *d_reset,
-            ]
+    def d_rows(self, inner):
+        d_product, d_g = inner
+        return tf.concat([_split(d_product)[0], d_g], axis=-1)
 
-        results = outputs, *last
-        return results * (2 if twin else 1), gradient
+    def d_bias(self, inner):
+        rows = self.d_rows(inner), inner[0]
+        return tf.stack([common.bias_gradient(d) for d in rows])
 
-    return run
+
+class ResetBefore(FastCell):
+    """g = tanh(x·W_g + b_g + (r·h)·U_g)."""
+
+    blocks = 3
+    saved = (1,) * 6
+
+    def step_weights(self, kernel, recurrent_kernel, bias):
+        offset = None if bias is None else _halved(bias)
+        return _halved(kernel), *_split(_halved(recurrent_kernel)), offset
+
+    def step(self, row, state, for_gates, for_g, offset):
+        (h,) = state
+        if offset is not None:
+            row += offset
+        row_gates, row_g = _split(row)
+        gates = 0.5 * tf.tanh(row_gates + tf.matmul(h, for_gates)) + 0.5
+        z, r = tf.split(gates, 2, axis=1)
+        kept = r * h
+        g = tf.tanh(row_g + tf.matmul(kept, for_g))
+        by_z = (h - g) * (z * (1.0 - z))
+        by_g = (1.0 - z) * (1.0 - g * g)
+        return [g + z * (h - g)], [by_z, by_g, kept * (1.0 - r), z, r, kept]
+
+    def pull_weights(self, recurrent_kernel):
+        return _split(tf.transpose(recurrent_kernel), axis=0)
+
+    def pull(self, values, d_state, to_gates, to_g):
+        by_z, by_g, by_r, z, r, _ = values
+        (d_h,) = d_state
+        d_g = d_h * by_g
+        d_kept = common.project(d_g, to_g)
+        d_gates = tf.concat([d_h * by_z, d_kept * by_r], axis=-1)
+        d_before = d_h * z + d_kept * r
+        d_before += common.project(d_gates, to_gates)
+        return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
+
+    def d_recurrent_kernel(self, before, inner, saved):
+        d_gates, d_g = _split(inner[0])
+        pairs = (before, d_gates), (saved[-1], d_g)
+        parts = [common.kernel_gradient(*pair) for pair in pairs]
+        return tf.concat(parts, axis=1)

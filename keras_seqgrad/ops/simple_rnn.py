@@ -3,24 +3,29 @@
     h_t = φ(x_t·W + h_{t-1}·U + b)
     dz = dh · φ'(z),  dh = dz · Uᵀ
 
-φ' is saved in the forward pass; gradients of the weights are single products
-over all steps after the loop.
+φ' is saved in the forward pass.
 """
 
+import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
-from keras_seqgrad.ops.arguments import prepare
+from keras_seqgrad.ops.documentation import of_fast_scan
+from keras_seqgrad.ops.fast_cell import FastCell, describes
+from keras_seqgrad.ops.fast_scan import fast_scan
 
 # Each activation with its slope, as a function of the activation's value.
 ACTIVATIONS = {
-    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
+    "linear": (tf.identity, tf.ones_like),
     "relu": (tf.nn.relu, lambda h: tf.cast(h > 0, h.dtype)),
     "sigmoid": (tf.sigmoid, lambda h: h * (1.0 - h)),
-    "linear": (tf.identity, tf.ones_like),
+    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
 }
+# Their names, by the function that a Keras cell holds.
+SIMPLE_ACTIVATIONS = {keras.activations.get(name): name for name in ACTIVATIONS}
 
 
+@of_fast_scan("SimpleRNN")
 def simple_rnn(
     inputs,
     state,
@@ -37,60 +42,31 @@ def simple_rnn(
 ):
     """Fully connected recurrence over the time axis of `inputs`.
 
-    What `keras.layers.SimpleRNN` computes, from the same weights, in time
-    linear in the number of steps under XLA as without it. Use it where you
-    hold weights and state yourself; `ksg.layers.SimpleRNN` is the layer. Not
-    for other activations or recurrent dropout: those are `ksg.ops.rnn` over a
-    cell.
+    {purpose}
 
     Rule: h_t = φ(x_t·W + h_{t-1}·U + b), φ the activation.
 
-    The gradient is exact where `gates` is None or all ones; otherwise the
-    gradient of h on its way from step t to the state before it is multiplied
-    by gates[t]. First derivatives only.
+    {gradient}
 
     Args:
-        inputs: (batch, time, features), any floating dtype; the computation
-            runs in it.
+        {inputs}
         state: [h], (batch, units), of the inputs' dtype, as all weights.
         kernel: (features, units).
         recurrent_kernel: (units, units).
         bias: (units,), or None.
         activation: "tanh", "relu", "sigmoid" or "linear".
-        mask: bool (batch, time). Where False, the row's state passes
-            unchanged and the output repeats it.
-        gates: Float (time,) or (batch, time): factors of the gradient that
-            crosses from step t to the state before it; gates[0] is the link
-            to `state`. No effect on the forward pass, no gradient.
-        reset: bool (batch, time). Where True, the row's state is replaced by
-            `reset_state` before the step, masked or not; its gradient goes
-            there, whatever the gate, and nothing goes further back.
-        reset_state: [h] like `state`; None means zeros.
-        twin: [inputs, *state] once more, or None. With it all results are
-            returned once more, as their twins. A gradient of the twins goes
-            back to `twin` alone, in one scan with the gradient of the results.
+        {links}
 
-    Returns:
-        Outputs (batch, time, units) and the last state [h]; with `twin`
-        followed by their twins, the same again.
-
-    Raises:
-        ValueError: Unknown `activation`, a shape does not fit, or
-            `reset_state` without `reset`.
-        TypeError: A dtype does not fit.
+    {results}
 
     Reference:
         Elman, 1990. Finding structure in time.
 
     Example:
 
-    >>> outputs, (h,) = ksg.ops.simple_rnn(
-    ...     tf.ones((2, 5, 3)),
-    ...     [tf.zeros((2, 4))],
-    ...     tf.ones((3, 4)),
-    ...     tf.ones((4, 4)),
-    ...     tf.zeros(4),
-    ... )
+    >>> inputs, state = tf.ones((2, 5, 3)), [tf.zeros((2, 4))]
+    >>> weights = tf.ones((3, 4)), tf.ones((4, 4)), tf.zeros(4)
+    >>> outputs, (h,) = ksg.ops.simple_rnn(inputs, state, *weights)
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
@@ -100,61 +76,30 @@ def simple_rnn(
             "`ksg.ops.rnn` over a cell for others. "
             f"Received: activation={activation!r}"
         )
-    given = prepare(
-        inputs,
-        state,
-        kernel,
-        recurrent_kernel,
-        bias,
-        mask,
-        gates,
-        reset,
-        reset_state,
-        twin,
-        state_names=("h",),
-        blocks=1,
-    )
-    activate, slope = ACTIVATIONS[activation]
+    cell = FastSimpleRNN(activation)
+    weights = kernel, recurrent_kernel, bias
+    links = mask, gates, reset, reset_state
+    return fast_scan(cell, inputs, state, weights, links, twin)
 
-    @common.first_derivative
-    def run(series, twin, state, weights, reset_state):
-        kernel, recurrent_kernel, *bias = weights
-        projected = common.project(series, kernel)
 
-        def step(row, state):
-            row += tf.matmul(state[0], recurrent_kernel)
-            h = activate(row + bias[0] if bias else row)
-            return [h], [slope(h)]
+@describes(keras.layers.SimpleRNNCell)
+def described(cell):
+    if cell.activation not in SIMPLE_ACTIVATIONS:
+        return None
+    return FastSimpleRNN(SIMPLE_ACTIVATIONS[cell.activation])
 
-        outputs, last, saved = common.forward_scan(
-            step, projected, state, [given.units], given.links, reset_state
-        )
 
-        def gradient(d_outputs, d_h, *d_twin):
-            transposed = tf.transpose(recurrent_kernel)
-            to_inputs = tf.transpose(kernel)
+class FastSimpleRNN(FastCell):
+    """The step of a fully connected recurrence, one of `ACTIVATIONS`."""
 
-            def pull(values, d_state):
-                d_row = values[0] * d_state[0]
-                return [d_row], [common.project(d_row, transposed)]
+    def __init__(self, activation):
+        self.activate, self.slope = ACTIVATIONS[activation]
 
-            (d_rows,), d_state, d_reset, d_back = common.reverse_scan(
-                pull, saved, d_outputs, [d_h], [projected], given.links, d_twin
-            )
-            before = common.previous_outputs(
-                state, outputs, given.links, reset_state
-            )
-            return [
-                common.project(d_rows, to_inputs),
-                *common.twin_gradient(*d_back, to_inputs),
-                *d_state,
-                common.kernel_gradient(series, d_rows),
-                common.kernel_gradient(before, d_rows),
-                *[common.bias_gradient(d_rows) for _ in bias],
-                *d_reset,
-            ]
+    def step(self, row, state, recurrent_kernel, bias):
+        row += tf.matmul(state[0], recurrent_kernel)
+        h = self.activate(row if bias is None else row + bias)
+        return [h], [self.slope(h)]
 
-        results = outputs, *last
-        return results * (2 if twin else 1), gradient
-
-    return common.batch_major(run, given)
+    def pull(self, values, d_state, transposed):
+        d_row = values[0] * d_state[0]
+        return [d_row], [common.project(d_row, transposed)]

@@ -2,8 +2,9 @@
 
 import keras
 
-from keras_seqgrad.layers.scan import SIMPLE_ACTIVATIONS, uses_fast_scan
+from keras_seqgrad.layers.scan import uses_fast_scan
 from keras_seqgrad.methods.regularized_inversion import gru, simple_rnn
+from keras_seqgrad.ops.simple_rnn import SIMPLE_ACTIVATIONS
 
 PROPAGATIONS = (*simple_rnn.RULES, "learned")
 SIMPLE, GATED = keras.layers.SimpleRNNCell, keras.layers.GRUCell

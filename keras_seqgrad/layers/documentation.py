@@ -1,0 +1,42 @@
+"""What the docstrings of the drop-in layers say, written once."""
+
+from keras_seqgrad.ops.documentation import filled
+
+of_layer = filled(
+    purpose="""
+Takes the arguments of the Keras layer, has its weights in its order, and
+gives its outputs, states and masks. Use it in place of the Keras layer
+for long sequences with `jit_compile=True`, where the Keras layer's
+gradient takes time that grows with the square of the length, or to train
+a plain `keras.Model` with truncated gradients. A `SequenceModel` needs no
+layer of this kind: it runs the layers of Keras on the same scan.
+""",
+    gradient="""
+The gradient is exact without `truncation` and whenever `training` is
+False; unbiased with `Random`; biased with `Fixed`. Truncation saves no
+time here: it changes the gradient, not its cost.
+""",
+    arguments="""
+*args: Further arguments by position, as for the Keras layer.
+truncation: None for the full gradient, a number of steps or
+    `ksg.truncation.Fixed(length)` for a cut after every so many
+    steps, `ksg.truncation.Random(mean_length, alpha)` for random cuts
+    with compensation, drawn anew for each batch and row.
+""",
+    use_cudnn="""
+use_cudnn: "auto" or False; there is no cuDNN path. For inference on a
+    GPU without XLA use the Keras layer, which has one.
+""",
+    call="""
+Call arguments:
+    sequences: (batch, time, features).
+    initial_state: The tensors of the state, each (batch, units), or None
+        for zeros.
+    mask: Boolean (batch, time), True = valid.
+    training: Whether dropout and truncation apply.
+
+Returns:
+    (batch, units), or (batch, time, units) with `return_sequences=True`;
+    followed by the tensors of the state with `return_state=True`.
+""",
+)
