@@ -21,9 +21,7 @@ def rows(folder, task):
 def run(example, monkeypatch, *arguments):
     """Of all but memory, which takes a process each time."""
     monkeypatch.setattr(example, "memory", lambda *_: 12.0)
-    return example.main(
-        ["--quick", "--seeds", "1", "--repeats", "4", *map(str, arguments)]
-    )
+    return example.main(["--quick", "--seeds", "1", *map(str, arguments)])
 
 
 @pytest.mark.slow
@@ -62,7 +60,7 @@ def test_every_method_from_the_same_start_on_the_same_windows(
 def test_truncation_is_misled_and_refusals_are_told(
     example, tmp_path, monkeypatch
 ):
-    arguments = ["--tasks", "influence", "--windows", 10]
+    arguments = ["--tasks", "influence", "--repeats", 4, "--windows", 10]
     arguments += ["--methods", "bptt", "tbptt", "inversion", "--rates", 1e-4]
     run(example, monkeypatch, *arguments, "--out", tmp_path)
     found = json.loads((tmp_path / "results.json").read_text())["influence"]
