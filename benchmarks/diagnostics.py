@@ -2,12 +2,13 @@
 
     python benchmarks/diagnostics.py
 
-The main job's model (two LSTMs of 256 on the characters of Python's standard
-library, 32 rows, windows of 200, TruncatedBPTT(50)) trains on the same windows
-twice in turn, without and with a measurement after every `--every` of them on
-one window of 32 rows. Nothing bounds the measurements (max_share=None). Time is
-that of an epoch without its first window. The first epoch of each compiles and
-does not count; the callback's first measurement, which compiles too, is shown.
+The model of `examples/char_lm.py --full` (two LSTMs of 256 on the characters of
+Python's standard library, 32 rows, windows of 200, TruncatedBPTT(50)) trains on
+the same windows twice in turn, without and with a measurement after every
+`--every` of them on one window of 32 rows. Nothing bounds the measurements
+(max_share=None). Time is that of an epoch without its first window. The first
+epoch of each compiles and does not count; the callback's first measurement,
+which compiles too, is shown.
 """
 
 import argparse

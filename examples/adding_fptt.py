@@ -25,19 +25,18 @@ Kag and Saligrama, 2021. Training recurrent neural networks via forward
 propagation through time. ICML. The authors' code has no regulariser here.
 """
 
-import argparse
 import dataclasses
-import json
-import pathlib
 import time
 
 import keras
 import numpy as np
+from common import Parser, Table, subplots, write_json
 
 import keras_seqgrad as ksg
 
 QUICK = {"length": 20, "units": 16, "parts": 4, "batches": 60, "epochs": 3}
 COLUMNS = "{:<8} {:>5} {:>9} {:>9} {:>12} {:>12} {:>9}"
+HEAD = ["arm", "seed", "batches", "updates", "last error", "best error"]
 
 
 @dataclasses.dataclass
@@ -114,14 +113,7 @@ def train(arm, settings, seed):
 
 
 def plot(results, arms, settings, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, both = pyplot.subplots(
-        1, 2, figsize=(11, 4.6), layout="constrained", sharey=True
-    )
+    figure, both = subplots(1, 2, (11, 4.6), sharey=True)
     for color, (name, runs) in enumerate(results.items()):
         arm = arms[name]
         for place, run in enumerate(runs):
@@ -146,37 +138,32 @@ def plot(results, arms, settings, path):
     both[0].set_ylabel("test error (dotted: answer 1, remember one number)")
     figure.legend(loc="outside lower center", ncols=len(results))
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/adding_fptt",
+        quick=("short sequences, few batches", QUICK),
     )
-    add = parser.add_argument
-    add("--length", type=int, default=200, help="T, steps of a sequence")
-    add("--units", type=int, default=64)
-    add("--parts", type=int, default=10, help="K, parts of a sequence")
+    add, count = parser.add_argument, parser.count
+    count("--length", 200, "T, steps of a sequence")
+    count("--units", 64)
+    count("--parts", 10, "K, parts of a sequence")
     add("--alpha", type=float, default=0.5)
-    add("--batches", type=int, default=2000, help="but K times for equal")
-    add("--batch-size", type=int, default=64)
-    add("--epochs", type=int, default=20, help="tests, and averages taken")
+    count("--batches", 2000, "but K times for equal")
+    count("--batch-size", 64)
+    count("--epochs", 20, "tests, and averages taken")
     add("--learning-rate", type=float, default=1e-3)
     add("--average", choices=("swap", "evaluate", "none"), default="swap")
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
-    add("--test", type=int, default=1000, help="sequences to test on")
+    count("--test", 1000, "sequences to test on")
     add("--seed", type=int, default=0)
-    add("--repeats", type=int, default=1, help="this seed and the next ones")
-    add("--jit", action=argparse.BooleanOptionalAction, default=True)
-    add("--out", type=pathlib.Path, default="runs/adding_fptt")
-    add("--quick", action="store_true", help="short sequences, few batches")
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
-    if not 1 <= settings.epochs <= settings.batches:
+    count("--repeats", 1, "this seed and the next ones")
+    settings = parser.parse(argv)
+    if settings.epochs > settings.batches:
         parser.error(
-            "--epochs must be 1 or more and at most --batches. Received: "
+            "--epochs must be at most --batches. Received: "
             f"{settings.epochs} and {settings.batches}"
         )
     return settings
@@ -185,33 +172,27 @@ def parse(argv):
 def main(argv=None):
     """Prints the table, draws the picture; the runs of each arm."""
     settings = parse(argv)
-    settings.out.mkdir(parents=True, exist_ok=True)
     arms, results = make_arms(settings), {}
     print(
         f"T = {settings.length}, {settings.parts} parts, alpha "
         f"{settings.alpha:g}, LSTM {settings.units}, batch "
         f"{settings.batch_size}, average {settings.average}"
     )
-    head = ["arm", "seed", "batches", "updates", "last error", "best error"]
-    print(COLUMNS.format(*head, "seconds"))
+    table = Table(COLUMNS, *HEAD, "seconds")
     for name in settings.arms:
         for seed in range(settings.seed, settings.seed + settings.repeats):
             run = train(arms[name], settings, seed)
             results.setdefault(name, []).append(run)
-            print(
-                COLUMNS.format(
-                    name,
-                    seed,
-                    run["batches"][-1],
-                    run["updates"],
-                    f"{run['error'][-1]:.5f}",
-                    f"{min(run['error']):.5f}",
-                    f"{run['seconds']:.0f}",
-                ),
-                flush=True,
+            table.add(
+                name,
+                seed,
+                run["batches"][-1],
+                run["updates"],
+                f"{run['error'][-1]:.5f}",
+                f"{min(run['error']):.5f}",
+                f"{run['seconds']:.0f}",
             )
-            text = json.dumps(results, indent=1)
-            (settings.out / "results.json").write_text(text)
+            write_json(settings.out / "results.json", results)
     plot(results, arms, settings, settings.out / "curves.png")
     print(f"picture: {settings.out / 'curves.png'}")
     return results

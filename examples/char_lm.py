@@ -2,9 +2,10 @@
 
     python examples/char_lm.py                        # truncated BPTT
     python examples/char_lm.py --method artbp         # random cuts, unbiased
-    python examples/char_lm.py --method bptt --window 200
+    python examples/char_lm.py --method bptt --window 25
     python examples/char_lm.py --method dni --length 5
-    python examples/char_lm.py --resume --epochs 5    # three epochs more
+    python examples/char_lm.py --resume --epochs 5    # two epochs more
+    python examples/char_lm.py --full                 # minutes, better text
 
 The text is one stream in `batch-size` rows, each with a state that goes on from
 window to window. The methods:
@@ -21,79 +22,65 @@ So all but bptt make about as many updates on the same text; bptt does with
 
 Written to `--out` (default: runs/char_lm/<method>): settings.json,
 vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs, with a look
-at the gradient every 200 windows. A resumed run continues after its last epoch
-exactly as if it had never stopped.
+at the gradient every `--diagnostics` windows (200 in `--full`). A resumed run
+continues after its last epoch exactly as if it had never stopped.
 """
 
-import argparse
 import json
 import pathlib
 
 import keras
 import numpy as np
 import tensorflow as tf
+from common import Parser, positive_float, write_json
 
 import keras_seqgrad as ksg
 
 RUNS = pathlib.Path("runs", "char_lm")
-QUICK = {"epochs": 1, "units": 64, "layers": 1, "limit": 80_000, "sample": 80}
+FULL = {"limit": None, "epochs": 2, "units": 256, "layers": 2, "length": 50}
+FULL |= {"learning_rate": 5e-3, "diagnostics": 200}
+QUICK = FULL | {"limit": 80_000, "epochs": 1, "units": 64, "layers": 1}
+QUICK |= {"sample": 80}
 METHODS = ("bptt", "tbptt", "artbp", "dni", "alternating")
 # What a resumed run may choose anew; all else is as the run began.
-FREE = {"epochs", "out", "resume", "quick", "sample", "temperature"}
+FREE = {"epochs", "out", "resume", "quick", "full", "sample", "temperature"}
 FREE |= {"diagnostics"}
 
 
 def make_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        f"{RUNS}/METHOD",
+        quick=("a small model, a few seconds", QUICK),
+        full=("a larger model on all of the text, for minutes", FULL),
     )
-    add = parser.add_argument
+    parser.set_defaults(out=None)
+    add, count = parser.add_argument, parser.count
     add("--method", type=str.lower, default="tbptt", help=", ".join(METHODS))
     add("--data", default="stdlib", help="stdlib, tiny_shakespeare or a path")
     add("--download", action="store_true", help="tiny_shakespeare by network")
     add("--level", choices=("character", "word"), default="character")
-    add("--limit", type=positive, help="train on the first LIMIT tokens only")
-    add("--epochs", type=positive, default=2)
-    add("--batch-size", type=positive, default=32, help="rows of the stream")
-    add("--window", type=positive, default=200, help="steps of a window")
-    add("--length", type=positive, default=50, help="steps between cuts")
+    count("--limit", 300_000, "train on the first LIMIT tokens only")
+    count("--epochs", 3)
+    count("--batch-size", 32, "rows of the stream")
+    count("--window", 200, "steps of a window")
+    count("--length", 25, "steps between cuts")
     add("--scale", type=positive_float, default=0.1, help="of guesses in dni")
-    add("--units", type=positive, default=256)
-    add("--layers", type=positive, default=2)
-    add("--learning-rate", type=positive_float, default=5e-3)
+    count("--units", 192)
+    count("--layers", 1)
+    add("--learning-rate", type=positive_float, default=1e-2)
     add("--seed", type=int, default=0)
-    add("--jit", action=argparse.BooleanOptionalAction, default=True)
-    add("--out", type=pathlib.Path, help=f"default: {RUNS}/METHOD")
     add("--resume", action="store_true", help="go on with the run in --out")
-    add(
-        "--diagnostics",
-        type=int,
-        default=200,
-        help="windows between looks at the gradient; 0 for none",
-    )
-    add("--sample", type=positive, default=400, help="tokens to write at last")
+    every = "windows between looks at the gradient; 0 for none"
+    add("--diagnostics", type=int, default=0, help=every)
+    count("--sample", 400, "tokens to write at last")
     add("--temperature", type=positive_float, default=0.7)
-    add("--quick", action="store_true", help="a small model, a few seconds")
     return parser
-
-
-def positive(text, number=int):
-    """An argument above 0."""
-    if not number(text) > 0:
-        raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
-    return number(text)
-
-
-def positive_float(text):
-    return positive(text, float)
 
 
 def parse(parser, argv):
     """The settings of the run, and the checkpoint to go on from or None."""
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
+    settings = parser.parse(argv)
     settings.out = settings.out or RUNS / settings.method
     checkpoints = sorted(settings.out.glob("epoch-*.keras"))
     if not settings.resume:
@@ -242,10 +229,9 @@ def main(argv=None):
     out, vocabulary, done = settings.out, corpus.vocabulary, 0
     if checkpoint is None:
         model = make_model(settings, method, len(vocabulary))
-        out.mkdir(parents=True, exist_ok=True)
-        vocabulary.save(out / "vocabulary.json")
         kept = {k: v for k, v in vars(settings).items() if k not in FREE}
-        (out / "settings.json").write_text(json.dumps(kept, indent=2))
+        write_json(out / "settings.json", kept)
+        vocabulary.save(out / "vocabulary.json")
     else:
         done = int(checkpoint.stem.removeprefix("epoch-"))
         model = keras.models.load_model(checkpoint)

@@ -24,7 +24,6 @@ a window of `--memory-steps` steps; 0 where compiling took more than the step.
 import argparse
 import json
 import math
-import pathlib
 import resource
 import statistics
 import subprocess
@@ -33,6 +32,7 @@ import time
 
 import keras
 import numpy as np
+from common import Parser, markdown, subplots, write_json
 from compare_methods_tasks import TASKS
 
 import keras_seqgrad as ksg
@@ -214,20 +214,15 @@ def table(label, found):
         cells = [name, f"{runs[0]['updates']:,}"]
         cells += [f"{result['end']}{result['rate']:g}", score, *quality]
         cells += [f"{result['seconds']:.3g}", f"{result['memory']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(markdown(cells))
     refused = [n for n, r in found.items() if "refused" in r]
     lines += ["", *(f"{n} refuses: {found[n]['refused']}" for n in refused)]
     return "\n".join(lines)
 
 
 def plot(place, label, found, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     found = {n: r for n, r in found.items() if "refused" not in r}
-    figure, axes = pyplot.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    figure, axes = subplots(2, 2, (12, 8))
     colors = {name: f"C{n}" for n, name in enumerate(METHODS)}
     for name, result in found.items():
         for number, run in enumerate(result["runs"]):
@@ -281,33 +276,28 @@ def plot(place, label, found, path):
     figure.legend(handles, labels, loc="outside lower center", ncols=len(found))
     figure.suptitle(f"Task: {place}")
     figure.savefig(path, dpi=110)
-    pyplot.close(figure)
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/compare_methods",
+        quick=("a small model, few windows", QUICK),
     )
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.count
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     add("--rates", nargs="+", type=float, help="default: the task's grid")
-    add("--windows", type=int, default=100, help="of an epoch")
-    add("--epochs", type=int, default=10)
-    add("--rows", type=int, default=32, help="sequences side by side")
-    add("--units", type=int, default=128)
-    add("--repeats", type=int, default=16, help="estimates to compare")
+    count("--windows", 100, "of an epoch")
+    count("--epochs", 10)
+    count("--rows", 32, "sequences side by side")
+    count("--units", 128)
+    count("--repeats", 16, "estimates to compare")
     add("--seed", type=int, default=0)
-    add("--seeds", type=int, default=3, help="this seed and the next ones")
-    add("--memory-steps", type=int, default=20_000)
-    add("--jit", action=argparse.BooleanOptionalAction, default=True)
-    add("--out", type=pathlib.Path, default="runs/compare_methods")
-    add("--quick", action="store_true", help="a small model, few windows")
+    count("--seeds", 3, "this seed and the next ones")
+    count("--memory-steps", 20_000)
     add("--measure", nargs=3, help=argparse.SUPPRESS)
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv=None):
@@ -315,7 +305,6 @@ def main(argv=None):
     settings = parse(argv)
     if settings.measure:
         return measure(settings)
-    settings.out.mkdir(parents=True, exist_ok=True)
     file = settings.out / "results.json"
     results = json.loads(file.read_text()) if file.exists() else {}
     for place in settings.tasks:
@@ -323,7 +312,7 @@ def main(argv=None):
         for name in settings.methods:
             print(f"{place}: {name} ...", flush=True)
             found[name] = compare(place, name, settings)
-            file.write_text(json.dumps(results, indent=1))
+            write_json(file, results)
         label = TASKS[place](settings, settings.seed).label
         page = table(label, found)
         print(f"\n{page}\n", flush=True)

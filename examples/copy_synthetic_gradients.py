@@ -35,21 +35,19 @@ Jaderberg et al., 2017. Decoupled neural interfaces using synthetic gradients.
 arXiv:1608.05343.
 """
 
-import argparse
 import collections
 import concurrent.futures
 import itertools
-import json
 import math
 import multiprocessing
 import operator
-import pathlib
 import statistics
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
+from common import Parser, markdown, subplots, write_json
 
 import keras_seqgrad as ksg
 
@@ -239,11 +237,9 @@ def summarise(results, settings):
             )
             medians.append(statistics.median(steps))
             seconds = statistics.mean(result["seconds"] for result in found)
-            lines.append(
-                f"| {task} | {length} | {method} | {medians[-1]:g} | "
-                f"{', '.join(map(str, steps))} | {', '.join(levels)} | "
-                f"{seconds:.0f} |"
-            )
+            cells = [task, str(length), method, f"{medians[-1]:g}"]
+            cells += [", ".join(map(str, steps)), ", ".join(levels)]
+            lines.append(markdown([*cells, f"{seconds:.0f}"]))
         verdicts.append(f"{task}, T={length}: {judge(*medians)}")
     return "\n".join([*lines, "", *verdicts])
 
@@ -265,15 +261,9 @@ def judge(base, median, auxiliary):
 
 
 def plot(results, settings, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows, columns = len(settings.tasks), len(settings.lengths)
-    figure, grid = pyplot.subplots(
-        rows, columns, figsize=(5 * columns, 3.6 * rows), squeeze=False
-    )
+    size = (5 * columns, 3.6 * rows)
+    figure, grid = subplots(rows, columns, size, layout="tight", squeeze=False)
     updates = np.arange(0, settings.updates + 1, MEASURE)
     panels = itertools.product(settings.tasks, settings.lengths)
     for axes, (task, length) in zip(grid.flat, panels, strict=True):
@@ -289,35 +279,29 @@ def plot(results, settings, path):
         axes.set(title=f"{task}, T={length}", xlabel="updates")
         axes.set(ylabel="longest sequence solved (steps)", ylim=0)
     grid[0, 0].legend(title="median and range of seeds")
-    figure.tight_layout()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/copy_synthetic_gradients",
+        quick=("few updates of a small model", QUICK),
     )
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.count
     add("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    add("--lengths", nargs="+", type=int, default=[3, 5], help="T, in steps")
+    count("--lengths", [3, 5], "T, in steps", nargs="+")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    add("--updates", type=int, default=6_000, help="of every arm")
-    add("--bits", type=int, default=1, help="of a step of the pattern")
-    add("--units", type=int, default=128)
-    add("--batch-size", type=int, default=32)
+    count("--updates", 6_000, "of every arm")
+    count("--bits", 1, "of a step of the pattern")
+    count("--units", 128)
+    count("--batch-size", 32)
     add("--learning-rate", type=float, default=1e-3)
     add("--scale", type=float, default=0.1, help="of the injected gradient")
     add("--lambda", dest="lambda_", type=float, default=0.0, help="of both DNI")
     add("--auxiliary", type=float, default=1.0, help="weight of that loss")
-    add("--jit", action=argparse.BooleanOptionalAction, default=True)
-    add("--jobs", type=int, default=1, help="processes, of one core each")
-    add("--out", type=pathlib.Path, default="runs/copy_synthetic_gradients")
-    add("--quick", action="store_true", help="few updates of a small model")
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
+    count("--jobs", 1, "processes, of one core each")
+    settings = parser.parse(argv)
     if settings.updates < MEASURE:
         parser.error(
             f"--updates must be {MEASURE} or more. Received: {settings.updates}"
@@ -328,16 +312,15 @@ def parse(argv):
 def main(argv=None):
     """Trains all arms, prints the table, draws the picture."""
     settings = parse(argv)
-    settings.out.mkdir(parents=True, exist_ok=True)
     chosen = settings.tasks, settings.lengths, settings.seeds, METHODS
     arms = list(itertools.starmap(Arm, itertools.product(*chosen)))
     results = {}
     for arm, result in zip(arms, train_all(arms, settings), strict=True):
         results[arm] = result
         rows = [arm._asdict() | done for arm, done in results.items()]
-        written = {"settings": vars(settings), "arms": rows}
-        text = json.dumps(written, indent=1, default=str)
-        (settings.out / "results.json").write_text(text)
+        chosen = vars(settings) | {"out": str(settings.out)}
+        written = {"settings": chosen, "arms": rows}
+        write_json(settings.out / "results.json", written)
     plot(results, settings, settings.out / "length.png")
     print(f"\n{summarise(results, settings)}\n")
     print(f"results.json and length.png are in {settings.out}")

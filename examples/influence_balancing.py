@@ -20,12 +20,11 @@ Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through time.
 arXiv:1705.08209.
 """
 
-import argparse
 import dataclasses
-import pathlib
 
 import keras
 import numpy as np
+from common import Parser, Table, subplots
 
 import keras_seqgrad as ksg
 
@@ -59,7 +58,7 @@ def half_squared_error(y, prediction):
     return 0.5 * keras.ops.mean(keras.ops.square(y - prediction), axis=-1)
 
 
-def make_model(method, learning_rate):
+def make_model(method, learning_rate, jit):
     cell = ksg.data.tasks.InfluenceBalancingCell()
     network = keras.Sequential(
         [
@@ -72,7 +71,7 @@ def make_model(method, learning_rate):
         keras.optimizers.SGD(learning_rate),
         half_squared_error,
         method=method,
-        jit_compile=True,
+        jit_compile=jit,
     )
     return model
 
@@ -99,7 +98,7 @@ def make_windows(cuts, pieces, pieces_per_window=1, seed=0):
 
 def measure(run, settings):
     """Mean gradient at the start and its standard error."""
-    model = make_model(run.method, learning_rate=0.0)
+    model = make_model(run.method, 0.0, settings.jit)
     # Brings the state to rest.
     model.fit(make_windows(400, 1)[0], shuffle=False, verbose=0)
     repeats = 10 if isinstance(run.cuts, int) else settings.repeats
@@ -137,7 +136,7 @@ def distance(theta):
 def train(run, settings):
     trajectory = Trajectory()
     windows, count = make_windows(run.cuts, settings.updates, 20, settings.seed)
-    make_model(run.method, settings.learning_rate).fit(
+    make_model(run.method, settings.learning_rate, settings.jit).fit(
         windows,
         steps_per_epoch=count,
         callbacks=[trajectory],
@@ -156,14 +155,7 @@ def outcome(trajectory):
 
 
 def plot(trajectories, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(11, 4.4), layout="constrained"
-    )
+    figure, (left, right) = subplots(1, 2, (11, 4.4))
     for name, trajectory in trajectories.items():
         style = {"linestyle": "--"} if "no weights" in name else {}
         updates, theta = trajectory.updates, np.array(trajectory.theta)
@@ -182,24 +174,20 @@ def plot(trajectories, path):
         axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=len(trajectories))
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/influence_balancing",
+        quick=("fewer and larger updates", QUICK),
     )
-    add = parser.add_argument
-    add("--updates", type=int, default=10_000)
+    add, count = parser.add_argument, parser.count
+    count("--updates", 10_000)
     add("--learning-rate", type=float, default=2e-4)
-    add("--repeats", type=int, default=1000, help="pieces for a mean gradient")
+    count("--repeats", 1000, "pieces for a mean gradient")
     add("--seed", type=int, default=0, help="of the random cuts")
-    add("--out", type=pathlib.Path, default="runs/influence_balancing")
-    add("--quick", action="store_true", help="fewer and larger updates")
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
+    settings = parser.parse(argv)
     if settings.updates < 100 or settings.repeats < 2:
         parser.error(
             "--updates must be 100 or more and --repeats 2 or more. Received: "
@@ -218,27 +206,21 @@ def main(argv=None):
         f"{settings.learning_rate:g}, seed {settings.seed}; exact gradient at "
         f"the start {start * TASK.sensitivity:+.2f}"
     )
-    print(
-        COLUMNS.format(
-            "method", "gradient", "updates", "theta", "loss", "theta has"
-        )
-    )
+    head = ["method", "gradient", "updates", "theta", "loss", "theta has"]
+    table = Table(COLUMNS, *head)
     trajectories, results = {}, {}
     for run in runs():
         mean, error = measure(run, settings)
         trajectory = trajectories[run.name] = train(run, settings)
         theta = trajectory.theta[-1]
         results[run.name] = mean, theta, outcome(trajectory)
-        print(
-            COLUMNS.format(
-                run.name,
-                f"{mean:+.2f} ± {error:.2f}",
-                trajectory.updates[-1],
-                f"{theta:+.5g}",
-                f"{0.5 * (TASK.sensitivity * theta - 1) ** 2:.2g}",
-                outcome(trajectory),
-            ),
-            flush=True,
+        table.add(
+            run.name,
+            f"{mean:+.2f} ± {error:.2f}",
+            trajectory.updates[-1],
+            f"{theta:+.5g}",
+            f"{0.5 * (TASK.sensitivity * theta - 1) ** 2:.2g}",
+            outcome(trajectory),
         )
     plot(trajectories, settings.out / "theta.png")
     print(f"picture: {settings.out / 'theta.png'}")

@@ -24,20 +24,20 @@ Kag and Saligrama, 2021. Training recurrent neural networks via forward
 propagation through time. ICML.
 """
 
-import argparse
 import dataclasses
-import json
 import pathlib
 import time
 
 import keras
 import tensorflow as tf
+from common import Parser, Table, subplots, write_json
 
 import keras_seqgrad as ksg
 
 PIXELS = 28 * 28
 QUICK = {"pixels": 28, "units": 16, "parts": 4, "images": 512, "epochs": 2}
 COLUMNS = "{:<7} {:>5} {:>7} {:>9} {:>10} {:>10} {:>9}"
+HEAD = ["arm", "seed", "epochs", "updates", "accuracy", "loss", "seconds"]
 ARMS = ("bptt", "equal", "parts", "fptt")
 
 
@@ -120,12 +120,7 @@ def train(arm, task, settings, seed):
 
 
 def plot(results, settings, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6.5, 4.4), layout="constrained")
+    figure, axes = subplots(1, 1, (6.5, 4.4))
     for color, (name, runs) in enumerate(results.items()):
         for place, run in enumerate(runs):
             axes.plot(
@@ -148,38 +143,31 @@ def plot(results, settings, path):
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__, "runs/sequential_mnist", quick=("rows, few images", QUICK)
     )
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.count
     add("--data", type=pathlib.Path, help="folder of the four idx files")
     add("--download", action="store_true", help="by tensorflow-datasets")
     add("--permuted", action="store_true")
-    add("--pixels", type=int, default=4, help="pixels of a step")
-    add("--images", type=int, default=20_000, help="training images")
-    add("--units", type=int, default=128)
-    add("--parts", type=int, default=10, help="K, parts of a sequence")
+    count("--pixels", 4, "pixels of a step")
+    count("--images", 20_000, "training images")
+    count("--units", 128)
+    count("--parts", 10, "K, parts of a sequence")
     add("--alpha", type=float, default=0.1)
     add("--form", choices=("code", "paper"), default="code")
     add("--average", choices=("swap", "evaluate"), default="swap")
-    add("--epochs", type=int, default=3)
-    add("--batch-size", type=int, default=128)
+    count("--epochs", 3)
+    count("--batch-size", 128)
     add("--learning-rate", type=float, default=1e-3)
     add("--arms", nargs="+", choices=ARMS, default=ARMS)
     add("--seed", type=int, default=0)
-    add("--repeats", type=int, default=1, help="this seed and the next ones")
-    add("--jit", action=argparse.BooleanOptionalAction, default=True)
-    add("--out", type=pathlib.Path, default="runs/sequential_mnist")
-    add("--quick", action="store_true", help="rows, few images")
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
-    if settings.pixels < 1 or PIXELS % settings.pixels:
+    count("--repeats", 1, "this seed and the next ones")
+    settings = parser.parse(argv)
+    if PIXELS % settings.pixels:
         parser.error(
             f"--pixels must divide {PIXELS}. Received: {settings.pixels}"
         )
@@ -190,34 +178,28 @@ def main(argv=None):
     """Prints the table, draws the picture; the runs of each arm."""
     settings = parse(argv)
     task = load(settings)
-    settings.out.mkdir(parents=True, exist_ok=True)
     print(
         f"{PIXELS // settings.pixels} steps of {settings.pixels} pixels, "
         f"{'permuted' if settings.permuted else 'in order'}, "
         f"{settings.images} images, {settings.parts} parts, alpha "
         f"{settings.alpha:g}, form {settings.form}, LSTM {settings.units}"
     )
-    head = ["arm", "seed", "epochs", "updates", "accuracy", "loss", "seconds"]
-    print(COLUMNS.format(*head))
+    table = Table(COLUMNS, *HEAD)
     arms, results = make_arms(settings), {}
     for name in settings.arms:
         for seed in range(settings.seed, settings.seed + settings.repeats):
             run = train(arms[name], task, settings, seed)
             results.setdefault(name, []).append(run)
-            print(
-                COLUMNS.format(
-                    name,
-                    seed,
-                    settings.epochs,
-                    run["updates"],
-                    f"{100 * run['accuracy'][-1]:.2f}%",
-                    f"{run['loss'][-1]:.4f}",
-                    f"{run['seconds']:.0f}",
-                ),
-                flush=True,
+            table.add(
+                name,
+                seed,
+                settings.epochs,
+                run["updates"],
+                f"{100 * run['accuracy'][-1]:.2f}%",
+                f"{run['loss'][-1]:.4f}",
+                f"{run['seconds']:.0f}",
             )
-            text = json.dumps(results, indent=1)
-            (settings.out / "results.json").write_text(text)
+            write_json(settings.out / "results.json", results)
     plot(results, settings, settings.out / "curves.png")
     print(f"picture: {settings.out / 'curves.png'}")
     return results

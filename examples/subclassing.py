@@ -16,11 +16,9 @@ how good the gradients of the methods in `--compare` are. `--out` gets the logs
 for TensorBoard, and the model, which is loaded again.
 """
 
-import argparse
-import pathlib
-
 import keras
 import numpy as np
+from common import Parser
 
 import keras_seqgrad as ksg
 
@@ -105,25 +103,22 @@ def print_epoch(epoch, logs):
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/subclassing",
+        quick=("a small model, a few seconds", QUICK),
     )
-    add, names = parser.add_argument, list(make_methods(2))
+    add, count, names = parser.add_argument, parser.count, list(make_methods(2))
     add("--method", choices=names, default="tbptt")
     # A synthesiser guesses nothing before it has been trained.
     add("--compare", choices=names[:3], nargs="*", default=["tbptt", "artbp"])
-    add("--length", type=int, default=20, help="steps between cuts")
-    add("--window", type=int, default=200, help="steps of a window")
-    add("--limit", type=int, default=400_000, help="characters to train on")
-    add("--units", type=int, default=128)
-    add("--epochs", type=int, default=5)
+    count("--length", 20, "steps between cuts")
+    count("--window", 200, "steps of a window")
+    count("--limit", 400_000, "characters to train on")
+    count("--units", 128)
+    count("--epochs", 5)
     add("--seed", type=int, default=0)
-    add("--out", type=pathlib.Path, default="runs/subclassing")
-    add("--quick", action="store_true", help="a small model, a few seconds")
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    return parser.parse_args(argv)
+    return parser.parse(argv)
 
 
 def main(argv=None):
@@ -143,7 +138,7 @@ def main(argv=None):
         keras.optimizers.Adam(3e-3, clipnorm=1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         method=methods[settings.method],
-        jit_compile=True,
+        jit_compile=settings.jit,
     )
     probe = next(iter(validation))
     model.fit(

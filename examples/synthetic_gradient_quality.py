@@ -18,12 +18,9 @@ A relative error is the norm of the error over the norm of the truth: a guess of
 runs/synthetic_gradient_quality).
 """
 
-import argparse
-import json
-import pathlib
-
 import keras
 import numpy as np
+from common import Parser, markdown, subplots, write_json
 
 import keras_seqgrad as ksg
 
@@ -32,28 +29,25 @@ QUICK |= {"limit": 20_000, "jit": False}
 
 
 def make_parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/synthetic_gradient_quality",
+        quick=("a tiny model, a few seconds", QUICK),
     )
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.count
     add("--data", default="stdlib", help="stdlib or a path")
-    add("--limit", type=int, default=1_000_000, help="characters to learn")
-    add("--length", type=int, default=5, help="steps of a segment")
-    add("--window", type=int, default=100, help="steps of a window")
-    add("--rows", type=int, default=32, help="rows of the stream")
-    add("--units", type=int, default=128)
+    count("--limit", 1_000_000, "characters to learn")
+    count("--length", 5, "steps of a segment")
+    count("--window", 100, "steps of a window")
+    count("--rows", 32, "rows of the stream")
+    count("--units", 128)
     add("--scale", type=float, default=0.1)
     add("--bootstrap", type=float, default=0.9)
     add("--learning-rate", type=float, default=2e-3)
     add("--synthesizer-rate", type=float, default=0.1, help="of its SGD")
-    add("--looks", type=int, default=10)
-    add("--windows", type=int, default=60, help="from one look to the next")
+    count("--looks", 10)
+    count("--windows", 60, "from one look to the next")
     add("--seed", type=int, default=0)
-    add("--jit", action=argparse.BooleanOptionalAction, default=True)
-    add("--quick", action="store_true")
-    default = pathlib.Path("runs", "synthetic_gradient_quality")
-    add("--out", type=pathlib.Path, default=default)
     return parser
 
 
@@ -162,16 +156,11 @@ def line(row):
     names = ("loss", "synthesizer_loss", "cosine", "error")
     names += ("truncated", "scaled", "whole")
     cells = [f"{row[name]:.3g}" if name in row else "" for name in names]
-    return f"| {row['updates']} | " + " | ".join(cells) + " |"
+    return markdown([str(row["updates"]), *cells])
 
 
 def draw(rows, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 4), layout="tight")
+    figure, axes = subplots(1, 3, (13, 4), layout="tight")
     updates = [row["updates"] for row in rows]
 
     def plot(axis, name, label):
@@ -201,17 +190,14 @@ def draw(rows, path):
 
 def main(argv=None):
     parser = make_parser()
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
+    settings = parser.parse(argv)
     keras.utils.set_random_seed(settings.seed)
     print(HEAD + "\n|" + "---|" * 8)
     try:
         rows = run(settings)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    settings.out.mkdir(parents=True, exist_ok=True)
-    (settings.out / "rows.json").write_text(json.dumps(rows, indent=2))
+    write_json(settings.out / "rows.json", rows)
     draw(rows, settings.out / "quality.png")
     print(f"Written: {settings.out / 'quality.png'}")
 

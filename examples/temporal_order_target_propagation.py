@@ -26,14 +26,12 @@ Roulet and Harchaoui, 2021. Target propagation via regularized inversion.
 arXiv:2112.01453. Manchev and Spratling, 2020. JMLR 21(7).
 """
 
-import argparse
 import dataclasses
-import json
-import pathlib
 import time
 
 import keras
 import numpy as np
+from common import Parser, Table, subplots, write_json
 
 import keras_seqgrad as ksg
 
@@ -104,7 +102,7 @@ def arms(length, settings):
     yield Arm("TPTT", learned, sgd())
 
 
-def make_model(arm, length, seed):
+def make_model(arm, length, seed, jit):
     keras.utils.set_random_seed(seed)
     small = keras.initializers.RandomUniform(-START, START, seed=seed)
     network = keras.Sequential(
@@ -115,26 +113,26 @@ def make_model(arm, length, seed):
         ]
     )
     model = ksg.SequenceModel.from_model(network)
-    compile_with(model, arm.method, arm.optimizer)
+    compile_with(model, jit, arm.method, arm.optimizer)
     return model
 
 
-def compile_with(model, method, optimizer="sgd"):
+def compile_with(model, jit, method, optimizer="sgd"):
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         method=method,
-        jit_compile=True,
+        jit_compile=jit,
         steps_per_execution=10,
     )
 
 
-def cosine(model, arm, batch):
+def cosine(model, jit, arm, batch):
     """Of an arm's recurrent gradient to the exact one."""
     flat = []
     for method in (arm.method, ksg.methods.BPTT()):
-        compile_with(model, method)
+        compile_with(model, jit, method)
         _, gradients = model.estimate_gradients(*batch)
         flat.append(
             np.concatenate(
@@ -158,8 +156,9 @@ def iterations(length, settings):
 def train(arm, length, seed, settings):
     task = ksg.data.tasks.TemporalOrder(length)
     batch = next(iter(task.dataset(BATCH, 1, seed=seed)))
-    angle = cosine(make_model(arm, length, seed), arm, batch)
-    model = make_model(arm, length, seed)
+    jit = settings.jit
+    angle = cosine(make_model(arm, length, seed, jit), jit, arm, batch)
+    model = make_model(arm, length, seed, jit)
     test = next(iter(task.dataset(2000, 1, seed=10_000 + seed)))
     epochs = iterations(length, settings) // settings.every
     began = time.perf_counter()
@@ -196,7 +195,7 @@ def summary(length, name, runs, every):
     last = [run["accuracy"][-1] for run in runs]
     after = [solved_after(run, every) for run in runs]
     said = ", ".join("never" if a is None else str(a) for a in after)
-    return COLUMNS.format(
+    return (
         length,
         name,
         f"{np.mean([run['cosine'] for run in runs]):.4f}",
@@ -207,19 +206,9 @@ def summary(length, name, runs, every):
 
 
 def plot(runs, settings, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     lengths = settings.lengths
-    figure, axes = pyplot.subplots(
-        1,
-        len(lengths),
-        figsize=(5.5 * len(lengths), 4.2),
-        layout="constrained",
-        squeeze=False,
-    )
+    size = (5.5 * len(lengths), 4.2)
+    figure, axes = subplots(1, len(lengths), size, squeeze=False)
     names = list(dict.fromkeys(run["arm"] for run in runs))
     for place, length in enumerate(lengths):
         for color, name in enumerate(names):
@@ -247,32 +236,27 @@ def plot(runs, settings, path):
         axes[0][place].grid(alpha=0.3)
     axes[0][0].legend(loc="lower right")
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/temporal_order",
+        quick=("length 20, one seed, 1000", QUICK),
     )
-    add = parser.add_argument
-    add("--lengths", type=int, nargs="+", default=[20, 60])
-    add("--iterations", type=int, help="default: 2000 at 20, 8000 at 60")
-    add("--seeds", type=int, default=3, help="seeds 0, 1, ...")
+    add, count = parser.add_argument, parser.count
+    count("--lengths", [20, 60], nargs="+")
+    count("--iterations", None, "default: 2000 at 20, 8000 at 60")
+    count("--seeds", 3, "seeds 0, 1, ...")
     add("--rate", type=float, default=RATE, help="of the readout")
     add("--target-rate", type=float, default=TARGET_RATE)
-    add("--every", type=int, default=250, help="updates between evaluations")
-    add("--out", type=pathlib.Path, default="runs/temporal_order")
-    add("--quick", action="store_true", help="length 20, one seed, 1000")
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
+    count("--every", 250, "updates between evaluations")
+    settings = parser.parse(argv)
     least = min(iterations(length, settings) for length in settings.lengths)
-    if settings.seeds < 1 or not 1 <= settings.every <= least:
+    if settings.every > least:
         parser.error(
-            "--seeds must be 1 or more and --every between 1 and "
-            f"--iterations. Received: {settings.seeds}, {settings.every} and "
-            f"{least}"
+            "--every must be at most --iterations. Received: "
+            f"{settings.every} and {least}"
         )
     return settings
 
@@ -280,18 +264,14 @@ def parse(argv):
 def main(argv=None):
     """Prints the table, draws the picture; the runs."""
     settings = parse(argv)
-    settings.out.mkdir(parents=True, exist_ok=True)
     print(
         f"Batch {BATCH}; step size of the "
         f"readout {settings.rate:g}, of the recurrent layer "
         f"{settings.rate * settings.target_rate:g}; last accuracy in percent "
         f"and updates until {SOLVED:.0%}, seed by seed"
     )
-    print(
-        COLUMNS.format(
-            "T", "method", "cosine", "accuracy", "time", "solved after"
-        )
-    )
+    head = ["T", "method", "cosine", "accuracy", "time", "solved after"]
+    table = Table(COLUMNS, *head)
     results = []
     for length in settings.lengths:
         for place in range(4):
@@ -299,13 +279,10 @@ def main(argv=None):
             for seed in range(settings.seeds):
                 arm = list(arms(length, settings))[place]
                 found.append(train(arm, length, seed, settings))
-            print(
-                summary(length, found[0]["arm"], found, settings.every),
-                flush=True,
-            )
+            name = found[0]["arm"]
+            table.add(*summary(length, name, found, settings.every))
             results += found
-            text = json.dumps(results, indent=1)
-            (settings.out / "results.json").write_text(text)
+            write_json(settings.out / "results.json", results)
     plot(results, settings, settings.out / "accuracy.png")
     print(f"picture: {settings.out / 'accuracy.png'}")
     return results

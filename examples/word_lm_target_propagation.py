@@ -30,14 +30,13 @@ arXiv:1702.04770.
 """
 
 import argparse
-import json
 import math
-import pathlib
 import time
 
 import keras
 import numpy as np
 import tensorflow as tf
+from common import Parser, Table, subplots, write_json
 
 import keras_seqgrad as ksg
 
@@ -186,7 +185,7 @@ def summary(name, runs, settings, seconds):
     def each(values):
         return " ".join(f"{value:.1f}" for value in values)
 
-    return COLUMNS.format(
+    return (
         name,
         f"{runs[0]['rate']:g}",
         f"{np.median([run['epoch_seconds'] for run in runs]):.1f} s",
@@ -197,14 +196,7 @@ def summary(name, runs, settings, seconds):
 
 
 def plot(runs, settings, path):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(11, 4.2), layout="constrained"
-    )
+    figure, (left, right) = subplots(1, 2, (11, 4.2))
     steps = np.arange(1, settings.block + 1)
     for color, name in enumerate(settings.arms):
         chosen = [run for run in runs if run["arm"] == name]
@@ -230,42 +222,37 @@ def plot(runs, settings, path):
     )
     left.legend()
     figure.savefig(path, dpi=120)
-    pyplot.close(figure)
 
 
 def parse(argv):
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        __doc__,
+        "runs/word_lm_target_propagation",
+        quick=("a tiny model, a few seconds", QUICK),
     )
-    add = parser.add_argument
+    add, count = parser.add_argument, parser.count
     known = argparse.Namespace(
         block=1, window=5, state_rate=1, start="zero", penalty=1
     )
     arms = list(make_methods(known))
     add("--data", default="stdlib", help="a folder of Penn Treebank, or text")
     add("--arms", nargs="+", choices=arms, default=arms)
-    add("--limit", type=int, default=80_000, help="words to train on")
-    add("--validation", type=int, default=20_000, help="words to validate on")
-    add("--vocabulary", type=int, default=2000, help="words that are known")
-    add("--units", type=int, default=100)
-    add("--block", type=int, default=10)
-    add("--window", type=int, default=320)
-    add("--rows", type=int, default=4, help="of the stream")
-    add("--epochs", type=int, default=3, help="of the slowest arm")
-    add("--most-epochs", type=int, default=60, help="of any arm")
+    count("--limit", 80_000, "words to train on")
+    count("--validation", 20_000, "words to validate on")
+    count("--vocabulary", 2000, "words that are known")
+    count("--units", 100)
+    count("--block", 10)
+    count("--window", 320)
+    count("--rows", 4, "of the stream")
+    count("--epochs", 3, "of the slowest arm")
+    count("--most-epochs", 60, "of any arm")
     add("--rates", type=float, nargs="+", default=[3e-3, 1e-2])
-    add("--tune", type=int, default=1, help="epochs for choosing the rate")
-    add("--seeds", type=int, default=2, help="seeds 0, 1, ...")
+    count("--tune", 1, "epochs for choosing the rate")
+    count("--seeds", 2, "seeds 0, 1, ...")
     add("--penalty", type=float, default=1.0)
     add("--state-rate", type=float, default=0.01)
     add("--start", default="forward", choices=["forward", "parallel", "zero"])
-    add("--jit", action=argparse.BooleanOptionalAction, default=True)
-    add("--out", type=pathlib.Path, default="runs/word_lm_target_propagation")
-    add("--quick", action="store_true", help="a tiny model, a few seconds")
-    if parser.parse_args(argv).quick:
-        parser.set_defaults(**QUICK)
-    settings = parser.parse_args(argv)
+    settings = parser.parse(argv)
     if settings.window % settings.block:
         parser.error(
             "--window must be a multiple of --block. Received: "
@@ -283,7 +270,6 @@ def parse(argv):
 def main(argv=None):
     """Prints the tables, draws the picture; the runs."""
     settings = parse(argv)
-    settings.out.mkdir(parents=True, exist_ok=True)
     corpus = ksg.data.text.get(
         settings.data, level="word", size=settings.vocabulary
     )
@@ -292,16 +278,8 @@ def main(argv=None):
         f"{len(corpus.vocabulary)} kinds; {settings.rows} rows, windows of "
         f"{settings.window}, blocks of {settings.block}; perplexity by seed"
     )
-    print(
-        COLUMNS.format(
-            "arm",
-            "rate",
-            "epoch",
-            "epochs",
-            f"{settings.epochs} epochs",
-            "equal time",
-        )
-    )
+    head = ["arm", "rate", "epoch", "epochs", f"{settings.epochs} epochs"]
+    table = Table(COLUMNS, *head, "equal time")
     results, seconds = [], 0.0
     for name in settings.arms:
         rate = tune(name, corpus, settings)
@@ -321,10 +299,9 @@ def main(argv=None):
             runs.append(run)
         took = max(run["epoch_seconds"] for run in runs) * settings.epochs
         seconds = max(seconds, took)
-        print(summary(name, runs, settings, seconds), flush=True)
+        table.add(*summary(name, runs, settings, seconds))
         results += runs
-        text = json.dumps(results, indent=1)
-        (settings.out / "results.json").write_text(text)
+        write_json(settings.out / "results.json", results)
     print("\nposition in a block " + " " * 8 + "first  second    last   mean")
     for run in results:
         for key in ("carried", "restarted"):

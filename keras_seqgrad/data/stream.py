@@ -161,9 +161,18 @@ def _random_windows(rows, length, law, bucket_lengths, seed):
         ends = _draw_ends(law, length, generator)
         starts = np.concatenate([[0], ends[:-1]])
         bucket = bucket_lengths[np.searchsorted(bucket_lengths, ends - starts)]
-        yield from zip(starts, ends, bucket, strict=True)
+        return np.array([starts, ends, bucket], "int32").T
 
-    def cut(start, end, bucket):
+    def pieces(_):
+        # No Python generator: an iterator that is left before its end would
+        # ask for it to be closed, maybe when Python is no more.
+        drawn = tf.numpy_function(draw_epoch, [], "int32")
+        return tf.data.Dataset.from_tensor_slices(
+            tf.ensure_shape(drawn, [None, 3])
+        )
+
+    def cut(bounds):
+        start, end, bucket = tf.unstack(bounds)
         pieces = {
             name: _pad(piece, bucket - (end - start))
             for name, piece in _slice(rows, start, end, None).items()
@@ -179,10 +188,7 @@ def _random_windows(rows, length, law, bucket_lengths, seed):
         weight = tf.cast(end - start, "float32") / law.mean_length
         return inputs, pieces["targets"], tf.where(mask, weight, 0.0)
 
-    scalar = tf.TensorSpec((), "int32")
-    dataset = tf.data.Dataset.from_generator(
-        draw_epoch, output_signature=(scalar,) * 3
-    )
+    dataset = tf.data.Dataset.range(1).flat_map(pieces)
     return dataset.map(cut, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 

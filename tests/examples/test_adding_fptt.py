@@ -40,5 +40,5 @@ def test_parts_learn_and_a_strong_regulariser_holds_them_back(
 def test_more_epochs_than_batches_are_refused(example, capsys):
     with pytest.raises(SystemExit):
         example.parse(["--batches", "10", "--epochs", "20"])
-    message = "--epochs must be 1 or more and at most --batches. Received: 20"
+    message = "--epochs must be at most --batches. Received: 20 and 10"
     assert message in capsys.readouterr().err

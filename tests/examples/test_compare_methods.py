@@ -6,6 +6,11 @@ import pytest
 from tests.examples import script
 
 
+@pytest.fixture(scope="module")
+def example():
+    return script.load("compare_methods")
+
+
 def rows(folder, task):
     """Cells of a task's table, by method."""
     lines = (folder / f"{task}.md").read_text().splitlines()
@@ -13,30 +18,36 @@ def rows(folder, task):
     return {first: rest for first, *rest in cells if rest}
 
 
+def run(example, monkeypatch, *arguments):
+    """Of all but memory, which takes a process each time."""
+    monkeypatch.setattr(example, "memory", lambda *_: 12.0)
+    return example.main(["--quick", "--seeds", "1", *map(str, arguments)])
+
+
 @pytest.mark.slow
-def test_every_method_from_the_same_start_on_the_same_windows(tmp_path):
+def test_every_method_from_the_same_start_on_the_same_windows(
+    example, tmp_path, monkeypatch, capsys
+):
     methods = ["artbp", "dni"]
-    printed = script.run(
-        "compare_methods",
-        *("--quick", "--methods", *methods, "--seeds", 1),
-        *("--windows", 3, "--rates", 0.01, 0.001, "--out", tmp_path),
-        folder=tmp_path,
-    )
+    arguments = ["--methods", *methods, "--windows", 3, "--rates", 0.01, 0.001]
+    run(example, monkeypatch, *arguments, "--out", tmp_path)
+    printed = capsys.readouterr().out
     found = json.loads((tmp_path / "results.json").read_text())["adding"]
     assert list(found) == methods
     table = rows(tmp_path, "adding")
     assert (tmp_path / "adding.md").read_text().strip() in printed
     for name, result in found.items():
-        [run] = result["runs"]
-        assert run["steps"] == [3 * 4 * 100, 2 * 3 * 4 * 100]
+        [only] = result["runs"]
+        assert only["steps"] == [3 * 4 * 100, 2 * 3 * 4 * 100]
         # An update a window, or after each of its 5 segments.
-        assert run["updates"] == {"dni": 30}.get(name, 6)
-        assert len(run["scores"]) == 2
+        assert only["updates"] == {"dni": 30}.get(name, 6)
+        assert len(only["scores"]) == 2
         best = min(result["tried"], key=result["tried"].get)
         assert result["rate"] == float(best)
         assert result["end"] == {"0.001": "<", "0.01": ">"}[best]
-        shown = [f"{run['updates']}", f"{result['end']}{best}"]
+        shown = [f"{only['updates']}", f"{result['end']}{best}"]
         assert table[name][:2] == shown
+        assert table[name][-1] == "12"
         assert list((tmp_path / "logs/adding" / name).glob("events.*"))
     quality = {name: result["runs"][0] for name, result in found.items()}
     assert quality["dni"]["bias"][-1] > 1e-5
@@ -46,14 +57,12 @@ def test_every_method_from_the_same_start_on_the_same_windows(tmp_path):
 
 
 @pytest.mark.slow
-def test_truncation_is_misled_and_refusals_are_told(tmp_path):
-    script.run(
-        "compare_methods",
-        *("--quick", "--tasks", "influence", "--seeds", 1, "--repeats", 4),
-        *("--methods", "bptt", "tbptt", "inversion", "--windows", 10),
-        *("--rates", 1e-4, "--out", tmp_path),
-        folder=tmp_path,
-    )
+def test_truncation_is_misled_and_refusals_are_told(
+    example, tmp_path, monkeypatch
+):
+    arguments = ["--tasks", "influence", "--repeats", 4, "--windows", 10]
+    arguments += ["--methods", "bptt", "tbptt", "inversion", "--rates", 1e-4]
+    run(example, monkeypatch, *arguments, "--out", tmp_path)
     found = json.loads((tmp_path / "results.json").read_text())["influence"]
     exact, truncated = (found[n]["runs"][0] for n in ("bptt", "tbptt"))
     assert exact["cosine"] == pytest.approx([1, 1], abs=1e-6)
@@ -66,3 +75,9 @@ def test_truncation_is_misled_and_refusals_are_told(tmp_path):
     page = (tmp_path / "influence.md").read_text()
     assert re.search(r"\ninversion refuses: Layer 'rnn'", page)
     assert "inversion" not in rows(tmp_path, "influence")
+
+
+@pytest.mark.slow
+def test_memory_is_measured_in_a_process_of_its_own(example):
+    settings = example.parse(["--quick"])
+    assert example.memory("adding", "bptt", 0.01, settings) >= 0

@@ -27,10 +27,12 @@ def end_pass(example, climb, bits):
 
 
 @pytest.mark.slow
-def test_quick_run(tmp_path):
-    name = "copy_synthetic_gradients"
-    printed = script.run(name, "--quick", "--jobs", "2", folder=tmp_path)
-    out = tmp_path / "runs" / name
+def test_quick_run(example, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    example.main(["--quick", "--jobs", "2"])
+    # With what the other processes print.
+    printed = capfd.readouterr().out
+    out = tmp_path / "runs" / "copy_synthetic_gradients"
     written = json.loads((out / "results.json").read_text())
     assert written["settings"]["updates"] == 200
     arms = written["arms"]

@@ -14,7 +14,8 @@ def example():
 def test_truncation_fails_and_random_cuts_with_weights_do_not(
     example, tmp_path, capsys
 ):
-    arguments = ["--quick", "--repeats", "1000", "--out", str(tmp_path)]
+    arguments = ["--quick", "--repeats", "1000", "--updates", "2000"]
+    arguments += ["--out", str(tmp_path)]
     results = example.main(arguments)
     outcomes = {name: outcome for name, (*_, outcome) in results.items()}
     assert outcomes == {

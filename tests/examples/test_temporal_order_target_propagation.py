@@ -14,7 +14,7 @@ def example():
 
 @pytest.mark.slow
 def test_quick_run(example, tmp_path, capsys):
-    results = example.main(["--quick", "--out", str(tmp_path)])
+    results = example.main(["--quick", "--no-jit", "--out", str(tmp_path)])
     best = {run["arm"]: max(run["accuracy"]) for run in results}
     for name in ("BPTT", "TP-RI through time", "TPTT"):
         assert best[name] >= example.SOLVED
@@ -45,4 +45,4 @@ def test_the_matched_optimizer_moves_the_recurrent_layer_less(example):
 def test_bad_arguments(example, capsys):
     with pytest.raises(SystemExit):
         example.parse(["--iterations", "100", "--every", "200"])
-    assert "Received: 3, 200 and 100" in capsys.readouterr().err
+    assert "Received: 200 and 100" in capsys.readouterr().err

@@ -9,8 +9,8 @@ SOURCE = script.ROOT / "examples" / "truncation_length.py"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 SMALL = {
     "LENGTH, WINDOW, ROWS = 20, 200, 32": "LENGTH, WINDOW, ROWS = 4, 24, 4",
-    "CHARACTERS, EPOCHS = 400_000, 2": "CHARACTERS, EPOCHS = 2_000, 1",
-    "corpus.valid": "corpus.valid[:400]",
+    "CHARACTERS, EPOCHS = 400_000, 2": "CHARACTERS, EPOCHS = 800, 1",
+    "corpus.valid": "corpus.valid[:200]",
     "LSTM(128": "LSTM(4",
     "LENGTHS = (10, 20, 50, 100)": "LENGTHS = (2, 24)",
     "ARTBP(20)": "ARTBP(4)",
