@@ -3,13 +3,30 @@ import os
 
 # Before TensorFlow is imported: its start-up notes hide the tests' output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Programs that run for a moment need not be optimised for longer than that.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# XLA compiles in many threads, and memory that one of them has left is of no
+# use to another. The C library reads this when a process starts: it is for the
+# workers that this one starts.
+os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 # Tracing makes millions of objects that stay; looking through them all again
 # and again for garbage is a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
+
+# What a test has in common with others is prepared eagerly, too.
+tf.config.run_functions_eagerly(True)
+
+
+def pytest_itemcollected(item):
+    """A test whose parameter says that XLA compiles is marked `compiled`."""
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    if given.get("jit") is True or given.get("jit_compile") is True:
+        item.add_marker("compiled")
 
 
 @pytest.fixture(autouse=True)
@@ -17,3 +34,28 @@ def fresh_session():
     """Gives every test the same seeds and layer names, in whatever order."""
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def eager_unless_compiled(request, monkeypatch):
+    """Runs a test eagerly, unless it is marked `compiled`.
+
+    A claim about numbers needs no compiled step: an eager window takes a fifth
+    of the time that tracing takes, and a tenth of that of XLA. That compiled is
+    eager is a claim of its own, made once for each method and kind of cell.
+    """
+    if request.node.get_closest_marker("compiled"):
+        tf.config.run_functions_eagerly(False)
+        yield
+        tf.config.run_functions_eagerly(True)
+        return
+    stock = keras.Model.compile
+
+    def compile(self, *args, **kwargs):
+        asked = kwargs.get("jit_compile") is True
+        asked = asked and not kwargs.get("run_eagerly")
+        assert not asked, "jit_compile=True: mark the test `compiled`"
+        return stock(self, *args, **kwargs)
+
+    monkeypatch.setattr(keras.Model, "compile", compile)
+    yield

@@ -15,7 +15,7 @@ def pair(network, **options):
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())
     model = ksg.SequenceModel.from_model(copy)
-    compiled = {"optimizer": "sgd", "loss": "mse", **zoo.run_as(options)}
+    compiled = {"optimizer": "sgd", "loss": "mse", **options}
     for each in network, model:
         made = {k: v() if callable(v) else v for k, v in compiled.items()}
         each.compile(**made)

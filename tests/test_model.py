@@ -67,12 +67,11 @@ def test_options_of_the_optimizer(name):
     )
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "options",
     [
         {"steps_per_execution": 2},
-        {"run_eagerly": True},
-        {"jit_compile": True},
         {"jit_compile": True, "steps_per_execution": 2},
     ],
     ids=str,
@@ -179,6 +178,7 @@ def test_compiling_again_leaves_no_weights_behind():
     assert counts[1:] == counts[:1] * 2
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("run", ["fit", "train_on_batch"])
 def test_the_first_step_is_traced_once(run):
     """The optimizer's variables are there before; else it would be twice."""

@@ -45,6 +45,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", METHODS)
 def test_nothing_changes_under_xla(name):
     """Also: a second call never retraces, and draws what training will."""
@@ -68,6 +69,7 @@ def test_nothing_changes_under_xla(name):
     assert zoo.differ(snapshot(model), before)
 
 
+@pytest.mark.compiled
 def test_run_eagerly_runs_eagerly():
     x, y = zoo.data()
     found = []

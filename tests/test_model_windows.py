@@ -42,6 +42,7 @@ def truncated(network, windows, length):
     return np.mean(losses)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("known", [False, True])
 def test_lengths_that_change_from_batch_to_batch(jit, known):
@@ -104,6 +105,7 @@ def test_unknown_lengths_are_as_known_ones(method):
     assert zoo.differ(found[0], zoo.network().get_weights())
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("per_sequence", [False, True])
 def test_the_end_of_the_data_is_not_counted(per_sequence):
     """Of shapes that are known, in a number of batches that is not."""

@@ -56,6 +56,7 @@ def test_rows_have_cuts_of_their_own():
     assert (gates[0] != gates[1]).any()
 
 
+@pytest.mark.compiled
 def test_draws_repeat_with_their_seed_and_under_xla():
     law = Random(5)
     draw = tf.function(lambda seed: law.gates(30, None, seed), jit_compile=True)

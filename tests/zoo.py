@@ -73,17 +73,6 @@ def data(steps=STEPS, per_sequence=False, seed=0):
     return x, generator.normal(size=shape).astype("float32")
 
 
-def run_as(options):
-    """Options of `compile` that run eagerly unless they say how to run.
-
-    A claim about numbers needs no compiled step: an eager window takes a fifth
-    of the time that tracing takes, a tenth of that of XLA. That compiled is
-    eager is a claim of its own, made once for each method and kind of cell.
-    """
-    said = {"jit_compile", "run_eagerly", "steps_per_execution"} & set(options)
-    return {**({} if said else {"run_eagerly": True}), **options}
-
-
 def repeated(times, *arrays):
     """A batch many times over: an epoch of many updates takes less time than
     as many epochs, and `fit` must not shuffle it."""

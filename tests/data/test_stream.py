@@ -297,6 +297,7 @@ def test_refusals(arguments, message):
         stream(**arguments)
 
 
+@pytest.mark.compiled
 def test_a_window_compiles_once_for_each_bucket():
     traced = []
 

@@ -183,6 +183,7 @@ def test_dropout_is_no_error_and_nothing_changes():
         compare(model, x[:2], y[:2])
 
 
+@pytest.mark.compiled
 def test_weights_masks_and_xla():
     x, y = zoo.data()
     model = make(jit=True, method=TruncatedBPTT(3))

@@ -76,6 +76,7 @@ def test_checkpoints_change_nothing(every):
     zoo.assert_same(found, stored)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "every, jit", [(2, False), (20, False), ("auto", False), ("auto", True)]
 )

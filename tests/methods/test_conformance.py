@@ -125,6 +125,7 @@ def test_the_table_covers_every_method():
     assert {type(row.method()) for row in TABLE.values()} == public
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", TABLE)
 def test_learns_and_moves_as_often_as_it_says(name):
     x, _ = zoo.data()
@@ -135,6 +136,7 @@ def test_learns_and_moves_as_often_as_it_says(name):
     assert int(model.optimizer.iterations) == 40 * TABLE[name].updates
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", TABLE)
 @pytest.mark.parametrize("kind", ["lstm", "own"])
 def test_jit_changes_no_number(name, kind):
@@ -163,6 +165,7 @@ def test_exact_or_not(name):
         assert zoo.differ(found, exact)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", TABLE)
 def test_no_retrace(name):
     x, y = full_segments()
@@ -300,6 +303,7 @@ def test_no_gradient_crosses_a_reset(name):
     assert zoo.differ(other, found)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", TABLE)
 def test_steps_per_execution_changes_nothing(name):
     x, y = full_segments()
@@ -314,6 +318,7 @@ def test_steps_per_execution_changes_nothing(name):
     zoo.assert_same(*found)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", TABLE)
 def test_unknown_and_changing_lengths(name):
     def batches():

@@ -148,11 +148,11 @@ def test_one_output_for_each_sequence(method):
     assert np.isfinite(model.fit(x, y, verbose=0).history["loss"]).all()
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_stateful_training_learns_and_never_retraces(jit):
+@pytest.mark.compiled
+def test_stateful_training_learns_and_never_retraces():
     model = built(stateful=True)
     method = ksg.methods.TruncatedBPTT(3)
-    model.compile("adam", "mse", method=method, jit_compile=jit)
+    model.compile("adam", "mse", method=method, jit_compile=True)
     x, y = zoo.data(12)
     x, y = (np.concatenate([a[:, :6], a[:, 6:]]) for a in (x, y))
     fit = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}

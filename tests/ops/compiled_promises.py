@@ -35,6 +35,7 @@ class CompiledPromises:
     def loop(self, *arguments, **links):
         return loop(self.case, *arguments, **links)
 
+    @pytest.mark.compiled
     @pytest.mark.parametrize("jit_compile", [False, True])
     def test_compiled_equals_eager(self, jit_compile):
         problem = make_problem(self.case)
@@ -46,6 +47,7 @@ class CompiledPromises:
         )
         assert_same(compiled(), evaluate(self.case.scan, problem, **links))
 
+    @pytest.mark.compiled
     @pytest.mark.parametrize(
         "linked, twins", [(False, False), (True, False), (True, True)]
     )
@@ -73,6 +75,7 @@ class CompiledPromises:
             assert f"f64[{steps}," in body
             assert not re.search(rf"= f64\[{steps},.* copy\(", body)
 
+    @pytest.mark.compiled
     def test_inside_an_outer_loop(self):
         problem = make_problem(self.case)
         links = make_links() | {"reset_state": problem.reset_state}
@@ -91,6 +94,7 @@ class CompiledPromises:
 
         assert_same(thrice(), [3.0 * tensor for tensor in once])
 
+    @pytest.mark.compiled
     @pytest.mark.parametrize("twins", [False, True])
     def test_unknown_batch_and_time(self, twins):
         problem = make_problem(self.case)
@@ -127,6 +131,7 @@ class CompiledPromises:
         assert_same(received, evaluate(self.loop, problem, twins, **links))
         assert dynamic.experimental_get_tracing_count() == 1
 
+    @pytest.mark.compiled
     @pytest.mark.parametrize(
         "dtype, unit", [("float16", 1e-3), ("bfloat16", 8e-3)]
     )

@@ -19,6 +19,7 @@ def test_bias_gradient_counts_every_step(dtype):
     np.testing.assert_array_equal(tf.cast(received, "float64"), [2048.0] * 3)
 
 
+@pytest.mark.compiled
 def test_a_copy_in_a_loop_is_seen():
     @tf.function(jit_compile=True, autograph=False)
     def swapping(first, second):

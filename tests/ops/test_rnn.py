@@ -38,6 +38,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "name, mode",
     [(name, "jit") for name in OPTIONS]
@@ -172,6 +173,7 @@ def test_integer_inputs_and_variables_out_of_reach(jit):
     assert found[0]["token"].dtype == tokens.dtype
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("steps", [1, 4])
 def test_unknown_sizes(steps):
     problem = Problem()

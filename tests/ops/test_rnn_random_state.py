@@ -52,6 +52,7 @@ class Drawing:
         return slope
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("mode", ["eager", "graph", "jit"])
 def test_random_numbers_are_drawn_again(mode):
     drawing = Drawing()

@@ -44,6 +44,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", ["accumulated", "scaled"])
 def test_jit_changes_no_number(name):
     found = []

@@ -58,6 +58,7 @@ def test_cut(tensors):
     assert masks.read(pieces.cut(tf.identity(tensor), start, length)) is None
 
 
+@pytest.mark.compiled
 def test_steps_of_unknown_shapes():
     @tf.function(
         jit_compile=True,

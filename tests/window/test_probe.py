@@ -6,6 +6,7 @@ from keras_seqgrad.window.probe import Probe, as_tensors
 from tests import zoo
 
 
+@pytest.mark.compiled
 def test_many_probes_are_not_taken_for_one_that_is_traced_again(monkeypatch):
     warnings = []
 
@@ -29,6 +30,7 @@ def test_many_probes_are_not_taken_for_one_that_is_traced_again(monkeypatch):
     assert any("retracing" in text for text in warnings)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", ["lstm", "own"])
 def test_diagnostics_run_eagerly_where_the_model_does(kind, monkeypatch):
     x, y = zoo.data()

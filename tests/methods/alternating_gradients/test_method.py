@@ -45,6 +45,7 @@ def test_a_phase_changes_what_the_network_receives_not_the_targets(
     zoo.assert_same(synthetic_targets, targets)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("phase", [0, 1])
 def test_the_synthesiser_settles_at_the_whole_target(phase):
     """On white noise through h' = a h + x the fixed point is known."""

@@ -195,6 +195,7 @@ def test_estimate_is_that_of_truncated_bptt(per_sequence):
     assert zoo.differ(found[0][1], found[4][1])
 
 
+@pytest.mark.compiled
 def test_more_parts_than_steps_and_a_part_each_step():
     x, y = zoo.data()
     weights = []
@@ -206,6 +207,7 @@ def test_more_parts_than_steps_and_a_part_each_step():
     zoo.assert_same(*weights)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("per_sequence", [False, True])
 def test_lengths_known_only_to_xla(per_sequence):
     batches = [zoo.data(steps, per_sequence) for steps in (7, 4)]

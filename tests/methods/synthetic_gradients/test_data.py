@@ -187,6 +187,7 @@ def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
     zoo.assert_same([found[1]], [0 * found[1]])
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("jit", [False, True])
 @pytest.mark.parametrize("kind", ["recurrent", "function"])
 def test_every_synthesiser_learns(kind, jit):
@@ -217,6 +218,7 @@ def test_every_synthesiser_learns(kind, jit):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.compiled
 def test_one_small_network_for_every_unit_learns():
     """h' = 0.8 h after a first push: what is to come is a factor times h."""
     network = keras.Sequential(

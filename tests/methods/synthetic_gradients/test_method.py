@@ -46,6 +46,7 @@ def test_without_a_guess_it_is_truncation_bit_for_bit(kind, jit, how):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("jit", [False, True])
 def test_with_the_target_apart_it_is_truncation_up_to_rounding(jit):
     """Two gradients that share products may differ from one in last bits."""
@@ -164,6 +165,7 @@ def test_scale_and_bootstrap_act_apart(monkeypatch):
     )
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     "bootstrap, lambda_", [(0.0, 0.0), (1.0, 0.0), (1.0, 0.8)]
 )
@@ -202,6 +204,7 @@ def test_on_a_linear_system_it_learns_the_analytic_gradient(bootstrap, lambda_):
     np.testing.assert_array_equal(network.get_weights()[1], [[np.float32(a)]])
 
 
+@pytest.mark.compiled
 def test_guesses_come_near_the_truth_and_training_logs_it():
     x, y = zoo.data(STEPS)
     model = make(

@@ -213,6 +213,7 @@ def test_a_stream_ends_in_a_guess_and_its_next_window_begins_with_a_return(
     assert zoo.differ([found[1]], [one[1]])
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("how", ["eager", "graph", "xla"])
 def test_what_running_ahead_moves_is_put_back(how):
     """Without injection it trains as truncation does, to the last bit."""
@@ -270,6 +271,7 @@ def test_what_layers_drew_ahead_is_what_they_draw(monkeypatch):
     assert zoo.differ(found[-1:], truth(network, x, y)[-1:])
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("how", ["graph", "xla", "unknown"])
 def test_what_is_learnt_is_the_same(how):
     """Weights of the synthesiser, which starts from other ones than zero."""
@@ -321,6 +323,7 @@ def test_alternating_gradients_take_it(monkeypatch):
     zoo.assert_same([lesson.target for lesson in found], [*true, *true])
 
 
+@pytest.mark.compiled
 def test_where_the_state_tells_all_it_learns_faster():
     """A slow linear system, whose guesses stay behind with a bootstrap."""
     found = []

@@ -12,6 +12,9 @@ from keras_seqgrad.methods.synthetic_gradients.twins import Twins
 from tests import zoo
 from tests.network import networks
 
+# Only a graph tells what stands between twins.
+pytestmark = pytest.mark.compiled
+
 L = keras.layers
 STEPS, LENGTH = 11, 3  # three whole segments and one of two steps
 

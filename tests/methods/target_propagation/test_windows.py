@@ -150,6 +150,7 @@ def test_multipliers_wait_for_their_epoch():
     assert apart(always, second) > 1e-4 < apart(second, never)
 
 
+@pytest.mark.compiled
 def test_admm_compiled_is_admm():
     x, y = zoo.data()
     found = []
