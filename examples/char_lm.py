@@ -66,7 +66,7 @@ def make_parser():
     count("--window", 200, "steps of a window")
     count("--length", 25, "steps between cuts")
     add("--scale", type=positive_float, default=0.1, help="of guesses in dni")
-    count("--units", 192)
+    count("--units", 128)
     count("--layers", 1)
     add("--learning-rate", type=positive_float, default=1e-2)
     add("--seed", type=int, default=0)

@@ -143,3 +143,13 @@ def test_a_run_is_neither_overwritten_nor_changed(example, tmp_path, capsys):
         example.make_parser(), [*folder, "--resume", "--layers", "2"]
     )
     assert settings.units == 16 and checkpoint.name == "epoch-001.keras"
+
+
+def test_full_is_the_run_of_the_benchmarks(example, tmp_path):
+    """The settings of docs/benchmarks.md; what is said goes before them."""
+    arguments = ["--full", "--epochs", "3", "--out", str(tmp_path)]
+    settings, _ = example.parse(example.make_parser(), arguments)
+    found = settings.layers, settings.units, settings.limit, settings.epochs
+    assert found == (2, 256, None, 3)
+    steps = settings.batch_size, settings.window, settings.length
+    assert steps == (32, 200, 50) and settings.learning_rate == 5e-3

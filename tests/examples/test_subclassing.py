@@ -55,6 +55,7 @@ def test_its_gradient_is_that_of_the_same_layers_in_keras(example):
         assert np.abs(step).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_run(example, tmp_path, capsys, monkeypatch):
     corpus = ksg.data.text.get("stdlib", limit=30_000)
     monkeypatch.setattr(ksg.data.text, "get", lambda name: corpus)
