@@ -23,9 +23,10 @@ tf.config.run_functions_eagerly(True)
 
 
 def pytest_itemcollected(item):
-    """A test whose parameter says that XLA compiles is marked `compiled`."""
+    """Marks what compiles by its parameter, and the examples, `compiled`."""
     given = item.callspec.params if hasattr(item, "callspec") else {}
-    if given.get("jit") is True or given.get("jit_compile") is True:
+    jit = given.get("jit") is True or given.get("jit_compile") is True
+    if jit or item.path.parent.name == "examples":
         item.add_marker("compiled")
 
 

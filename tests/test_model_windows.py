@@ -74,37 +74,6 @@ def test_lengths_that_change_from_batch_to_batch(jit, known):
     zoo.assert_same(network.get_weights(), wanted, 1e-4)
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        ksg.methods.BPTT(checkpoint_every=3),
-        ksg.methods.TruncatedBPTT(4, 2),
-        ksg.methods.ARTBP(1e9, seed=1),
-    ],
-    ids=repr,
-)
-def test_unknown_lengths_are_as_known_ones(method):
-    network = zoo.network()
-    model = ksg.SequenceModel.from_model(network)
-    spec = tf.TensorSpec((zoo.BATCH, None, 2))
-    found = []
-    for known in True, False:
-        own = method.from_config(method.get_config())
-        model.compile(
-            keras.optimizers.SGD(RATE), "mse", method=own, jit_compile=False
-        )
-        network.set_weights(zoo.network().get_weights())
-        for steps in 7, 4:
-            x, y = zoo.data(steps)
-            dataset = tf.data.Dataset.from_generator(
-                lambda x=x, y=y: iter([(x, y)]), output_signature=(spec, spec)
-            )
-            model.fit(*(x, y) if known else [dataset], verbose=0)
-        found.append(network.get_weights())
-    zoo.assert_same(found[0], found[1], 1e-5)
-    assert zoo.differ(found[0], zoo.network().get_weights())
-
-
 @pytest.mark.compiled
 @pytest.mark.parametrize("per_sequence", [False, True])
 def test_the_end_of_the_data_is_not_counted(per_sequence):
