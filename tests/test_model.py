@@ -98,8 +98,16 @@ def test_mixed_precision(policy, jit):
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("option", ["dropout", "recurrent_dropout", "noise"])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    "option, jit",
+    [
+        ("dropout", False),
+        ("dropout", True),
+        ("recurrent_dropout", False),
+        ("recurrent_dropout", True),
+        ("noise", False),
+    ],
+)
 def test_dropout_acts_in_training_alone(option, jit):
     if option == "noise":
         layers = [L.LSTM(3, return_sequences=True), L.Dropout(0.5)]

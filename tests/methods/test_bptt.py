@@ -77,9 +77,7 @@ def test_checkpoints_change_nothing(every):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(
-    "every, jit", [(2, False), (20, False), ("auto", False), ("auto", True)]
-)
+@pytest.mark.parametrize("every, jit", [(20, False), ("auto", True)])
 def test_checkpoints_of_windows_of_unknown_length(every, jit):
     """Windows of changing length are traced without one."""
     found = []

@@ -36,13 +36,12 @@ class CompiledPromises:
         return loop(self.case, *arguments, **links)
 
     @pytest.mark.compiled
-    @pytest.mark.parametrize("jit_compile", [False, True])
-    def test_compiled_equals_eager(self, jit_compile):
+    def test_compiled_equals_eager(self):
         problem = make_problem(self.case)
         links = make_links() | {"reset_state": problem.reset_state}
         compiled = tf.function(
             lambda: evaluate(self.case.scan, problem, **links),
-            jit_compile=jit_compile,
+            jit_compile=True,
             autograph=False,
         )
         assert_same(compiled(), evaluate(self.case.scan, problem, **links))
@@ -135,14 +134,13 @@ class CompiledPromises:
     @pytest.mark.parametrize(
         "dtype, unit", [("float16", 1e-3), ("bfloat16", 8e-3)]
     )
-    @pytest.mark.parametrize("jit_compile", [False, True])
     @pytest.mark.parametrize("twins", [False, True])
-    def test_half_precision(self, dtype, unit, jit_compile, twins):
+    def test_half_precision(self, dtype, unit, twins):
         problem = make_problem(self.case, dtype)
         links = make_links() | {"reset_state": problem.reset_state}
         received = tf.function(
             lambda: evaluate(self.case.scan, problem, twins, **links),
-            jit_compile=jit_compile,
+            jit_compile=True,
             autograph=False,
         )()
         assert {tensor.dtype.name for tensor in received} == {dtype}

@@ -25,8 +25,14 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("kind", ["two layers of lstm", "gru"])
+@pytest.mark.parametrize(
+    "kind, jit",
+    [
+        ("two layers of lstm", False),
+        ("two layers of lstm", True),
+        ("gru", False),
+    ],
+)
 @pytest.mark.parametrize("how", ["zero", "not injected"])
 def test_without_a_guess_it_is_truncation_bit_for_bit(kind, jit, how):
     # The whole segments alone: the last one would be traced once more.
