@@ -59,6 +59,7 @@ def test_every_public_name_has_an_example():
     assert PUBLIC - set(EXAMPLES) == set()
 
 
+@pytest.mark.compiled
 @pytest.mark.slow
 def test_example_of_the_readme():
     [code] = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)

@@ -91,7 +91,7 @@ def test_backend_is_the_one_that_keras_chooses(run, config, environment):
     code = f"""
 import runpy, sys
 
-chosen_backend = runpy.run_path({str(ksg.backend.__file__)!r})[
+chosen_backend = runpy.run_path({str(ksg._installed.__file__)!r})[
     "chosen_backend"
 ]
 assert "keras" not in sys.modules

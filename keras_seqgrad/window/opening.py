@@ -1,6 +1,8 @@
 """How a step opens the window of a batch."""
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_seqgrad.tensors import masks
 from keras_seqgrad.window import targets
@@ -20,6 +22,13 @@ def open_window(
         class_weight: Weight of each class, a dict, or None.
         scaled: Whether gradients are those of the optimizer's scaled loss.
     """
+    # In eager mode a step gets the very arrays of `train_on_batch`.
+    data = keras.tree.map_structure(
+        lambda leaf: (
+            tf.constant(leaf) if isinstance(leaf, np.ndarray) else leaf
+        ),
+        data,
+    )
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     inputs, _, _ = masks.unpack(x)
     model.describe(inputs)

@@ -128,7 +128,7 @@ def class_weights(y, sample_weight, table, temporal):
             "`class_weight` and `sample_weight` exclude each other. Multiply "
             "the class weights into `sample_weight`."
         )
-    (labels,) = map(tf.convert_to_tensor, keras.tree.flatten(y))
+    (labels,) = keras.tree.flatten(y)
     if len(labels.shape) > 1 + temporal[0]:
         one_hot = labels.shape[-1] != 1
         labels = tf.argmax(labels, axis=-1) if one_hot else labels[..., 0]

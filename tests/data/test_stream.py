@@ -189,6 +189,7 @@ def test_losses_of_keras_add_up_to_that_of_the_whole_rows():
     assert abs(forgotten.sum() * 8 / 100 / expected - 1) > 1e-2
 
 
+@pytest.mark.compiled
 def test_fit_on_an_endless_stream_of_random_windows():
     tokens = np.random.default_rng(0).integers(0, 11, 401)
     dataset = stream(tokens, 2, LAW, seed=0)

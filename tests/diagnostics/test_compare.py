@@ -99,6 +99,7 @@ def test_truncation_of_a_linear_system_in_closed_form():
         assert quality.cosine == pytest.approx(np.sign(ratio))
 
 
+@pytest.mark.compiled
 def test_random_cuts_with_and_without_compensation():
     _, model, x, y = balancing()
     methods = {"with": ARTBP(8), "without": Uncompensated(8)}

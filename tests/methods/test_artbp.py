@@ -83,6 +83,7 @@ def test_off_by_one_compensation_fails_the_same_test(alpha):
         zoo.assert_same(mean, exact)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("per_row", [False, True])
 def test_own_draws_are_unbiased_in_the_mean(per_row):
     """The z-test of the draws, which a skewed reference must fail."""
@@ -204,6 +205,7 @@ class Steps:
         self.steps = steps
 
 
+@pytest.mark.compiled
 def test_updates_at_every_cut_are_refused_where_they_cannot_be():
     x, y = zoo.data(per_sequence=True)
     model = SequenceModel.from_model(zoo.network("gru", per_sequence=True))

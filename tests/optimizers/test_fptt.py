@@ -113,6 +113,7 @@ def settle(alpha, form="code"):
     return max(distances)
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("form", BY_HAND)
 def test_reaches_the_minimiser_of_the_summed_loss(form):
     """At a distance of order 1 / alpha; each loss alone is far away."""

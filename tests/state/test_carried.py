@@ -132,6 +132,7 @@ def test_validation_may_have_another_number_of_rows():
     assert model.carried["evaluation"].batch_size == 2
 
 
+@pytest.mark.compiled
 def test_wrong_rows_are_refused():
     _, model = stateful()
     x, y = zoo.data()

@@ -138,6 +138,7 @@ def test_rows_of_weight_0_are_not_in_the_table():
     assert (sums[:, 0] == 0).all() and (sums[:, 2] > 0).all()
 
 
+@pytest.mark.compiled
 def test_it_learns_and_resumes_bit_for_bit(tmp_path):
     x, y = numbers()
     method = FPTT(3, 0.1)

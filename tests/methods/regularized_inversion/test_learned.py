@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from keras_seqgrad import SequenceModel
@@ -72,6 +73,7 @@ def compiled(**options):
     return model
 
 
+@pytest.mark.compiled
 def test_learns_to_undo_the_step_with_its_own_optimizer():
     model = compiled(inverse_optimizer=keras.optimizers.Adam(0.02))
     x, y = zoo.data()

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_seqgrad import synthesizers
 from keras_seqgrad.methods import SyntheticGradients
 from keras_seqgrad.methods.synthetic_gradients import synthesis
+from keras_seqgrad.state import vector
 from tests import zoo
 from tests.methods.synthetic_gradients.synthesizing import make
 
@@ -19,11 +20,11 @@ def learner(network, optimizer="sgd", auxiliary=False):
 
 def test_joined_and_split_again():
     leaves = [tf.ones((2, 3)), tf.fill((2, 2, 2), tf.constant(2.0, "float16"))]
-    joined = synthesis.join(leaves)
+    joined = vector.join(leaves)
     assert joined.dtype == "float32"
     expected = [[1.0] * 3 + [2.0] * 4] * 2
     np.testing.assert_array_equal(joined, expected)
-    for made, leaf in zip(synthesis.split(joined, leaves), leaves, strict=True):
+    for made, leaf in zip(vector.split(joined, leaves), leaves, strict=True):
         assert made.dtype == leaf.dtype
         np.testing.assert_array_equal(made, leaf)
 

@@ -99,6 +99,7 @@ def converged(penalty, **options):
     )
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("kind", ["simple_rnn", "lstm"])
 def test_a_large_penalty_approaches_bptt(kind):
     x, y = zoo.data(9)
