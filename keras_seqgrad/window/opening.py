@@ -24,10 +24,7 @@ def open_window(
     """
     # In eager mode a step gets the very arrays of `train_on_batch`.
     data = keras.tree.map_structure(
-        lambda leaf: (
-            tf.constant(leaf) if isinstance(leaf, np.ndarray) else leaf
-        ),
-        data,
+        lambda t: tf.constant(t) if isinstance(t, np.ndarray) else t, data
     )
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     inputs, _, _ = masks.unpack(x)

@@ -120,3 +120,17 @@ def test_somebody_must_flip_it():
         fit(AlternatingGradients(LENGTH))
     with pytest.raises(ValueError, match="must increase. Received: .*3, 2"):
         AlternatingGradients(LENGTH, switch_epochs=[3, 2])
+
+
+def test_both_phases_learn_from_lambda_returns(monkeypatch):
+    x, y = zoo.data(STEPS)
+    network = zoo.network("gru")
+    method = AlternatingGradients(
+        LENGTH, Constant(), switch_epochs=[1], lambda_=1.0
+    )
+    assert method.get_config()["lambda_"] == 1.0
+    model = make(method, network, run_eagerly=True)
+    with lessons(monkeypatch) as found:
+        model.fit(x, y, zoo.BATCH, 2, verbose=0, shuffle=False)
+    true = ksg.diagnostics.boundary_gradients(model, x, y).true
+    zoo.assert_same([lesson.target for lesson in found], [*true, *true])

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from keras_seqgrad.methods import AlternatingGradients, SyntheticGradients
+from keras_seqgrad.methods import SyntheticGradients
 from tests import zoo
 from tests.methods.synthetic_gradients.synthesizing import (
     Constant,
@@ -305,20 +305,6 @@ def test_what_is_learnt_is_the_same(how):
         synthesis = model.method_state.parts["synthesis"]
         found.append([*synthesis.get_weights(), *network.get_weights()])
     zoo.assert_same(*found, tolerance=1e-4)
-
-
-def test_alternating_gradients_take_it(monkeypatch):
-    x, y = zoo.data(STEPS)
-    network = zoo.network("gru")
-    method = AlternatingGradients(
-        LENGTH, Constant(), switch_epochs=[1], lambda_=1.0
-    )
-    assert method.get_config()["lambda_"] == 1.0
-    model = make(method, network, run_eagerly=True)
-    with lessons(monkeypatch) as found:
-        model.fit(x, y, zoo.BATCH, 2, verbose=0, shuffle=False)
-    true = ksg.diagnostics.boundary_gradients(model, x, y).true
-    zoo.assert_same([lesson.target for lesson in found], [*true, *true])
 
 
 @pytest.mark.compiled
