@@ -46,7 +46,7 @@ def assert_equal(found, expected):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["bptt", "tbptt", "artbp"])
 def test_nothing_changes_under_xla(name):
     """Also: a second call never retraces, and draws what training will."""
     x, y = zoo.data()

@@ -53,7 +53,6 @@ class Window:
         one_target: Whether all outputs are one per sequence, so that only the
             last step has a loss.
         mixed_targets: Whether there are outputs of both kinds.
-        learner: What a method changes: the `Learner` of the window.
     """
 
     def __init__(
@@ -74,7 +73,11 @@ class Window:
         self.all_steps = all(temporal)
         self.one_target = not any(temporal)
         self.mixed_targets = any(temporal) and not all(temporal)
-        self.learner = Learner(self)
+
+    @property
+    def learner(self):
+        """What a method changes: the model while it learns from the window."""
+        return Learner(self)
 
     # --- pieces -----------------------------------------------------------
 

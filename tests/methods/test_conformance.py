@@ -224,7 +224,7 @@ def test_mixed_precision(name, policy):
     keras.config.set_dtype_policy(policy)
     try:
         model = make(name, network_for(name, "gru"))
-        history = fit_often(model, x, y, epochs=3, times=4)
+        history = fit_often(model, x, y, epochs=2, times=4)
     finally:
         keras.config.set_dtype_policy("float32")
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)

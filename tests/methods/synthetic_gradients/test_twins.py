@@ -85,7 +85,7 @@ def trained(
         jit_compile=jit,
         run_eagerly=eagerly,
     )
-    model.fit(x, y, zoo.BATCH, epochs=3, verbose=0, shuffle=False)
+    model.fit(x, y, zoo.BATCH, epochs=2, verbose=0, shuffle=False)
     learnt = model.method_state.parts["synthesis"].network
     return [*model.get_weights(), *learnt.get_weights()]
 
