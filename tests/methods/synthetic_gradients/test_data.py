@@ -188,8 +188,9 @@ def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("kind", ["recurrent", "function"])
+@pytest.mark.parametrize(
+    "kind, jit", [("recurrent", True), ("function", False)]
+)
 def test_every_synthesiser_learns(kind, jit):
     x, y = zoo.data(STEPS)
 

@@ -311,7 +311,7 @@ def test_what_is_learnt_is_the_same(how):
 def test_where_the_state_tells_all_it_learns_faster():
     """A slow linear system, whose guesses stay behind with a bootstrap."""
     found = []
-    for lambda_ in (0.0, 0.5, 0.9, 1.0):
+    for lambda_ in (0.0, 0.9):
         keras.utils.set_random_seed(0)
         linear = keras.layers.SimpleRNN(
             16, "linear", use_bias=False, return_sequences=True
@@ -337,4 +337,4 @@ def test_where_the_state_tells_all_it_learns_faster():
         quality = ksg.diagnostics.boundary_gradients(model, x[other], y[other])
         found.append(quality.relative_error)
     # As the documentation says.
-    assert found == pytest.approx([0.83, 0.75, 0.64, 0.61], abs=0.02)
+    assert found == pytest.approx([0.83, 0.64], abs=0.02)

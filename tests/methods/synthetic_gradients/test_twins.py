@@ -126,8 +126,7 @@ def compare(counted, make, x, y, tolerance=2e-5, **options):
 
 @pytest.mark.parametrize(
     "name, jit",
-    [(name, False) for name in NETWORKS]
-    + [("dropout", True), ("nested", True)],
+    [(name, False) for name in NETWORKS] + [("dropout", True)],
 )
 def test_equal_a_second_way_back(name, jit, counted):
     network = NETWORKS[name]()
