@@ -47,6 +47,7 @@ def examples():
 EXAMPLES = examples()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_example_of_a_docstring(name):
     report = []

@@ -18,6 +18,7 @@ from tests.stock import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(), (ROWS, STEPS), (ROWS, 1)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_weights_and_masks(shape, masked):
@@ -55,6 +56,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_options_of_the_optimizer(name):
     stock, model = pair(
@@ -83,6 +85,7 @@ def test_ways_to_run(options):
     assert_same_training(stock, model, x, y, sample_weight=weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("jit", [False, True])
 def test_mixed_precision(policy, jit):
@@ -98,6 +101,7 @@ def test_mixed_precision(policy, jit):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option, jit",
     [

@@ -89,6 +89,7 @@ def test_run_eagerly_runs_eagerly():
     zoo.assert_same(*found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["integer tokens", "masked own cell"])
 def test_weights_and_masks_are_those_of_keras(kind):
     keras.utils.set_random_seed(3)

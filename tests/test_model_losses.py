@@ -61,6 +61,7 @@ def test_losses_of_layers(kind):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_dict", [False, True])
 @pytest.mark.parametrize("per_sequence", [False, True])
 def test_several_outputs(as_dict, per_sequence):
@@ -104,6 +105,7 @@ def test_class_weight_of_sequences_is_that_of_keras():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_class_weight_of_steps_is_a_weight_for_every_step(one_hot):
     table = {0: 0.2, 2: 3.0}

@@ -50,6 +50,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, carried",
     [

@@ -30,6 +30,7 @@ def test_cut_probability_by_hand():
     assert Random(50, alpha=None).cut_probability(9) == pytest.approx(1 / 50)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 @pytest.mark.parametrize("rows", [None, 4000])
 def test_gates_are_cuts_or_their_compensation(law, rows):

@@ -109,6 +109,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_training_is_the_same_to_the_last_bit(tmp_path, name):
     """With dropout, momentum, a carried state, two batches an execution."""
@@ -147,6 +148,7 @@ def test_a_disturbed_seed_would_be_seen():
     assert zoo.differ(*found)
 
 
+@pytest.mark.slow
 def test_written_numbers_are_those_of_the_comparison(tmp_path):
     x, y = zoo.data()
     model = make(rate=0.0)
@@ -177,6 +179,7 @@ def test_written_numbers_are_those_of_the_comparison(tmp_path):
         assert text in card
 
 
+@pytest.mark.slow
 def test_logs_are_seen_by_other_callbacks(tmp_path):
     stop = keras.callbacks.EarlyStopping(
         "gradient_cosine", mode="max", patience=1, min_delta=2.0
@@ -197,6 +200,7 @@ def test_logs_are_seen_by_other_callbacks(tmp_path):
     assert history["gradient_bias_share/b"][0] < 1.0
 
 
+@pytest.mark.slow
 def test_a_measurement_waits_for_its_share_of_the_time(tmp_path):
     callback = quick(tmp_path, 1, max_share=1e-6)
     fit(make(), callback, epochs=3)

@@ -8,6 +8,7 @@ import time
 import urllib.request
 
 import keras
+import pytest
 
 import keras_seqgrad as ksg
 from tests import zoo
@@ -47,6 +48,7 @@ def ask(address, path, body=None):
         return json.load(answer)
 
 
+@pytest.mark.slow
 def test_the_pages_are_ready(tmp_path):
     x, y = zoo.data()
     model = ksg.SequenceModel.from_model(zoo.network("gru"))

@@ -113,6 +113,7 @@ def test_without_a_seed_the_global_one_decides():
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+@pytest.mark.slow
 def test_pieces_follow_the_law():
     drawn = np.array(lengths(stream(np.arange(16_001), 1, LAW, seed=0))[:-1])
     deviation = drawn.std() / np.sqrt(len(drawn))

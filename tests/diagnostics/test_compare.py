@@ -84,6 +84,7 @@ def test_exact_against_itself():
             assert quality.bias_share == quality.relative_variance == 0.0
 
 
+@pytest.mark.slow
 def test_truncation_of_a_linear_system_in_closed_form():
     task, model, x, y = balancing()
     lengths = (5, 16, 25)
@@ -111,6 +112,7 @@ def test_random_cuts_with_and_without_compensation():
     assert bad.bias_share > 0.5 > good.bias_share
 
 
+@pytest.mark.slow
 def test_planted_bias_and_noise():
     x, y = zoo.data()
     model = make()
@@ -153,6 +155,7 @@ def test_groups_are_layers_or_what_a_function_says():
     assert groups["recurrent_kernel"].relative_bias > 0.01
 
 
+@pytest.mark.slow
 def test_learned_guesses_are_those_of_the_compiled_method():
     x, y = zoo.data()
     method = ksg.methods.SyntheticGradients(3, Constant(2.0), scale=0.0)
@@ -170,6 +173,7 @@ def test_learned_guesses_are_those_of_the_compiled_method():
         compare(make(), x, y, [scaled])
 
 
+@pytest.mark.slow
 def test_dropout_is_no_error_and_nothing_changes():
     x, y = zoo.data()
     model = make(zoo.network("gru", dropout=0.5), stateful=True)

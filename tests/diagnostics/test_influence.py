@@ -115,6 +115,7 @@ def by_hand(network, x, y, weight, max_lag):
     return norms / (steps - max_lag)
 
 
+@pytest.mark.slow
 def test_layers_on_one_another_against_a_tape():
     x, y = zoo.data(9)
     layers = keras.layers

@@ -36,6 +36,7 @@ def test_linear_systems():
     assert found.geometric_mean["rnn"] == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_layers_on_one_another_against_a_tape():
     x, _ = zoo.data(6)
     layers = keras.layers

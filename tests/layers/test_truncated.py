@@ -118,6 +118,7 @@ def mean_gradient(law, plain, factor=1.0):
     return [tf.add_n(part) for part in zip(*parts, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [4.0, None])
 def test_random_truncation_is_unbiased(alpha):
     law = ksg.truncation.Random(2.0, alpha=alpha)

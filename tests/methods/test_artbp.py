@@ -69,6 +69,7 @@ def expected_gradient(kind, law, compensate):
     return mean, exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "gru", "own"])
 @pytest.mark.parametrize("alpha", [None, 4.0, 6.0])
 def test_expectation_over_every_cut_pattern_is_bptt(kind, alpha):
@@ -76,6 +77,7 @@ def test_expectation_over_every_cut_pattern_is_bptt(kind, alpha):
     zoo.assert_same(mean, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [4.0, 6.0])
 def test_off_by_one_compensation_fails_the_same_test(alpha):
     mean, exact = expected_gradient("lstm", Random(3, alpha), off_by_one)
@@ -118,6 +120,7 @@ def test_cuts_by_windows_reweigh_every_link():
     zoo.assert_same(found, model.estimate_gradients(x, y)[1])
 
 
+@pytest.mark.slow
 def test_stream_of_drawn_windows_is_unbiased():
     """Sum over the pieces of a stream, over every way to cut it.
 

@@ -18,6 +18,7 @@ def estimate(model, x, y, method, eagerly=False, **options):
     return model.estimate_gradients(x, y, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, per_sequence",
     [*((kind, False) for kind in zoo.KINDS), ("gru", True), ("own", True)],
@@ -33,6 +34,7 @@ def test_equals_keras_own_gradient(kind, per_sequence):
         zoo.assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo.KINDS)
 def test_finite_differences(kind):
     """In float64 every weight is moved up and down."""
@@ -64,6 +66,7 @@ def test_finite_differences(kind):
         keras.config.set_floatx("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 2, 3, 7, 20, "auto"])
 def test_checkpoints_change_nothing(every):
     model = SequenceModel.from_model(zoo.network("gru", layers=2))
@@ -94,6 +97,7 @@ def test_checkpoints_of_windows_of_unknown_length(every, jit):
     zoo.assert_same(*found)
 
 
+@pytest.mark.slow
 def test_checkpoints_with_masks_and_regularisers():
     keras.utils.set_random_seed(3)
     network = keras.Sequential(
@@ -124,6 +128,7 @@ class CompiledLoss:
         return LOSS(y, prediction, sample_weight=sample_weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [None, 3])
 def test_dropout_is_drawn_again_as_it_was(every):
     """With checkpoints each segment runs twice, with the same masks."""

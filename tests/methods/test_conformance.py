@@ -170,6 +170,7 @@ def test_jit_changes_no_number(name):
     zoo.assert_same(*found, tolerance=2e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_exact_or_not(name):
     x, y = zoo.data()
@@ -184,6 +185,7 @@ def test_exact_or_not(name):
         assert zoo.differ(found, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_estimating_changes_nothing(name):
     x, y = full_segments()
@@ -203,6 +205,7 @@ def test_estimating_changes_nothing(name):
     zoo.assert_same(second[1], first[1], tolerance=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_resumed_equals_uninterrupted(name, tmp_path):
     x, y = full_segments()
@@ -221,6 +224,7 @@ def test_resumed_equals_uninterrupted(name, tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(name, policy):
@@ -237,6 +241,7 @@ def test_mixed_precision(name, policy):
     assert np.isfinite(history).all() and history[-1] < history[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_weighted_steps_count_and_others_do_not(name):
     x, y = zoo.data()
@@ -252,6 +257,7 @@ def test_weighted_steps_count_and_others_do_not(name):
     assert zoo.differ(other, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_masked_steps_carry_the_state_on(name):
     """A window and the same window with a hole of masked steps."""
@@ -278,6 +284,7 @@ def test_masked_steps_carry_the_state_on(name):
     zoo.assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_no_gradient_crosses_a_reset(name):
     x, y = zoo.data()

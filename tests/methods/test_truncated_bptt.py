@@ -40,6 +40,7 @@ def reach_gradient(network, x, y, end, length, stride):
 CASES = [(3, None), (2, None), (4, 2), (5, 2), (6, 3), (3, 1), (7, 2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gru", "own"])
 @pytest.mark.parametrize("length, stride", CASES)
 def test_gradient_of_the_window(kind, length, stride):
@@ -64,6 +65,7 @@ def test_gradient_of_the_window(kind, length, stride):
     zoo.assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "length, stride, jit",
     [(3, None, False), (4, 2, False), (5, 2, False), (5, 2, True)],
@@ -124,6 +126,7 @@ def overlapping(network, x, y, begin, end, length, stride, states):
     return loss, gradients, {**states, first + stride: moved}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo.KINDS)
 def test_length_of_the_window_is_bptt_and_less_is_not(kind):
     model = SequenceModel.from_model(zoo.network(kind, layers=2))

@@ -26,6 +26,7 @@ def model_of(network):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_segments_give_the_outputs_and_gradients_of_keras(name):
     """Two segments, the state carried between them, against one call."""

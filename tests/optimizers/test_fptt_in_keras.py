@@ -65,6 +65,7 @@ def test_a_model_built_by_its_first_batch(jit):
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_resumed_equals_uninterrupted(name, tmp_path):
     whole = model_of(OPTIMIZERS[name]())

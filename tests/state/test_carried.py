@@ -289,6 +289,7 @@ def initial_gradients(model, *data):
     return found, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "own"])
 @pytest.mark.parametrize("with_reset", [False, True])
 def test_learned_initial_state_by_finite_differences(kind, with_reset, double):

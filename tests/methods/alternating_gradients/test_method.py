@@ -28,6 +28,7 @@ def in_phase(number, monkeypatch):
     return [lesson.target for lesson in found], gradients
 
 
+@pytest.mark.slow
 def test_a_phase_changes_what_the_network_receives_not_the_targets(
     monkeypatch,
 ):
@@ -87,6 +88,7 @@ def fit(method, callbacks=(), **options):
     return model, history
 
 
+@pytest.mark.slow
 def test_the_phase_flips_at_given_epochs():
     method = AlternatingGradients(LENGTH, "linear", switch_epochs=[1, 3])
     model, history = fit(method, epochs=5)
@@ -97,6 +99,7 @@ def test_the_phase_flips_at_given_epochs():
     assert again["phase"] == [1, 0]
 
 
+@pytest.mark.slow
 def test_the_phase_flips_at_warm_restarts():
     restarts = ksg.callbacks.WarmRestarts(0.1, 2)
     model, history = fit(

@@ -78,6 +78,7 @@ def weighted(y, outputs, start, end):
     return (start // 3 + 1) / 3 * LOSS(y, outputs[:, -1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "form, linear, jit",
     [("code", 1.0, False), ("code", 1.0, True), ("paper", 0.5, False)],
@@ -152,6 +153,7 @@ def test_the_shorter_last_part_is_trained():
 OFF = FPTT(length=3, regularize=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, method",
     [
@@ -180,6 +182,7 @@ def test_without_the_regulariser_it_is_truncated_bptt(name, method):
     assert zoo.differ(found[0], found[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_sequence", [False, True])
 def test_estimate_is_that_of_truncated_bptt(per_sequence):
     x, y = zoo.data(6, per_sequence)
@@ -226,6 +229,7 @@ def test_lengths_known_only_to_xla(per_sequence):
     zoo.assert_same(model.get_weights(), twin.get_weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("average", ["swap", "evaluate", None])
 def test_epochs_end_at_the_average(average):
     x, y = zoo.data()
@@ -277,6 +281,7 @@ def test_several_sequence_outputs_are_logged_once():
     assert int(model.optimizer.iterations) == 3
 
 
+@pytest.mark.slow
 def test_the_optimizer_is_wrapped_once(tmp_path):
     x, y = zoo.data()
     given = fptt.FPTT(keras.optimizers.SGD(RATE), 0.2)

@@ -143,6 +143,7 @@ def test_through_time_with_a_large_regularization_is_bptt():
     zoo.assert_same(found, exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, propagation",
     [("gru", "linearized"), ("gru_before", "linearized"), ("gru", "learned")],

@@ -24,6 +24,7 @@ def windows(array, size):
     return np.concatenate(np.split(array, array.shape[1] // size, axis=1))
 
 
+@pytest.mark.slow
 def test_a_stream_is_taught_as_the_sequence_it_makes(monkeypatch):
     x, y = zoo.data(15)
     network = zoo.network("lstm", layers=2)
@@ -73,6 +74,7 @@ def companions(kind):
     return {"inputs": x, kind: extra}, y, weight
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reset", "mask", "weight"])
 def test_an_oracle_makes_it_exact_with(kind, monkeypatch):
     x, y, weight = companions(kind)
@@ -118,6 +120,7 @@ def counting(size):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stateful", [False, True])
 def test_a_recurrent_synthesiser_goes_from_boundary_to_boundary(
     stateful, monkeypatch
@@ -165,6 +168,7 @@ class Reading(keras.layers.Layer):
         return tf.ones_like(state) * value[:, :1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["input", "target"])
 def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
     x, y = zoo.data(9)
@@ -245,6 +249,7 @@ def test_one_small_network_for_every_unit_learns():
     assert found.cosine > 0.98 and found.relative_error < 0.2
 
 
+@pytest.mark.slow
 def test_a_synthesiser_of_the_users_is_saved_with_its_optimizer(tmp_path):
     x, y = zoo.data(STEPS)
 

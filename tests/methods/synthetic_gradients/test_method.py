@@ -25,6 +25,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, jit",
     [
@@ -82,6 +83,7 @@ def test_with_a_guess_it_is_not():
     assert zoo.differ(*found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_an_oracle_makes_it_exact(kind, monkeypatch):
     x, y = zoo.data(STEPS)
@@ -143,6 +145,7 @@ def test_nothing_comes_from_beyond_the_end():
     zoo.assert_same(*found)
 
 
+@pytest.mark.slow
 def test_scale_and_bootstrap_act_apart(monkeypatch):
     x, y = zoo.data(STEPS)
     network = zoo.network("lstm")

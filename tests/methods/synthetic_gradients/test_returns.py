@@ -46,6 +46,7 @@ def truth(network, x, y, weight=None):
     return ksg.diagnostics.boundary_gradients(model, x, y, weight).true
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, guess", [*((kind, 1.0) for kind in NETWORKS), ("gru", np.inf)]
 )
@@ -63,6 +64,7 @@ def test_all_the_way_to_the_end_it_is_exact_whatever_is_guessed(
         assert zoo.differ(half, true)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["reset", "mask", "weight"])
 def test_all_the_way_to_the_end_it_is_exact_with(kind, monkeypatch):
     x, y, weight = companions(kind)
@@ -84,6 +86,7 @@ def test_with_one_target_a_sequence(monkeypatch):
     zoo.assert_same(found, truth(network, x, y))
 
 
+@pytest.mark.slow
 def test_a_scaled_loss_changes_nothing_and_an_overflow_stays_where_it_is(
     monkeypatch,
 ):
@@ -118,6 +121,7 @@ def test_a_scaled_loss_changes_nothing_and_an_overflow_stays_where_it_is(
     assert np.isfinite(found[0, 0]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stateful", [False, True])
 def test_it_is_the_weighted_mean_of_returns_of_n_segments(
     stateful, monkeypatch
@@ -171,6 +175,7 @@ def test_it_is_the_weighted_mean_of_returns_of_n_segments(
     zoo.assert_same(found, expected[1:])  # nothing is taught at the start
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
@@ -213,6 +218,7 @@ def test_a_stream_ends_in_a_guess_and_its_next_window_begins_with_a_return(
     assert zoo.differ([found[1]], [one[1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_what_running_ahead_moves_is_put_back(jit):
     """Without injection it trains as truncation does, to the last bit."""

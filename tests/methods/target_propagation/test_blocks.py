@@ -43,6 +43,7 @@ def assert_parallel_equals_in_order(found, expected, astray):
     assert zoo.differ(astray[:2], expected[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo.KINDS)
 @pytest.mark.parametrize("length", [3, 5])
 def test_in_parallel_as_in_order(kind, length):

@@ -40,6 +40,7 @@ def distance(found, expected):
 # --- the limits ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [k for k in zoo.KINDS if k != "gru_before"])
 def test_true_states_and_no_multipliers_are_truncated_bptt(kind):
     """One step from the states of a forward pass, 7 steps in blocks of 3."""

@@ -16,6 +16,7 @@ from tests.methods.target_propagation.test_method import (
 )
 
 
+@pytest.mark.slow
 def test_estimate_is_the_mean_of_the_steps_of_a_slow_training():
     x, y = zoo.data()
     for scheme, steps in (("lagrangian", 6), ("admm", 6)):
@@ -35,6 +36,7 @@ def test_estimate_is_the_mean_of_the_steps_of_a_slow_training():
         assert distance(moved, estimated) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["forward", "parallel", "zero"])
 def test_logs_and_the_state_that_is_carried_on(start):
     x, y = zoo.data(6)
@@ -90,6 +92,7 @@ def test_a_stream_goes_on_from_the_carried_state():
     assert zoo.differ(found[0], fresh[1])
 
 
+@pytest.mark.slow
 def test_a_boundary_that_is_not_crossed_binds_nothing():
     x, y = zoo.data(6)
     reset = np.zeros((zoo.BATCH, 6), bool)
@@ -129,6 +132,7 @@ def test_losses_of_single_outputs_are_those_of_the_parameter_steps():
     assert logs["loss"][0] < 0.99 * logs["sequential_loss"][0]
 
 
+@pytest.mark.slow
 def test_multipliers_wait_for_their_epoch():
     x, y = zoo.data()
 
