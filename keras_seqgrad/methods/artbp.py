@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.state.method_state import Draws
-from keras_seqgrad.tensors import pieces
 from keras_seqgrad.truncation import Random
+from keras_seqgrad.window.ends import before_ends
+from keras_seqgrad.window.loops import each_piece_recorded
 from keras_seqgrad.window.pullback import pull, pull_window
 
 CUTS = ("drawn", "window")
@@ -130,9 +131,10 @@ class ARTBP(WindowMethod):
             if seed is None
             else tf.stack([seed, 0])
         )
-        return self.law.gates(
-            window.steps, window.batch_size if self.per_row else None, pair
-        )
+        rows = window.batch_size if self.per_row else None
+        gates = self.law.gates(window.steps, rows, pair)
+        # Padding is nothing that a cut could shorten.
+        return before_ends(window, gates) if window.one_target else gates
 
     def pull(self, window, seed=None):
         return pull_window(window, self.gates(window, seed))
@@ -147,21 +149,18 @@ class ARTBP(WindowMethod):
             )
         bounds = piece_bounds(self.gates(window))
 
-        def piece(index, state):
-            start, end = bounds[index], bounds[index + 1]
-            segment = window.segment(start, end - start)
-            weights = self.law.link_weights(end - start)
+        def step(segment, state):
+            weights = self.law.link_weights(segment.length)
             loss, gradients, outputs, state = pull(
                 window, segment, state, weights
             )
-            share = tf.cast(end - start, "float32") / self.law.mean_length
+            share = tf.cast(segment.length, "float32") / self.law.mean_length
             window.learner.apply(
                 [g * tf.cast(share, g.dtype) for g in gradients]
             )
-            window.learner.record(segment, outputs, loss)
-            return state
+            return outputs, state, loss
 
-        return pieces.repeat(tf.shape(bounds)[0] - 1, piece, window.state)
+        return each_piece_recorded(window, bounds, step, window.state)
 
     def get_config(self):
         return {

@@ -10,10 +10,15 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.methods.base import Method, serializable
-from keras_seqgrad.tensors import nested, pieces
+from keras_seqgrad.tensors import nested
 from keras_seqgrad.tensors.arguments import positive_integer
 from keras_seqgrad.truncation import Fixed
-from keras_seqgrad.window.loops import each_segment_recorded
+from keras_seqgrad.window.ends import (
+    before_ends,
+    segment_of_rows,
+    state_of_rows,
+)
+from keras_seqgrad.window.loops import each_segment, each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_loss, pull_window
 from keras_seqgrad.window.window import Segment
 
@@ -35,8 +40,8 @@ class Reach:
     gates: tf.Tensor | None
 
 
-def each_reach(window, length, stride, move, carry):
-    """Runs `move` for every update of a stride below the length.
+def reaching(window, length, stride, move):
+    """A step for the loops over strides, which are below the length.
 
     All updates run the same number of steps, so that one compiled loop serves
     them; the first ones, which could only reach back to the window's start,
@@ -46,11 +51,13 @@ def each_reach(window, length, stride, move, carry):
         window: The window.
         length: Steps the gradient reaches back from the end of a stride.
         stride: Steps from one update to the next.
-        move: Function (reach, state, carry) -> (state after the run, carry).
-        carry: What is handed from one update to the next.
+        move: Function (reach, state, carry) -> (made, state after the run,
+            carry).
 
     Returns:
-        (state after the window, carry).
+        (step, start): the step (segment, loop) -> (made, loop), and a function
+        from `carry` to the loop's first value. A loop is (state the next run
+        starts from, state this one started from, state after it, carry).
     """
     strides = -(-length // stride)
     steps = window.steps
@@ -61,40 +68,37 @@ def each_reach(window, length, stride, move, carry):
     else:
         run_length = tf.minimum(run_length, steps)
 
-    def update(start, begin, counted_length, run_length, state, carry):
+    def update(counted, start, run_length, state, carry):
         step = tf.range(run_length) + start
-        cut = step == begin + counted_length - length
+        cut = step == counted.start + counted.length - length
         reach = Reach(
             window.segment(start, run_length),
-            window.segment(begin, counted_length),
-            (begin - start, counted_length),
+            counted,
+            (counted.start - start, counted.length),
             tf.where(cut & (step > 0), 0.0, 1.0),
         )
         return move(reach, state, carry)
 
-    def body(index, loop):
-        state, _, _, carry = loop
-        first = index - strides + 1
+    def step(segment, loop):
+        state, before, _, carry = loop
+        first = segment.start // stride - strides + 1
+        if not (isinstance(segment.length, int) and segment.length == stride):
+            # The last one starts where the last full one did, and is cut
+            # further on.
+            start = tf.maximum(first - 1, 0) * stride
+            made, after, carry = update(
+                segment, start, steps - start, before, carry
+            )
+            return made, (state, before, after, carry)
         start = tf.maximum(first, 0) * stride
         moved = window.advance(start, stride, state)
-        after, carry = update(
-            start, index * stride, stride, run_length, state, carry
-        )
+        made, after, carry = update(segment, start, run_length, state, carry)
         next_state = keras.tree.map_structure(
             lambda new, old: tf.where(first >= 0, new, old), moved, state
         )
-        return next_state, state, after, carry
+        return made, (next_state, state, after, carry)
 
-    full, rest = pieces.divide(steps, stride)
-    loop = (window.state, window.state, window.state, carry)
-    _, state, after, carry = pieces.repeat(full, body, loop)
-    if not known or rest:
-        # Starts where the last full stride started, and is cut further on.
-        start = tf.maximum(full - strides, 0) * stride
-        after, carry = update(
-            start, full * stride, rest, steps - start, state, carry
-        )
-    return after, carry
+    return step, lambda carry: (*[window.state] * 3, carry)
 
 
 @serializable
@@ -163,22 +167,20 @@ class TruncatedBPTT(Method):
         def step(segment, state):
             loss, gradients, outputs, state = pull(window, segment, state)
             window.learner.apply(gradients)
-            window.learner.record(segment, outputs, loss)
-            return outputs, state
+            return outputs, state, loss
 
         return each_segment_recorded(window, self.length, step, window.state)
 
     def _train_at_end(self, window):
-        """One update whose gradient reaches back from the last step."""
+        """One update whose gradient reaches back from each row's last step."""
         segment, state = self._last(window)
         loss, gradients, outputs, state = pull(window, segment, state)
         window.learner.apply(gradients)
-        window.learner.record_loss(loss)
-        window.learner.record_metrics(segment, outputs)
+        window.learner.record_window(outputs, loss)
         return state
 
     def _last(self, window):
-        """The last `length` steps of a window, and the state before them."""
+        """The last `length` steps of all rows, and the state before them."""
         steps, length = window.steps, self.length
         if isinstance(steps, int):
             length = min(steps, length)
@@ -187,8 +189,14 @@ class TruncatedBPTT(Method):
         else:
             length = tf.minimum(steps, length)
         start = steps - length
-        state = window.advance(0, start, window.state)
-        return window.segment(start, length), state
+        if window.lengths is None:
+            state = window.advance(0, start, window.state)
+            return window.segment(start, length), state
+        starts = tf.clip_by_value(window.lengths - length, 0, start)
+        return (
+            segment_of_rows(window, starts, length),
+            state_of_rows(window, starts, start),
+        )
 
     def _train_overlapping(self, window):
         if window.mixed_targets:
@@ -198,7 +206,7 @@ class TruncatedBPTT(Method):
                 "Set stride=None."
             )
 
-        def move(reach, state, _):
+        def move(reach, state, carry):
             with tf.GradientTape() as tape:
                 outputs, end = window.forward(reach.run, state, reach.gates)
                 outputs = window.cut_outputs(outputs, *reach.counted_place)
@@ -206,23 +214,33 @@ class TruncatedBPTT(Method):
                 scaled = window.scale(loss)
             gradients = tape.gradient(scaled, window.variables)
             window.learner.apply(nested.fill(gradients, window.variables))
-            window.learner.record(reach.counted, outputs, loss)
-            return end, _
+            return (outputs, loss), end, carry
 
-        return each_reach(window, self.length, self.stride, move, ())[0]
+        reach, start = reaching(window, self.length, self.stride, move)
+
+        def step(segment, loop):
+            (outputs, loss), loop = reach(segment, loop)
+            return outputs, loop, loss
+
+        loop = each_segment_recorded(window, self.stride, step, start(()))
+        return loop[2]
 
     def estimate(self, window, seed=None):
-        steps = window.steps
         if window.one_target:
-            to_end = steps - tf.range(steps)
-            gates = tf.where(to_end == self.length, 0.0, 1.0)
-            loss, gradients, _, _ = pull_window(window, gates)
-            return loss, gradients
-        if self.stride in (None, self.length):
-            gates = Fixed(self.length).gates(steps)
-            loss, gradients, _, _ = pull_window(window, gates)
-            return loss, gradients
-        return self._estimate_overlapping(window)
+            gates = self._gates_at_end(window)
+        elif self.stride in (None, self.length):
+            gates = before_ends(window, Fixed(self.length).gates(window.steps))
+        else:
+            return self._estimate_overlapping(window)
+        loss, gradients, _, _ = pull_window(window, gates)
+        return loss, gradients
+
+    def _gates_at_end(self, window):
+        """Gates that cut `length` steps before the last one of each row."""
+        step, ends = tf.range(window.steps), window.steps
+        if window.lengths is not None:
+            ends = window.lengths[:, tf.newaxis]
+        return tf.where((ends - step == self.length) & (step > 0), 0.0, 1.0)
 
     def _estimate_overlapping(self, window):
         outputs, _ = window.forward(window.whole(), window.state)
@@ -241,12 +259,11 @@ class TruncatedBPTT(Method):
                 ),
             )
             pulled = nested.fill(pulled, window.variables)
-            return end, nested.add(gradients, pulled)
+            return [], end, nested.add(gradients, pulled)
 
-        _, gradients = each_reach(
-            window, self.length, self.stride, add, gradients
-        )
-        return loss, gradients
+        step, start = reaching(window, self.length, self.stride, add)
+        loop = each_segment(window, self.stride, step, start(gradients))
+        return loss, loop[3]
 
     def get_config(self):
         return {"length": self.length, "stride": self.stride}

@@ -6,12 +6,14 @@ current `Passage` and leaves its new state there; every other layer runs as it
 is. Weights are shared, nothing is copied.
 """
 
+import functools
+
 import keras
 
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network.nodes import RecurrentNode, refuse_configuration
 from keras_seqgrad.network.passage import Passage
-from keras_seqgrad.tensors import pieces
+from keras_seqgrad.tensors import masks, pieces
 
 # Layers known to mix time steps, and what to say about them. What is not
 # listed here is judged by `cuttable.check`, which compares numbers.
@@ -76,6 +78,15 @@ class Graph:
             )
         self.model = keras.Model(self.inputs, self.outputs)
 
+    @functools.cached_property
+    def masks_steps(self):
+        """Whether a layer may tell the recurrent ones to leave steps out."""
+        return any(
+            kwargs.get("mask") is not None
+            or any(masks.read(tensor) is not None for tensor in tensors(result))
+            for _, _, _, kwargs, result in self.calls
+        )
+
     def zero_state(self, batch_size):
         """The layers' own start: zeros, by the key of their node."""
         return {key: node.start(batch_size) for key, node in self.nodes.items()}
@@ -95,8 +106,14 @@ class Graph:
 
     def cut(self, inputs, start, length):
         """Steps `start` to `start + length` of every input that has time."""
+        return self.map_temporal(
+            lambda tensor: pieces.cut(tensor, start, length), inputs
+        )
+
+    def map_temporal(self, function, inputs):
+        """Inputs, those that have time put through a function."""
         flat = [
-            pieces.cut(tensor, start, length) if temporal else tensor
+            function(tensor) if temporal else tensor
             for tensor, temporal in zip(
                 keras.tree.flatten(inputs), self.temporal_inputs, strict=True
             )

@@ -1,5 +1,7 @@
 """A model as a function of a segment: what methods run and differentiate."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -25,6 +27,7 @@ class SegmentedModel(keras.Model):
         self.initial_state_weights = []
         self._graph = None
         self._opaque_outputs = None
+        self._targets_alone = False
         if network is not None:
             self.built = True
         elif not self.is_opaque:
@@ -185,6 +188,20 @@ class SegmentedModel(keras.Model):
             outputs = self(inputs, training=training)
         return outputs, passage.new_state
 
+    @property
+    def losses(self):
+        """What regularisers and layers add to the loss of the targets."""
+        return [] if self._targets_alone else super().losses
+
+    @contextlib.contextmanager
+    def targets_alone(self):
+        """Leaves what regularisers and layers add out of the loss."""
+        self._targets_alone = True
+        try:
+            yield
+        finally:
+            self._targets_alone = False
+
     def describe(self, inputs):
         """Finds out which outputs of a subclass have a time axis."""
         if not self.is_opaque or self._opaque_outputs is not None:
@@ -298,10 +315,14 @@ class SegmentedModel(keras.Model):
             for axis, known in enumerate(first.shape[:2])
         )
 
+    def map_temporal_inputs(self, function, inputs):
+        """Inputs, those that have time put through a function."""
+        if not self.is_opaque:
+            return self.graph.map_temporal(function, inputs)
+        return keras.tree.map_structure(function, inputs)
+
     def cut_inputs(self, inputs, start, length):
         """Steps `start` to `start + length` of the inputs that have time."""
-        if not self.is_opaque:
-            return self.graph.cut(inputs, start, length)
-        return keras.tree.map_structure(
-            lambda tensor: pieces.steps(tensor, start, length), inputs
+        return self.map_temporal_inputs(
+            lambda tensor: pieces.cut(tensor, start, length), inputs
         )

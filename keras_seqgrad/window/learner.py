@@ -32,24 +32,13 @@ class Learner:
 
     # --- books ------------------------------------------------------------
 
-    def record(self, segment, outputs, loss):
-        """Enters a segment's loss and outputs in loss tracker and metrics."""
-        share = tf.cast(segment.length, "float32") / tf.cast(
-            self.window.steps, "float32"
-        )
-        if self.window.one_target:
-            share = tf.cast(segment.last, "float32")
-        self.record_loss(loss, share)
-        if self.window.all_steps:
-            self.record_metrics(segment, outputs)
-
     def record_window(self, outputs, loss):
         """Enters the loss and the outputs of the whole window."""
         self.record_loss(loss)
         self.record_metrics(self.window.whole(), outputs)
 
-    def record_loss(self, loss, share=1.0):
-        """Enters a loss, weighted by batch size times share of the window."""
+    def record_loss(self, loss):
+        """Enters the loss of the window, weighted by its rows."""
         window = self.window
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:
@@ -58,9 +47,8 @@ class Learner:
         # more when the step runs into the end of the data.
         with tf.control_dependencies(keras.tree.flatten(window.inputs)):
             rows = tf.cast(tf.identity(window.batch_size), "float32")
-        weight = rows * share
         tracker = next(m for m in self.model.metrics if m.name == "loss")
-        tracker.update_state(loss, sample_weight=weight)
+        tracker.update_state(loss, sample_weight=rows)
 
     def record_metrics(self, segment, outputs):
         """Enters a segment's outputs in the compiled metrics."""

@@ -1,7 +1,10 @@
 """The loops over the segments of a window."""
 
+import tensorflow as tf
+
 from keras_seqgrad.tensors import pieces
-from keras_seqgrad.window.trail import Trail
+from keras_seqgrad.window.books import Books
+from keras_seqgrad.window.trail import PiecesTrail, Trail
 
 
 def each_segment(window, length, step, state):
@@ -16,6 +19,7 @@ def each_segment(window, length, step, state):
     Returns:
         State after the last segment.
     """
+    window.look_for_ends()
     full, rest = pieces.divide(window.steps, length)
 
     def body(index, state):
@@ -28,22 +32,84 @@ def each_segment(window, length, step, state):
 
 
 def each_segment_recorded(window, length, step, state):
-    """`each_segment` that also enters targets of the sequence in metrics.
+    """`each_segment` that enters loss and outputs in the logs.
 
-    Their metrics need the outputs of all segments together.
+    With parameters that stay where they are the logs are those of `evaluate`.
+
+    Args:
+        window: As for `each_segment`.
+        length: See there.
+        step: Function (segment, state) -> (outputs, state, loss), the model's
+            loss of the segment.
+        state: State before the first segment.
+
+    Returns:
+        State after the last segment.
     """
-    if window.all_steps:
-        return each_segment(window, length, step, state)
     learner = window.learner
-    restore = learner.keep_output_losses()
-    state, outputs, _ = each_segment_kept(window, length, step, state)
-    window.refuse_added_losses()
-    # Keras entered the loss of each output once a segment, the last one's
-    # among zeros; once for the window is right.
-    restore()
-    window.loss(window.whole(), outputs)
-    learner.record_metrics(window.whole(), outputs)
+    if isinstance(window.steps, int) and window.steps <= length:
+        outputs, state, loss = step(window.whole(), state)
+        learner.record_window(outputs, loss)
+        return state
+    books = Books(window, together=not adds_up(window, length))
+
+    def booked(segment, carry):
+        state, entries = carry
+        outputs, state, loss = step(segment, state)
+        return outputs, (state, books.enter(entries, segment, outputs, loss))
+
+    carry = state, books.start()
+    if not books.together:
+        state, entries = each_segment(window, length, booked, carry)
+        books.close(entries)
+        return state
+    (state, entries), outputs, _ = each_segment_kept(
+        window, length, booked, carry
+    )
+    books.close(entries, outputs)
     return state
+
+
+def each_piece_recorded(window, bounds, step, state):
+    """`each_segment_recorded` for pieces of any length; no XLA program.
+
+    Args:
+        window: The `Window`; all outputs have a target at every step.
+        bounds: Where the pieces start, and the end of the last, (pieces + 1,).
+        step: As for `each_segment_recorded`.
+        state: State before the first piece.
+
+    Returns:
+        State after the last piece.
+    """
+    count = tf.shape(bounds)[0] - 1
+    books = Books(window, together=True)
+    trail = PiecesTrail(window.model.output_specs, count)
+
+    def body(index, carry):
+        state, entries, arrays = carry
+        start, end = bounds[index], bounds[index + 1]
+        segment = window.segment(start, end - start)
+        outputs, state, loss = step(segment, state)
+        entries = books.enter(entries, segment, outputs, loss)
+        return state, entries, trail.write(arrays, index, outputs)
+
+    carry = state, books.start(), trail.arrays
+    state, entries, arrays = pieces.repeat(count, body, carry)
+    books.close(entries, trail.outputs(arrays))
+    return state
+
+
+def adds_up(window, length):
+    """Whether logs of segments, one by one, make up those of the window.
+
+    Metrics are means of rows' means, which parts of different lengths do not
+    make up; the losses of several outputs have terms of their own.
+    """
+    _, rest = pieces.divide(window.steps, length)
+    even = isinstance(rest, int) and rest == 0
+    one_output = len(window.model.temporal_outputs) == 1
+    return even and one_output and window.all_steps
 
 
 def each_segment_kept(
@@ -63,6 +129,7 @@ def each_segment_kept(
     Returns:
         (state after the last segment, outputs of the window, `Trail`).
     """
+    window.look_for_ends()
     full, rest = pieces.divide(window.steps, length)
     specs = window.model.output_specs if keep_outputs else []
     temporal = window.model.temporal_outputs if keep_outputs else []

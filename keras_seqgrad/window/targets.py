@@ -9,7 +9,7 @@ output name.
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import pieces
+from keras_seqgrad.tensors import masks, nested, pieces
 
 
 def outputs_of(model):
@@ -74,13 +74,13 @@ def spread(sample_weight, temporal, names):
     )
 
 
-def weights_at_end(sample_weight, outputs, last, temporal, names):
-    """Sample weights by which sequence targets count in the last segment.
+def weigh_rows(sample_weight, outputs, factors, temporal, names):
+    """Sample weights, those of sequence targets times a factor for each row.
 
     Args:
         sample_weight: Weights as given, or None.
         outputs: Nested outputs of the segment.
-        last: Scalar boolean, whether the segment is the window's last.
+        factors: Float (batch,).
         temporal: For each flattened output, whether it has a time axis.
         names: Names of the outputs.
 
@@ -97,13 +97,82 @@ def weights_at_end(sample_weight, outputs, last, temporal, names):
         if len(given) == 1:
             given = given * len(flat)
     weights = []
-    for weight, output, has_time in zip(given, flat, temporal, strict=True):
+    for weight, has_time in zip(given, temporal, strict=True):
         if weight is None:
-            weight = tf.ones((tf.shape(output)[0], 1))
+            weight = tf.ones_like(factors)
         if not has_time:
-            weight = weight * tf.cast(last, weight.dtype)
+            own = tf.cast(factors, weight.dtype)
+            own = tf.reshape(own, [-1] + [1] * (len(weight.shape) - 1))
+            weight = weight * own
+        elif len(weight.shape) == 1:
+            weight = weight[:, tf.newaxis]
         weights.append(weight)
     return keras.tree.pack_sequence_as(outputs, weights)
+
+
+def reduction_of(loss):
+    """How a compiled loss goes from rows and steps to a number.
+
+    That of all losses where they are several; "sum_over_batch_size", as Keras
+    has it for names and functions, where they differ.
+    """
+    kinds = {
+        getattr(kind, "reduction", None) or "none"
+        if isinstance(kind, keras.losses.Loss)
+        else "sum_over_batch_size"
+        for kind in keras.tree.flatten(loss)
+        if kind is not None
+    }
+    return kinds.pop() if len(kinds) == 1 else "sum_over_batch_size"
+
+
+def terms(reduction, shape, outputs, sample_weight):
+    """By what a loss, summed over rows and steps, is divided.
+
+    Args:
+        reduction: That of the loss, see `reduction_of`.
+        shape: [rows, steps].
+        outputs: Nested outputs, the mask of the first of which counts; None
+            where there is one target a sequence.
+        sample_weight: Weights as given, or None; the first ones count.
+
+    Returns:
+        (a scalar, whether it is a sum over steps).
+    """
+    if reduction == "sum":
+        return tf.ones(()), False
+    mask = None
+    if outputs is not None and reduction != "none":
+        mask = masks.read(keras.tree.flatten(outputs)[0])
+    [weight, *_] = [*keras.tree.flatten(sample_weight), None]
+    if reduction == "mean_with_sample_weight" and weight is not None:
+        weight = tf.cast(weight, "float32")
+        weight = tf.reshape(weight, [tf.shape(weight)[0], -1])
+        if mask is None:  # Keras sums the weights as they are
+            return tf.reduce_sum(weight), weight.shape[1] != 1
+        return tf.reduce_sum(weight * tf.cast(mask, "float32")), True
+    if mask is not None:
+        return tf.reduce_sum(tf.cast(mask, "float32")), True
+    rows, steps = (tf.cast(size, "float32") for size in shape)
+    return rows * steps, True
+
+
+def let_through(outputs, rows, temporal):
+    """Outputs, gradient by those without a time axis stopped but in `rows`.
+
+    The loss of the other rows stays among the terms of a mean.
+    """
+    return keras.tree.pack_sequence_as(
+        outputs,
+        [
+            output
+            if has_time
+            else nested.select(rows, output, tf.stop_gradient(output))
+            for output, has_time in zip(
+                keras.tree.flatten(outputs), temporal, strict=True
+            )
+        ],
+    )
 
 
 def class_weights(y, sample_weight, table, temporal):

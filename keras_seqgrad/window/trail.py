@@ -95,10 +95,62 @@ class Trail:
         return pieces
 
 
+class PiecesTrail:
+    """The outputs of pieces of any length, put one behind another.
+
+    Args:
+        specs: Keras tensors like the outputs, which all have a time axis.
+        count: Number of pieces.
+    """
+
+    def __init__(self, specs, count):
+        self.structure, self.masked = None, None
+        # Time first: what is put together are first axes.
+        self.arrays = [
+            tf.TensorArray(
+                dtype,
+                size=count,
+                infer_shape=False,
+                element_shape=[None, None, *features],
+            )
+            for spec in specs
+            for dtype, features in ((spec.dtype, spec.shape[2:]), ("bool", ()))
+        ]
+
+    def write(self, arrays, index, outputs):
+        """`arrays` with the outputs of piece `index`."""
+        self.structure, self.masked, kept = outputs, [], []
+        for output in keras.tree.flatten(outputs):
+            mask = masks.read(output)
+            self.masked.append(mask is not None)
+            if mask is None:
+                mask = tf.ones(tf.shape(output)[:2], "bool")
+            kept += [output, tf.cast(mask, "bool")]
+        return [
+            array.write(index, _swapped(tensor))
+            for array, tensor in zip(arrays, kept, strict=True)
+        ]
+
+    def outputs(self, arrays):
+        """Outputs of the window, masks with them."""
+        joined = [_swapped(array.concat()) for array in arrays]
+        made = [
+            masks.attach(output, mask) if masked else output
+            for output, mask, masked in zip(
+                joined[::2], joined[1::2], self.masked, strict=True
+            )
+        ]
+        return keras.tree.pack_sequence_as(self.structure, made)
+
+
+def _swapped(tensor):
+    """A tensor with its first two axes swapped."""
+    return tf.transpose(tensor, [1, 0, *range(2, tensor.shape.rank)])
+
+
 def _join(array, tail):
     """Segments of an array (segment, batch, time, ...) one after another."""
-    stacked = array.stack()
-    stacked = tf.transpose(stacked, [1, 0, *range(2, stacked.shape.rank)])
+    stacked = _swapped(array.stack())
     shape = tf.shape(stacked)
     whole = tf.reshape(
         stacked, tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)

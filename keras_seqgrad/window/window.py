@@ -8,13 +8,14 @@ others.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, pieces
-from keras_seqgrad.window import targets
+from keras_seqgrad.tensors import masks, nested, pieces
+from keras_seqgrad.window import ends, targets
 from keras_seqgrad.window.learner import Learner
 
 
@@ -74,6 +75,23 @@ class Window:
         self.one_target = not any(temporal)
         self.mixed_targets = any(temporal) and not all(temporal)
 
+    @functools.cached_property
+    def valid(self):
+        """Steps that some recurrent layer takes, (batch, time); None for all.
+
+        Inside of a loop it can only be read, after `look_for_ends`.
+        """
+        return ends.valid_steps(self)
+
+    @functools.cached_property
+    def lengths(self):
+        """Steps of each row up to its last valid one, (batch,), or None."""
+        return ends.lengths(self.valid)
+
+    def look_for_ends(self):
+        """Finds out `valid` and `lengths`, for loops to read."""
+        return self.lengths
+
     @property
     def learner(self):
         """What a method changes: the model while it learns from the window."""
@@ -114,6 +132,14 @@ class Window:
             start + length == self.steps,
         )
 
+    def ends_in(self, segment):
+        """Rows whose last valid step is in a segment, (batch,) or scalar."""
+        if self.lengths is None:
+            return segment.last
+        last = self.lengths - 1
+        end = segment.start + segment.length
+        return (last >= segment.start) & (last < end)
+
     def cut_outputs(self, outputs, start, length):
         """Steps of the outputs that have time, masks with them."""
         flat = keras.tree.flatten(outputs)
@@ -125,16 +151,20 @@ class Window:
         ]
         return keras.tree.pack_sequence_as(outputs, cut)
 
-    def cut_cotangents(self, d_outputs, segment):
+    def cut_cotangents(self, d_outputs, segment, rows=None):
         """Gradient of the window's loss by the outputs of a segment (flat).
 
-        An output without a time axis belongs to the last segment.
+        Args:
+            d_outputs: That by the outputs of the window.
+            segment: The segment.
+            rows: Rows to which outputs without a time axis belong in this
+                segment, (batch,) or scalar; by default all in the last one.
         """
-        last = segment.last
+        rows = segment.last if rows is None else rows
         return [
             pieces.steps(d_output, segment.start, segment.length)
             if temporal
-            else tf.where(last, d_output, tf.zeros_like(d_output))
+            else nested.select(rows, d_output, tf.zeros_like(d_output))
             for d_output, temporal in zip(
                 d_outputs, self.model.temporal_outputs, strict=True
             )
@@ -196,16 +226,45 @@ class Window:
         Args:
             segment: The segment.
             outputs: What the model made of it.
-            at_end: Where all targets are one per sequence, whether they count
-                in the last segment alone.
+            at_end: Where all targets are one per sequence, whether gradient
+                comes from them in the segment alone in which a row ends. With
+                outputs of both kinds that is so anyway.
         """
+        everywhere = self.all_steps or (self.one_target and not at_end)
+        if not everywhere and segment.last is not True:
+            temporal = self.model.temporal_outputs
+            outputs = targets.let_through(
+                outputs, self.ends_in(segment), temporal
+            )
         return self.model.compute_loss(
             x=segment.inputs,
             y=segment.y,
             y_pred=outputs,
-            sample_weight=self._weights(segment, outputs, at_end),
+            sample_weight=segment.sample_weight,
             training=self.training,
         )
+
+    def target_loss(self, segment, outputs, factors=None):
+        """`loss` without what regularisers and layers add.
+
+        Args:
+            segment: The segment.
+            outputs: What the model made of it.
+            factors: Weight of each row in outputs without a time axis,
+                (batch,), beside its sample weight.
+        """
+        if self.model.loss is None:
+            return tf.zeros((), keras.config.floatx())
+        if factors is not None:
+            weight = targets.weigh_rows(
+                segment.sample_weight,
+                outputs,
+                factors,
+                *targets.outputs_of(self.model),
+            )
+            segment = dataclasses.replace(segment, sample_weight=weight)
+        with self.model.targets_alone():
+            return self.loss(segment, outputs)
 
     def scale(self, loss):
         """The loss to differentiate: scaled where the optimizer scales it."""
@@ -215,20 +274,27 @@ class Window:
         """Number of terms in the mean that is the loss of a segment.
 
         A gradient of the segment's loss times this number is that of the sum
-        over rows and steps. Masked steps of the first output are no terms. A
-        loss that is a sum has the number 1.
+        over rows and steps. A loss that is a sum has the number 1.
         """
-        kinds = keras.tree.flatten(self.model.loss)
-        if all(getattr(kind, "reduction", None) == "sum" for kind in kinds):
+        if targets.reduction_of(self.model.loss) == "sum":
             return tf.ones(())
-        rows = tf.cast(self.batch_size, "float32")
-        if not self.one_target:
-            mask = masks.read(keras.tree.flatten(outputs)[0])
-            rows *= tf.cast(segment.length, "float32")
-            if mask is not None:
-                rows = tf.reduce_sum(tf.cast(mask, "float32"))
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        return tf.maximum(rows, 1.0) * replicas
+        terms, _ = self.terms(segment, outputs)
+        return tf.maximum(terms, 1.0) * replicas
+
+    def terms(self, segment, outputs):
+        """(By what the sum over rows and steps of a segment is divided,
+        whether that grows with the steps).
+
+        Masked steps of the first output are no terms. Where the loss is a
+        weighted mean they are the weights.
+        """
+        return targets.terms(
+            targets.reduction_of(self.model.loss),
+            [self.batch_size, 1 if self.one_target else segment.length],
+            None if self.one_target else outputs,
+            segment.sample_weight,
+        )
 
     def added_loss(self):
         """What regularisers and layers add to the loss of the last forward."""
@@ -257,18 +323,6 @@ class Window:
     def random_state(self):
         """Variables that change while layers run, as seeds of dropout do."""
         return self.model.running_variables
-
-    def _weights(self, segment, outputs, at_end):
-        """Weights in which a target of the last step counts only there."""
-        everywhere = self.all_steps or (self.one_target and not at_end)
-        if everywhere or segment.last is True:
-            return segment.sample_weight
-        return targets.weights_at_end(
-            segment.sample_weight,
-            outputs,
-            segment.last,
-            *targets.outputs_of(self.model),
-        )
 
     @property
     def recurrent_layers(self):

@@ -204,6 +204,8 @@ def test_updates_at_every_cut_add_up_to_the_windows_gradient():
 class Steps:
     """As much of a window as the draws need."""
 
+    one_target = False
+
     def __init__(self, steps):
         self.steps = steps
 

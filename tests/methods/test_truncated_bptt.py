@@ -198,16 +198,16 @@ def test_masks_pass_through_segments():
     x[1, 4:] = 0.0
     model = SequenceModel.from_model(network)
     model.compile("sgd", LOSS, method=TruncatedBPTT(2))
-    losses = []
+    outputs = []
     state = network.layers[1].get_initial_state(3)
     for begin in range(0, 7, 2):
         piece = network.layers[0](x[:, begin : begin + 2])
         output = network.layers[1](piece, initial_state=state)
         state = [output[:, -1]]
-        output = network.layers[2](output)
-        loss = float(LOSS(y[:, begin : begin + 2], output))
-        losses.append(loss * min(2, 7 - begin) / 7)
+        outputs.append(network.layers[2](output))
+    square = np.mean((np.concatenate(outputs, 1) - y) ** 2, -1)
+    valid = np.any(x != 0, -1)
     model.optimizer.learning_rate = 0.0
     history = model.fit(x, y, batch_size=3, verbose=0)
     found = history.history["loss"][0]
-    assert found == pytest.approx(np.sum(losses), rel=1e-5)
+    assert found == pytest.approx(square[valid].mean(), rel=1e-5)

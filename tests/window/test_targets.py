@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
+from keras_seqgrad.tensors import masks
 from keras_seqgrad.window import targets
 from tests import zoo
 
@@ -38,7 +39,7 @@ def reference(network, x, y, length, rate, weights=(None, None)):
     lstm, gru = network.layers[1], network.layers[2]
     states = lstm.get_initial_state(BATCH), gru.get_initial_state(BATCH)
     loss_of = keras.losses.MeanSquaredError()
-    losses = []
+    said = []
     for start in range(0, STEPS, length):
         part = slice(start, start + length)
         with tf.GradientTape() as tape:
@@ -58,8 +59,9 @@ def reference(network, x, y, length, rate, weights=(None, None)):
         for v, g in zip(variables, tape.gradient(loss, variables), strict=True):
             if g is not None:
                 v.assign_sub(rate * g)
-        losses.append((len(outputs), float(loss)))
-    return sum(n * value for n, value in losses) / STEPS
+        said += outputs
+    loss = loss_of(y[1], tf.stack(said, 1), weights[1])
+    return float(loss + loss_of(y[0], late, weights[0]))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -160,24 +162,57 @@ def test_spread():
 
 
 @pytest.mark.parametrize(
-    "given, shape",
+    "given, each",
     [
-        (None, (3, 1)),
-        ({"each": 2 * tf.ones((3, 4))}, (3, 4)),
-        ([None, 2 * tf.ones((3, 4))], (3, 4)),
-        (2 * tf.ones((3, 1)), (3, 1)),
+        (None, np.ones((3, 1))),
+        ({"each": 2 * tf.ones((3, 4))}, 2 * np.ones((3, 4))),
+        ([None, 2 * tf.ones((3,))], 2 * np.ones((3, 1))),
+        (2 * tf.ones((3, 1)), 2 * np.ones((3, 1))),
     ],
     ids=["none", "dict", "list", "one"],
 )
-@pytest.mark.parametrize("last", [False, True])
-def test_weights_at_end(given, shape, last):
+def test_weigh_rows(given, each):
     outputs = [tf.zeros((3, 2)), tf.zeros((3, 4, 2))]
-    late, each = targets.weights_at_end(
-        given, outputs, tf.constant(last), TEMPORAL, NAMES
-    )
-    assert each.shape == shape
-    assert np.all(each == (1.0 if given is None else 2.0))
-    assert np.any(late) == last
+    factors = tf.constant([0.0, 0.5, 1.0])
+    late, found = targets.weigh_rows(given, outputs, factors, TEMPORAL, NAMES)
+    np.testing.assert_array_equal(found, each)
+    times = 2.0 if isinstance(given, tf.Tensor) else 1.0
+    np.testing.assert_array_equal(np.ravel(late), times * factors)
+
+
+def test_reduction_of():
+    mse = keras.losses.MeanSquaredError
+    mean = "sum_over_batch_size"
+    for loss, expected in [
+        ("mse", mean),
+        (keras.losses.mean_squared_error, mean),
+        (mse(reduction="sum"), "sum"),
+        (mse(reduction=None), "none"),
+        ({"a": mse(reduction="sum"), "b": None}, "sum"),
+        ([mse(reduction="sum"), "mae"], mean),
+        (mse(reduction="mean_with_sample_weight"), "mean_with_sample_weight"),
+    ]:
+        assert targets.reduction_of(loss) == expected
+
+
+def test_terms():
+    """What Keras' own losses divide a sum by."""
+    generator = np.random.default_rng(0)
+    y, said = tf.zeros((3, 4, 2)), tf.constant(generator.normal(size=(3, 4, 2)))
+    mask = tf.constant(generator.random((3, 4)) > 0.4)
+    for reduction in "sum_over_batch_size", "mean_with_sample_weight":
+        for weight in None, generator.random((3, 4)), generator.random((3, 1)):
+            for output in said, masks.attach(said, mask):
+                if weight is not None:
+                    weight = tf.constant(weight, "float32")
+                value, total = (
+                    keras.losses.MeanSquaredError(reduction=kind)(
+                        y, output, weight
+                    )
+                    for kind in (reduction, "sum")
+                )
+                found, _ = targets.terms(reduction, [3, 4], output, weight)
+                assert float(value * found) == pytest.approx(float(total))
 
 
 def test_class_weights():

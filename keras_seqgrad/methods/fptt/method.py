@@ -13,7 +13,8 @@ from keras_seqgrad.methods.fptt import part_losses
 from keras_seqgrad.optimizers import fptt, regularizer
 from keras_seqgrad.optimizers.average_weights import MODES, AverageWeights
 from keras_seqgrad.tensors.arguments import positive_integer
-from keras_seqgrad.window.loops import each_segment, each_segment_recorded
+from keras_seqgrad.window.ends import before_ends
+from keras_seqgrad.window.loops import each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_window
 
 PART_LOSSES = ("auto", "terminal", "weighted")
@@ -215,16 +216,15 @@ class FPTT(Method):
     def train(self, window):
         length = self.part_length(window.steps)
         loss = self._loss(window, length)
-        if window.one_target:
-            return self._train_one_target(window, length, loss)
 
         def step(segment, state):
             value, gradients, outputs, state = pull(
                 window, segment, state, loss=loss
             )
             window.learner.apply(gradients)
-            window.learner.record(segment, outputs, value)
-            return outputs, state
+            if loss != window.loss:
+                value = window.loss(segment, outputs)
+            return outputs, state, value
 
         return each_segment_recorded(window, length, step, window.state)
 
@@ -245,37 +245,9 @@ class FPTT(Method):
             return part_losses.weighted(window, length)
         return window.loss
 
-    def _train_one_target(self, window, length, loss):
-        """Every part has an update, the last one is recorded."""
-        specs, structure = window.model.output_specs, None
-
-        def step(segment, carry):
-            nonlocal structure
-            value, gradients, structure, state = pull(
-                window, segment, carry[0], loss=loss
-            )
-            window.learner.apply(gradients)
-            outputs = keras.tree.flatten(structure)
-            return structure, (state, outputs, value)
-
-        nothing = [
-            tf.zeros([window.batch_size, *spec.shape[1:]], spec.dtype)
-            for spec in specs
-        ]
-        restore = window.learner.keep_output_losses()
-        carry = window.state, nothing, tf.zeros((), keras.config.floatx())
-        state, outputs, value = each_segment(window, length, step, carry)
-        outputs = keras.tree.pack_sequence_as(structure, outputs)
-        if len(specs) > 1:
-            window.refuse_added_losses()
-            restore()
-            window.loss(window.whole(), outputs)
-        window.learner.record_window(outputs, value)
-        return state
-
     def estimate(self, window, seed=None):
         length = self.part_length(window.steps)
-        gates = gates_between(window.steps, length)
+        gates = before_ends(window, gates_between(window.steps, length))
         loss, gradients, _, _ = pull_window(window, gates)
         return loss, gradients
 

@@ -20,21 +20,32 @@ DENSE = (
 )
 
 
-def split(window, segment, outputs):
-    """(loss of the targets, what regularisers and layers add to it)."""
-    loss = window.loss(segment, outputs)
-    added = window.added_loss()
-    return loss - added, added
+def going_on(window, segment):
+    """1 for rows whose sequence goes on in a segment, 0 for others, (batch,).
+
+    None where no row ends before the window does.
+    """
+    if window.lengths is None:
+        return None
+    return tf.cast(window.lengths > segment.start, "float32")
 
 
 def weighted(window, length):
-    """The loss of part p = 0, 1, … of K, times (p + 1) / K."""
-    parts = -(-window.steps // length)
+    """The loss of part p = 0, 1, … of K, times (p + 1) / K.
+
+    A row has as many parts as its valid steps fill.
+    """
 
     def part_loss(segment, outputs):
-        loss, added = split(window, segment, outputs)
-        share = (segment.start // length + 1) / parts
-        return tf.cast(share, loss.dtype) * loss + added
+        share = segment.start // length + 1
+        if window.lengths is None:
+            share /= -(-window.steps // length)
+            loss = window.target_loss(segment, outputs)
+            return tf.cast(share, loss.dtype) * loss + window.added_loss()
+        share /= -(-window.lengths // length)
+        factors = tf.cast(share, "float32") * going_on(window, segment)
+        loss = window.target_loss(segment, outputs, factors)
+        return loss + window.added_loss()
 
     return part_loss
 
@@ -43,19 +54,30 @@ def terminal(window, length):
     """beta CE(y, p) + (1 - beta) (-sum Q log p), beta = t / T.
 
     p is what the model says after t of T steps. Q is the mean of what it said
-    there in the previous epoch where the class was the same as now.
+    there in the previous epoch where the class was the same as now. T is the
+    row's own number of steps, up to its last valid one.
     """
     table = window.method_state.parts[TABLE]
 
     def part_loss(segment, outputs):
-        loss, added = split(window, segment, outputs)
         end = segment.start + segment.length
-        beta = tf.cast(end / window.steps, loss.dtype)
+        part, rows = segment.start // length, going_on(window, segment)
+        if rows is None:
+            beta = end / window.steps
+            loss = window.target_loss(segment, outputs)
+            divergence = table.divergence_of(
+                part, segment.y, outputs, segment.sample_weight
+            )
+            beta = tf.cast(beta, loss.dtype)
+            divergence = tf.cast(divergence, loss.dtype)
+            loss = beta * loss + (1.0 - beta) * divergence
+            return loss + window.added_loss()
+        beta = tf.minimum(tf.cast(end / window.lengths, "float32"), 1.0)
+        loss = window.target_loss(segment, outputs, beta * rows)
         divergence = table.divergence_of(
-            segment.start // length, segment.y, outputs, segment.sample_weight
+            part, segment.y, outputs, segment.sample_weight, rows, 1.0 - beta
         )
-        divergence = tf.cast(divergence, loss.dtype)
-        return beta * loss + (1.0 - beta) * divergence + added
+        return loss + tf.cast(divergence, loss.dtype) + window.added_loss()
 
     return part_loss
 
@@ -64,10 +86,12 @@ def chosen(function, window):
     """`function(loss, y, y_pred, progress)` of the user."""
 
     def part_loss(segment, outputs):
-        loss, added = split(window, segment, outputs)
+        rows = going_on(window, segment) if window.one_target else None
+        loss = window.target_loss(segment, outputs, rows)
         end = segment.start + segment.length
         progress = tf.cast(end / window.steps, loss.dtype)
-        return function(loss, segment.y, outputs, progress) + added
+        made = function(loss, segment.y, outputs, progress)
+        return made + window.added_loss()
 
     return part_loss
 
@@ -152,8 +176,19 @@ class ClassDistributions(keras.layers.Layer):
         )
         self.built = True
 
-    def divergence_of(self, part, y, outputs, sample_weight):
-        """-sum Q log p of a batch; enters p in the sums of its classes."""
+    def divergence_of(
+        self, part, y, outputs, sample_weight, rows=1.0, factors=1.0
+    ):
+        """-sum Q log p of a batch; enters p in the sums of its classes.
+
+        Args:
+            part: Number of the part.
+            y: Targets of the batch.
+            outputs: p, or its logits.
+            sample_weight: Weights of the batch, or None.
+            rows: Further weights of rows, (batch,).
+            factors: More of them, of which the sums take no notice.
+        """
         (labels,) = keras.tree.flatten(y)
         outputs = tf.cast(outputs, "float32")
         if self.sparse:
@@ -161,17 +196,18 @@ class ClassDistributions(keras.layers.Layer):
             labels = tf.one_hot(labels, self.classes)
         labels = tf.cast(labels, "float32")
         weights = keras.tree.flatten(sample_weight)
-        weight = None
+        weight = rows * tf.ones(tf.shape(labels)[:1])
         if weights and weights[0] is not None:
-            weight = tf.reshape(tf.cast(weights[0], "float32"), [-1])
+            weight *= tf.reshape(tf.cast(weights[0], "float32"), [-1])
         said = tf.nn.softmax(outputs) if self.from_logits else outputs
         self._enter(part, labels, weight, tf.stop_gradient(said))
         expected = tf.matmul(labels, tf.gather(self.table, part))
-        return self.divergence(expected, outputs, sample_weight=weight)
+        return self.divergence(
+            expected, outputs, sample_weight=weight * factors
+        )
 
     def _enter(self, part, labels, weight, said):
-        if weight is not None:
-            labels = labels * weight[:, tf.newaxis]
+        labels = labels * weight[:, tf.newaxis]
         found = tf.matmul(labels, said, transpose_a=True)
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             context = tf.distribute.get_replica_context()

@@ -49,8 +49,8 @@ def look(window, start, state, names=(), next_state=False):
         rows &= ~pieces.steps(window.reset, at, 1)[:, 0]
     if window.fresh is True:  # every window is a whole sequence
         rows &= tf.logical_and(start > 0, inside)
-        if window.mask is not None:
-            rows &= tf.reduce_any(window.mask & (tf.range(end) >= at), axis=1)
+        if window.lengths is not None:
+            rows &= window.lengths > at
     else:
         rows &= ~tf.logical_and(window.fresh, start == 0)
         # What the next window begins with is not known yet.

@@ -209,7 +209,6 @@ class SyntheticGradients(Method):
                 window, segment, carry[0], after
             )
             window.learner.apply(gradients)
-            window.learner.record(segment, guessed.outputs, guessed.loss)
             reading = here.reading
             if lessons is not None:
                 reading, memory, target = tf.nest.map_structure(
@@ -222,7 +221,7 @@ class SyntheticGradients(Method):
                     reading, memory, target, here.rows, guessed.ahead
                 )
             state = keras.tree.map_structure(tf.stop_gradient, guessed.end)
-            return guessed.outputs, (state, after)
+            return guessed.outputs, (state, after), guessed.loss
 
         memory = synthesis.start(window.batch_size, window.fresh)
         state, memory = each_segment_recorded(
@@ -311,7 +310,9 @@ class SyntheticGradients(Method):
                 [*keras.tree.flatten(outputs), *ends],
                 window.variables,
                 output_gradients=[
-                    *window.cut_cotangents(d_outputs, segment),
+                    *window.cut_cotangents(
+                        d_outputs, segment, window.ends_in(segment)
+                    ),
                     *split(received, ends),
                 ],
             )

@@ -48,7 +48,7 @@ class Blocks:
         boundaries: Number of boundaries between blocks, one less than blocks.
         crossed: Boolean (batch, boundaries): boundaries over which a row's
             sequence goes on. It does not where the step behind is a reset, or
-            where an explicit mask leaves no further step.
+            where masks leave no further step.
     """
 
     def __init__(self, window, length):
@@ -108,11 +108,25 @@ class Blocks:
         crossed = tf.fill([window.batch_size, self.boundaries], True)
         if window.reset is not None:
             crossed &= ~window.reset[:, length::length]
-        if window.mask is not None:
-            ahead = tf.cast(window.mask, "int32")
-            ahead = tf.cumsum(ahead, axis=1, reverse=True)
-            crossed &= ahead[:, length::length] > 0
+        if window.lengths is not None:
+            starts = length * tf.range(1, self.boundaries + 1)
+            crossed &= window.lengths[:, tf.newaxis] > starts
         return crossed
+
+    def _of_last(self, blocks, rest=None):
+        """What the last block of each row has, (batch, ...).
+
+        Args:
+            blocks: (batch, full, ...), that of the full blocks.
+            rest: (batch, ...), that of the shorter one behind them, or None.
+        """
+        lengths = self.window.lengths
+        if lengths is None:
+            return blocks[:, -1] if rest is None else rest
+        if rest is not None:
+            blocks = tf.concat([blocks, rest[:, tf.newaxis]], axis=1)
+        place = (lengths - 1) // self.length
+        return tf.gather(blocks, place, axis=1, batch_dims=1)
 
     def run(self, inner):
         """Runs all blocks, each from the state given for it.
@@ -143,15 +157,14 @@ class Blocks:
         ]
         # Layers may add losses of their own, means over other rows and steps.
         window.refuse_added_losses()
-        tail = None
+        tail, rests = None, [None] * len(ends)
         if self.has_rest:
             segment = window.segment(full * self.length, self.rest)
             state = [start[:, full] for start in starts]
             state = keras.tree.pack_sequence_as(window.state, state)
-            tail, last = window.forward(segment, state)
-        else:
-            last = [end[:, -1] for end in ends]
-            last = keras.tree.pack_sequence_as(window.state, last)
+            tail, rests = window.forward(segment, state)
+        last = map(self._of_last, ends, keras.tree.flatten(rests))
+        last = keras.tree.pack_sequence_as(window.state, [*last])
         met = [end[:, : self.boundaries] for end in ends]
         return self._unfold(outputs, tail), met, last
 
@@ -168,10 +181,9 @@ class Blocks:
             if has_time:
                 output = regroup(output, [rows, full * length], 2)
                 output = output if rest is None else append(output, rest)
-            elif rest is not None:
-                output = rest
             else:
-                output = regroup(output, [rows, full], 1)[:, -1]
+                output = regroup(output, [rows, full], 1)
+                output = self._of_last(output, rest)
             joined.append(output)
         return keras.tree.pack_sequence_as(outputs, joined)
 

@@ -1,0 +1,175 @@
+"""A padded row is learnt from as if it ended with its last valid step."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_seqgrad import SequenceModel, methods
+from keras_seqgrad.window import ends
+from keras_seqgrad.window.window import Window
+from tests import zoo
+
+L = keras.layers
+STEPS, LENGTHS = 8, [5, 2, 8, 3]
+METHODS = {
+    "tbptt": lambda: methods.TruncatedBPTT(2),
+    "dni": lambda: methods.SyntheticGradients(2, "linear"),
+    "dni_lambda": lambda: methods.SyntheticGradients(2, "linear", lambda_=0.7),
+    "alternating": lambda: methods.AlternatingGradients(
+        2, "linear", switch_epochs=[1]
+    ),
+    "weighted": lambda: methods.FPTT(4, part_loss="weighted", regularize=False),
+    "terminal": lambda: methods.FPTT(4, regularize=False),
+    "tprop": lambda: methods.TargetPropagation(2, state_rate=0.1),
+    "tprop_zero": lambda: methods.TargetPropagation(
+        2, "lagrangian", start="zero"
+    ),
+}
+
+
+def data():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(4, STEPS, 2)).astype("float32")
+    mask = np.arange(STEPS) < np.array(LENGTHS)[:, None]
+    return x * mask[..., None], generator.integers(0, 3, 4), mask
+
+
+def model_for(method, masking=True, stateful=False, late=True, **compiled):
+    """A model of one target a sequence, or of that and one at every step."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, 2))
+    hidden = L.Masking()(inputs) if masking else inputs
+    hidden = L.LSTM(3, return_sequences=True)(hidden)
+    last = L.Dense(3, "softmax")(L.GRU(2)(hidden))
+    outputs = last if late else [last, L.Dense(2)(hidden)]
+    network = keras.Model(inputs, outputs)
+    model = SequenceModel.from_model(network, stateful=stateful)
+    loss = "sparse_categorical_crossentropy"
+    compiled.setdefault("loss", loss if late else [loss, "mse"])
+    model.compile(keras.optimizers.SGD(0.1), method=method, **compiled)
+    if "synthesis" in model.method_state.parts:
+        generator = np.random.default_rng(5)
+        network = model.method_state.parts["synthesis"].network
+        network.set_weights(
+            [
+                0.3 * generator.normal(size=w.shape)
+                for w in network.get_weights()
+            ]
+        )
+    return model
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_padded_row_moves_the_parameters_as_the_row_alone(name):
+    x, y, mask = data()
+    x, y, mask = x[:1], y[:1], mask[:1]
+    found = []
+    for masking, given in [
+        (True, x[:, :5]),
+        (True, x),
+        (False, {"inputs": x + ~mask[..., None], "mask": mask}),
+    ]:
+        model = model_for(METHODS[name](), masking)
+        model.fit(given, y, epochs=2, verbose=0)
+        found.append(model.network.get_weights())
+    alone, padded, companion = found
+    zoo.assert_same(padded, alone)
+    zoo.assert_same(companion, alone)
+    assert zoo.differ(alone, model_for("bptt").network.get_weights())
+
+
+@pytest.mark.parametrize("name", ["tbptt", "dni", "weighted"])
+def test_the_gradient_of_a_padded_batch_is_the_mean_of_its_rows(name):
+    x, y, _ = data()
+    model = model_for(METHODS[name]())
+    loss, found = model.estimate_gradients(x, y)
+    rows = [
+        model.estimate_gradients(x[[row], :length], y[[row]])
+        for row, length in enumerate(LENGTHS)
+    ]
+    losses, gradients = zip(*rows, strict=True)
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
+    expected = [np.mean(each, axis=0) for each in zip(*gradients, strict=True)]
+    zoo.assert_same(found, expected)
+    # The control: steps of the window tell another story.
+    recurrent = found[1]
+    assert np.abs(recurrent).max() > 1e-3
+    if name == "tbptt":
+        before = model.network.get_weights()
+        model.train_on_batch(x, y)
+        after = model.network.get_weights()
+        moved = [(a - b) / 0.1 for a, b in zip(before, after, strict=True)]
+        zoo.assert_same(moved, expected, 2e-4)
+
+
+def test_outputs_of_both_kinds():
+    """The target of the sequence counts in the segment where the row ends."""
+    x, y, _ = data()
+    model = model_for(methods.TruncatedBPTT(3), late=False)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        ["sparse_categorical_crossentropy", keras.losses.MeanSquaredError()],
+        loss_weights=[1.0, 0.0],
+        method=methods.TruncatedBPTT(3),
+    )
+    targets = [y, np.zeros((4, STEPS, 2), "float32")]
+    _, found = model.estimate_gradients(x, targets)
+    # Each row's own segment, from the state before it.
+    expected = None
+    for row, length in enumerate(LENGTHS):
+        start = (length - 1) // 3 * 3
+        one = model_for(methods.TruncatedBPTT(length - start))
+        _, each = one.estimate_gradients(x[[row], :length], y[[row]])
+        each = [np.asarray(g) / 4 for g in each]
+        if expected is not None:
+            each = [a + b for a, b in zip(expected, each, strict=True)]
+        expected = each
+    zoo.assert_same(found[: len(expected)], expected)
+    model.optimizer.learning_rate = 0.1
+    before = model.network.get_weights()
+    model.train_on_batch(x, targets)
+    assert zoo.differ(before, model.network.get_weights())
+
+
+def test_artbp_cuts_nothing_in_padding():
+    x, y, mask = data()
+    model = model_for(methods.ARTBP(2, seed=3))
+    window = Window(
+        model, (x, y, None), model.graph.zero_state(4), training=True
+    )
+    gates = model.method.gates(window, seed=4).numpy()
+    assert gates.shape == mask.shape
+    assert np.all(gates[~mask] == 1.0)
+    cut = gates[2]
+    assert np.any(cut == 0.0)
+    np.testing.assert_array_equal(gates[0, :5], cut[:5])
+
+
+@pytest.mark.compiled
+def test_compiled():
+    x, y, _ = data()
+    found = []
+    for options in {"run_eagerly": True}, {"jit_compile": True}:
+        model = model_for(methods.TruncatedBPTT(2), **options)
+        model.fit(x, y, verbose=0)
+        found.append(model.network.get_weights())
+    zoo.assert_same(*found)
+
+
+def test_valid_steps():
+    x, y, mask = data()
+    model = model_for("bptt")
+
+    def window(model, x):
+        state = model.graph.zero_state(4)
+        return Window(model, (x, y, None), state, training=True)
+
+    found = window(model, x)
+    np.testing.assert_array_equal(found.valid, mask)
+    assert found.lengths.numpy().tolist() == LENGTHS
+    both = window(model, {"inputs": x, "mask": np.roll(mask, 1, axis=0)})
+    np.testing.assert_array_equal(both.valid, mask & np.roll(mask, 1, axis=0))
+    # Rows without a valid step end with their first.
+    assert ends.lengths(tf.zeros((2, 3), "bool")).numpy().tolist() == [1, 1]
+    assert window(model_for("bptt", masking=False), x).valid is None

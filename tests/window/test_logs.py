@@ -1,0 +1,174 @@
+"""With parameters that stay where they are `fit` logs what `evaluate` gives."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_seqgrad import SequenceModel, methods
+
+L = keras.layers
+ROWS, STEPS = 4, 8
+# Segments that divide the window, and that leave a shorter last one.
+METHODS = {
+    "even": lambda: methods.TruncatedBPTT(4),
+    "rest": lambda: methods.TruncatedBPTT(3),
+    "stride": lambda: methods.TruncatedBPTT(4, 2),
+    "stride_rest": lambda: methods.TruncatedBPTT(5, 3),
+    "artbp": lambda: methods.ARTBP(3, seed=1),
+    "artbp_cut": lambda: methods.ARTBP(2, seed=1, update="cut"),
+    "dni": lambda: methods.SyntheticGradients(4, "linear"),
+    "dni_rest": lambda: methods.SyntheticGradients(3, "linear", lambda_=0.5),
+    "alternating": lambda: methods.AlternatingGradients(
+        4, "linear", switch_epochs=[1]
+    ),
+    "fptt": lambda: methods.FPTT(2),
+    "fptt_rest": lambda: methods.FPTT(3),
+    "checkpoints": lambda: methods.BPTT(3),
+    "inversion": lambda: methods.RegularizedInversion(0.5, 0.5),
+}
+
+
+def one_output(**options):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((None, 2)),
+            L.Masking(),
+            L.GRU(3, reset_after=False, return_sequences=True, **options),
+            L.Dense(3, activation="softmax"),
+        ]
+    )
+
+
+def two_outputs(late=False):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, 2))
+    hidden = L.Masking()(inputs)
+    hidden = L.GRU(3, reset_after=False, return_sequences=True)(hidden)
+    last = L.GRU(2, reset_after=False, return_sequences=not late)(hidden)
+    outputs = L.Dense(1, name="a")(last), L.Dense(2, name="b")(hidden)
+    return keras.Model(inputs, [*outputs])
+
+
+def padded(seed=0):
+    """Inputs (rows, steps, 2) whose rows end in padding."""
+    x = np.random.default_rng(seed).normal(size=(ROWS, STEPS, 2))
+    for row, length in enumerate([2, 5, 8, 3]):
+        x[row, length:] = 0.0
+    return x.astype("float32")
+
+
+def classes():
+    return np.random.default_rng(1).integers(0, 3, (ROWS, STEPS))
+
+
+def numbers(*shape):
+    return np.random.default_rng(2).normal(size=shape).astype("float32")
+
+
+def weights(*shape):
+    return np.random.default_rng(3).random(shape).astype("float32")
+
+
+def assert_logs(network, method, y, fit=(), evaluate=(), **options):
+    model = SequenceModel.from_model(network)
+    model.compile(keras.optimizers.SGD(0.0), method=method, **options)
+    x, fit = padded(), {"batch_size": 2, "verbose": 0, **dict(fit)}
+    logs = model.fit(x, y, shuffle=False, **fit).history
+    fit.pop("class_weight", None)
+    fit |= dict(evaluate)
+    expected = model.evaluate(x, y, return_dict=True, **fit)
+    assert set(expected) <= set(logs)
+    for name, value in expected.items():
+        assert logs[name][0] == pytest.approx(value, rel=1e-5), name
+
+
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_masks(name):
+    assert_logs(
+        one_output(kernel_regularizer=keras.regularizers.L2(0.1)),
+        METHODS[name](),
+        classes(),
+        loss=CROSSENTROPY(),
+        metrics=["accuracy"],
+        weighted_metrics=["accuracy"],
+    )
+
+
+@pytest.mark.parametrize(
+    "reduction", ["sum", "none", "mean", "mean_with_sample_weight"]
+)
+@pytest.mark.parametrize("name", ["even", "stride", "rest", "artbp_cut"])
+def test_reductions_and_sample_weights(name, reduction):
+    for shape in (ROWS, STEPS), (ROWS,):
+        assert_logs(
+            one_output(),
+            METHODS[name](),
+            classes(),
+            {"sample_weight": weights(*shape)},
+            {"sample_weight": np.broadcast_to(weights(*shape).T, (8, 4)).T}
+            if len(shape) == 1
+            else {},
+            loss=CROSSENTROPY(reduction=reduction),
+            weighted_metrics=["accuracy"],
+        )
+
+
+@pytest.mark.parametrize("name", ["even", "rest", "dni_rest", "fptt"])
+def test_class_weights(name):
+    table = {0: 0.3, 1: 1.0, 2: 4.0}
+    weight = np.array([0.3, 1.0, 4.0], "float32")[classes()]
+    assert_logs(
+        one_output(),
+        METHODS[name](),
+        classes(),
+        {"class_weight": table},
+        {"sample_weight": weight},
+        loss=CROSSENTROPY(),
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in METHODS if n != "inversion"])
+def test_several_outputs(name):
+    assert_logs(
+        two_outputs(),
+        METHODS[name](),
+        [numbers(ROWS, STEPS, 1), numbers(ROWS, STEPS, 2)],
+        {"sample_weight": [weights(ROWS, STEPS), weights(ROWS)[:, None]]},
+        loss=["mse", keras.losses.MeanAbsoluteError(reduction="sum")],
+        loss_weights=[0.5, 2.0],
+        metrics=[["mae"], ["mse"]],
+    )
+
+
+@pytest.mark.parametrize("name", ["even", "rest", "fptt", "artbp"])
+def test_outputs_of_both_kinds(name):
+    assert_logs(
+        two_outputs(late=True),
+        METHODS[name](),
+        [numbers(ROWS, 1), numbers(ROWS, STEPS, 2)],
+        loss=["mse", "mae"],
+        metrics=[["mae"], ["mse"]],
+    )
+
+
+ONE_TARGET = ["even", "rest", "artbp", "dni", "dni_rest", "fptt", "fptt_rest"]
+
+
+@pytest.mark.parametrize("name", ONE_TARGET)
+def test_one_target_a_sequence(name):
+    network = one_output(recurrent_regularizer=keras.regularizers.L2(0.1))
+    network = keras.Model(
+        network.inputs, L.Dense(3, "softmax")(L.GRU(2)(network.outputs[0]))
+    )
+    assert_logs(
+        network,
+        METHODS[name](),
+        classes()[:, 0],
+        {"sample_weight": weights(ROWS)},
+        loss=CROSSENTROPY(),
+        metrics=["accuracy"],
+    )
