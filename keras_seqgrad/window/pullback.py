@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors import masks, nested
 
 
 def pull_window(window, gates=None, scan=None):
@@ -52,7 +52,13 @@ def pull_loss(window, outputs):
         (loss, flat gradients by the outputs, gradients by the variables: those
         of the regularisers).
     """
-    flat = keras.tree.flatten(outputs)
+    # Bare tensors: a softmax of Keras takes along the logits it is made of,
+    # and a crossentropy would go back through those.
+    flat = [
+        masks.attach(tf.identity(output), masks.read(output))
+        for output in keras.tree.flatten(outputs)
+    ]
+    outputs = keras.tree.pack_sequence_as(outputs, flat)
     with tf.GradientTape() as tape:
         tape.watch(flat)
         loss = window.loss(window.whole(), outputs)

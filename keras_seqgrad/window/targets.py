@@ -160,7 +160,7 @@ def terms(reduction, shape, outputs, sample_weight):
 def let_through(outputs, rows, temporal):
     """Outputs, gradient by those without a time axis stopped but in `rows`.
 
-    The loss of the other rows stays among the terms of a mean.
+    Unlike by weights of 0, no weighted mean gets another divisor by that.
     """
     return keras.tree.pack_sequence_as(
         outputs,

@@ -232,10 +232,7 @@ class Window:
         """
         everywhere = self.all_steps or (self.one_target and not at_end)
         if not everywhere and segment.last is not True:
-            temporal = self.model.temporal_outputs
-            outputs = targets.let_through(
-                outputs, self.ends_in(segment), temporal
-            )
+            segment, outputs = self._judged_at_end(segment, outputs)
         return self.model.compute_loss(
             x=segment.inputs,
             y=segment.y,
@@ -255,16 +252,41 @@ class Window:
         """
         if self.model.loss is None:
             return tf.zeros((), keras.config.floatx())
+        given, factor = segment, 1.0
         if factors is not None:
-            weight = targets.weigh_rows(
-                segment.sample_weight,
-                outputs,
-                factors,
-                *targets.outputs_of(self.model),
-            )
-            segment = dataclasses.replace(segment, sample_weight=weight)
+            segment = self._weighed(segment, outputs, factors)
+            if self._weighted_mean:  # which divides by the factors, too
+                factor = tf.math.divide_no_nan(
+                    self.terms(segment, outputs)[0],
+                    self.terms(given, outputs)[0],
+                )
         with self.model.targets_alone():
-            return self.loss(segment, outputs)
+            loss = self.loss(segment, outputs)
+        return loss * tf.cast(factor, loss.dtype)
+
+    @property
+    def _weighted_mean(self):
+        reduction = targets.reduction_of(self.model.loss)
+        return reduction == "mean_with_sample_weight"
+
+    def _weighed(self, segment, outputs, factors):
+        """A segment, its rows weighed in outputs without a time axis."""
+        weight = targets.weigh_rows(
+            segment.sample_weight,
+            outputs,
+            factors,
+            *targets.outputs_of(self.model),
+        )
+        return dataclasses.replace(segment, sample_weight=weight)
+
+    def _judged_at_end(self, segment, outputs):
+        """(segment, outputs), of the rows that end there alone."""
+        rows = self.ends_in(segment)
+        if self._weighted_mean:
+            temporal = self.model.temporal_outputs
+            return segment, targets.let_through(outputs, rows, temporal)
+        rows = tf.fill([self.batch_size], 1.0) * tf.cast(rows, "float32")
+        return self._weighed(segment, outputs, rows), outputs
 
     def scale(self, loss):
         """The loss to differentiate: scaled where the optimizer scales it."""
@@ -283,12 +305,7 @@ class Window:
         return tf.maximum(terms, 1.0) * replicas
 
     def terms(self, segment, outputs):
-        """(By what the sum over rows and steps of a segment is divided,
-        whether that grows with the steps).
-
-        Masked steps of the first output are no terms. Where the loss is a
-        weighted mean they are the weights.
-        """
+        """What a segment's loss is a mean of (see `targets.terms`)."""
         return targets.terms(
             targets.reduction_of(self.model.loss),
             [self.batch_size, 1 if self.one_target else segment.length],

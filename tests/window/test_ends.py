@@ -19,7 +19,9 @@ METHODS = {
     "alternating": lambda: methods.AlternatingGradients(
         2, "linear", switch_epochs=[1]
     ),
-    "weighted": lambda: methods.FPTT(4, part_loss="weighted", regularize=False),
+    "weighted": lambda: methods.FPTT(
+        length=2, part_loss="weighted", regularize=False
+    ),
     "terminal": lambda: methods.FPTT(4, regularize=False),
     "tprop": lambda: methods.TargetPropagation(2, state_rate=0.1),
     "tprop_zero": lambda: methods.TargetPropagation(
