@@ -178,10 +178,15 @@ class Lags:
             count = min(self.targets, steps - self.max_lag)
             places = np.linspace(self.max_lag, steps - 1, count).astype(int)
         targets = tf.constant(places, "int32")
+        rows = tf.fill([window.batch_size], steps)
+        if window.one_target and window.lengths is not None:
+            rows = window.lengths
 
         def use(step, norms, found):
-            lags = tf.one_hot(targets - step, self.max_lag + 1)
-            return found + tf.reduce_mean(norms, axis=2) @ lags
+            # A row that ends in padding ends before the window does.
+            places = targets[:, tf.newaxis] + (rows - steps)
+            lags = tf.one_hot(places - step, self.max_lag + 1)
+            return found + tf.einsum("ntb,tbk->nk", norms, lags)
 
         names = layer_names(window.model)
         found = pull_steps(
@@ -191,7 +196,9 @@ class Lags:
             use,
             tf.zeros((len(names), self.max_lag + 1)),
         )
-        return found / len(places)
+        long_enough = rows[:, tf.newaxis] > tf.range(self.max_lag + 1)
+        counted = tf.reduce_sum(tf.cast(long_enough, "float32"), axis=0)
+        return found / (len(places) * tf.maximum(counted, 1.0))
 
 
 def influence_profile(model, x, y, max_lag, sample_weight=None, targets=16):

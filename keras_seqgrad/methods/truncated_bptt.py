@@ -119,7 +119,8 @@ class TruncatedBPTT(Method):
     With a stride below the length the last k2 steps are run again with the
     current parameters before each update. No gradient reaches back before the
     start of the window. With one target per sequence there is one update, at
-    the end of the window, whose gradient reaches back `length` steps.
+    the end of the window, whose gradient reaches back `length` steps from
+    each row's last one that is not masked.
 
     Gradient: biased; exact where `length` covers the window (as
     `estimate_gradients` gives it). Memory: O(length) activations. Time: that

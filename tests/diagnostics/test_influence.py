@@ -235,3 +235,23 @@ def test_refusals():
             suggest_truncation_length(falling, tolerance)
     with pytest.raises(ValueError, match="`stride` must be an integer"):
         suggest_truncation_length(falling, stride=0)
+
+
+def test_lags_of_padded_rows_count_from_their_own_ends():
+    keras.utils.set_random_seed(2)
+    network = keras.Sequential(
+        [keras.Input((None, 2)), keras.layers.Masking(), keras.layers.GRU(3)]
+    )
+    model = make(network)
+    x, _ = zoo.data(6)
+    y = np.ones((zoo.BATCH, 3), "float32")
+    lengths, rows = [6, 3, 4], []
+    for row, length in enumerate(lengths):
+        x[row, length:] = 0.0
+        rows.append(
+            influence_profile(model, x[[row], :length], y[[row]], length - 1)
+        )
+    found = influence_profile(model, x, y, 5).norms["all"]
+    for lag in range(6):
+        long = [r.norms["all"][lag] for r in rows if len(r.norms["all"]) > lag]
+        assert found[lag] == pytest.approx(np.mean(long), rel=1e-4)

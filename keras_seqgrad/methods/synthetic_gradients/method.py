@@ -57,7 +57,7 @@ class SyntheticGradients(Method):
     a constant to M. Nothing crosses the end of a sequence or a reset. With
     stateful=True the guess crosses windows; its target is formed when the
     next window has been seen. Masked steps pass the gradient on unchanged;
-    rows that an explicit mask ends are over. The parameters move after every
+    rows that masks end are over. The parameters move after every
     segment, M after them.
 
     With one target per sequence all segments but the last learn from guesses

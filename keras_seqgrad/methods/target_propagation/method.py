@@ -70,7 +70,7 @@ class TargetPropagation(Method):
     The first block starts from the state carried into the window. Carried on
     is, with the start "forward", the state of that pass, into which no target,
     having seen labels, leaks; else the last block's. Boundaries at which a row
-    is reset, or after which its explicit mask is False, bind nothing.
+    is reset, or after which masks leave nothing, bind nothing.
 
     Gradient: biased. `estimate_gradients` gives the mean over the parameter
     steps, the parameters staying where they are. Memory: O(T) activations.
