@@ -17,6 +17,11 @@ def divide(steps, length):
     return full, steps - full * length
 
 
+def is_left(rest):
+    """Whether steps are left over, as far as `divide` knows."""
+    return not isinstance(rest, int) or rest > 0
+
+
 def repeat(count, body, carry, backwards=False):
     """Runs `carry = body(index, carry)` for `count` indices.
 

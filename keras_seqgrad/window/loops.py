@@ -26,7 +26,7 @@ def each_segment(window, length, step, state):
         return step(window.segment(index * length, length), state)[1]
 
     state = pieces.repeat(full, body, state)
-    if not isinstance(rest, int) or rest:
+    if pieces.is_left(rest):
         state = step(window.segment(full * length, rest), state)[1]
     return state
 
@@ -107,9 +107,8 @@ def adds_up(window, length):
     make up; the losses of several outputs have terms of their own.
     """
     _, rest = pieces.divide(window.steps, length)
-    even = isinstance(rest, int) and rest == 0
     one_output = len(window.model.temporal_outputs) == 1
-    return even and one_output and window.all_steps
+    return not pieces.is_left(rest) and one_output and window.all_steps
 
 
 def each_segment_kept(
@@ -157,7 +156,7 @@ def each_segment_kept(
 
     state, trail.arrays = pieces.repeat(full, body, (state, trail.arrays))
     trail.before_rest = (state, beside())
-    if not isinstance(rest, int) or rest:
+    if pieces.is_left(rest):
         segment = window.segment(full * length, rest)
         structure, state = step(segment, state)
         trail.rest = structure
@@ -179,7 +178,7 @@ def each_segment_back(window, length, step, carry, trail):
         `carry` after the first segment.
     """
     full, rest = pieces.divide(window.steps, length)
-    if not isinstance(rest, int) or rest:
+    if pieces.is_left(rest):
         last = window.segment(full * length, rest)
         carry = step(last, trail.before_rest, carry)
 

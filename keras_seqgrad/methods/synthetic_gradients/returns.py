@@ -31,7 +31,6 @@ def lambda_lessons(method, window):
     """
     synthesis, length = method.synthesis(window), method.length
     full, rest = pieces.divide(window.steps, length)
-    has_rest = not isinstance(rest, int) or rest > 0
     restore_losses = window.learner.keep_output_losses()
     drawn = window.draws()
     start = window.state, synthesis.start(window.batch_size, window.fresh)
@@ -60,7 +59,9 @@ def lambda_lessons(method, window):
     later = tf.zeros([window.batch_size, synthesis.size])
     kinds = here.reading, memory, later
     arrays = [
-        tf.TensorArray(t.dtype, full + int(has_rest), element_shape=t.shape)
+        tf.TensorArray(
+            t.dtype, full + int(pieces.is_left(rest)), element_shape=t.shape
+        )
         for t in tf.nest.flatten(kinds)
     ]
     _, arrays = each_segment_back(window, length, back, (later, arrays), trail)

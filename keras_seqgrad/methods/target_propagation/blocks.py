@@ -54,7 +54,7 @@ class Blocks:
     def __init__(self, window, length):
         self.window, self.length = window, length
         self.full, self.rest = pieces.divide(window.steps, length)
-        self.has_rest = not isinstance(self.rest, int) or self.rest > 0
+        self.has_rest = pieces.is_left(self.rest)
         self.boundaries = self.full - 1 + self.has_rest
         self.folded = self._fold() if not self.is_single else None
         self.crossed = self._crossed()
