@@ -51,7 +51,7 @@ SHOWN = {
     "optimizers": {"average_weights", "fptt", "regularizer"},
     "network": {"cuttable", "graph", "passage", "segmented"},
     "state": {"carried", "method_state", "runs", "vector"},
-    "window": {"loops", "opening", "probe", "pullback", "window"},
+    "window": {"agreement", "loops", "opening", "probe", "pullback", "window"},
     "methods": {"synthetic_gradients"},
     "diagnostics": {
         "card",

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks, pieces
-from keras_seqgrad.window import targets
+from keras_seqgrad.window import agreement, per_step, targets
 from keras_seqgrad.window.learner import Learner
 
 
@@ -53,6 +53,8 @@ class Window:
         one_target: Whether all outputs are one per sequence, so that only the
             last step has a loss.
         mixed_targets: Whether there are outputs of both kinds.
+        cut_targets: For each flattened output, whether its targets have the
+            steps of the inputs.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Window:
         self.all_steps = all(temporal)
         self.one_target = not any(temporal)
         self.mixed_targets = any(temporal) and not all(temporal)
+        self.cut_targets = per_step.flags(model, self.y)
 
     @property
     def learner(self):
@@ -106,7 +109,7 @@ class Window:
             start,
             length,
             self.model.cut_inputs(self.inputs, start, length),
-            targets.cut(self.y, start, length, *outputs),
+            targets.cut(self.y, start, length, self.cut_targets, outputs[1]),
             targets.cut(self.sample_weight, start, length, *outputs),
             steps(self.mask),
             steps(self.reset),
@@ -199,6 +202,7 @@ class Window:
             at_end: Where all targets are one per sequence, whether they count
                 in the last segment alone.
         """
+        agreement.need_targets(self.model, segment.y)
         return self.model.compute_loss(
             x=segment.inputs,
             y=segment.y,
