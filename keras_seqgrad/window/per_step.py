@@ -69,12 +69,13 @@ def mixes_rows(losses, target, output):
     return any(shown(loss, target, output)[1] for loss in losses)
 
 
-def flags(model, y):
+def flags(model, y, steps):
     """For each flattened output, whether its targets are cut with the inputs.
 
     Args:
         model: The compiled model.
         y: Targets in the structure of the outputs, or None.
+        steps: Those of the inputs, an integer or a tensor.
     """
     temporal = model.temporal_outputs
     if y is None or not any(temporal):
@@ -84,8 +85,11 @@ def flags(model, y):
     for has_time, target, losses, output in zip(
         temporal, aligned, losses_of(model), model.output_specs, strict=True
     ):
-        has_steps = target is None or is_per_step(losses, target, output)
-        cut.append(has_time and has_steps is not False)
+        single = target is None or is_per_step(losses, target, output)
+        if single is None and isinstance(steps, int):
+            # Of what nothing is known, the length must speak.
+            single = target.shape[1:2] in ((steps,), (None,))
+        cut.append(has_time and single is not False)
     return cut
 
 
@@ -116,13 +120,16 @@ def shown(loss, target, output):
         loss = keras.losses.get(loss)
         kind = keras.backend.standardize_dtype(target.dtype)
         known = _known.setdefault(loss, {})
-        key = tuple(target.shape)[1:], kind, tuple(output.shape)[2:]
+        _, *sizes = target.shape
+        steps = [size if size == 1 else STEPS for size in sizes[:1]]
+        key = (*steps, *sizes[1:]), kind, tuple(output.shape)[2:]
     except (AttributeError, TypeError, ValueError):
         return None, None
     if key not in known:
+        y, outputs = example(*key)
         try:
             with tf.init_scope():
-                known[key] = judge(loss, *example(*key))
+                known[key] = judge(loss, y, outputs)
         # A loss of the user's own may fail in any way on what it is not for.
         except Exception:
             known[key] = None, None
@@ -133,32 +140,37 @@ def example(target, kind, output):
     """Small targets and outputs that any loss may take.
 
     Args:
-        target: Shape of the targets behind their rows.
+        target: Shape of the targets behind their rows, of `STEPS` steps or 1.
         kind: Their dtype.
         output: Shape of the outputs behind their rows and steps.
     """
     generator = np.random.default_rng(0)
-
-    def distributions(sizes):
-        drawn = generator.uniform(0.1, 0.9, sizes)
-        return drawn / drawn.sum(-1, keepdims=True) if len(sizes) > 2 else drawn
-
-    target, output = (
-        [3 if size is None else size for size in sizes]
-        for sizes in (target, output)
-    )
-    outputs = distributions([ROWS, STEPS, *output])
-    if target and target[0] != 1:
-        target[0] = STEPS
+    # Sizes that one of them leaves open are those of the other.
+    alike = len(target) == len(output) + 1
+    seen = target[1:] if alike else [3] * len(output)
+    output = [o or t or 3 for o, t in zip(output, seen, strict=True)]
+    seen = [STEPS, *output] if alike else [3] * len(target)
+    target = [t or o for t, o in zip(target, seen, strict=True)]
+    # Steps of different size: what is divided by a sum over all of them is
+    # not taken for a mean.
+    outputs = generator.uniform(0.1, 0.9, [STEPS, ROWS, *output])
+    size = np.linspace(0.3, 1.0, STEPS)
+    outputs = np.moveaxis(np.moveaxis(outputs, 0, -1) * size, -1, 1)
     if "float" in kind:
-        return distributions([ROWS, *target]), outputs
-    classes = max([2, *output[-1:]])
-    return generator.integers(0, classes, [ROWS, *target]), outputs
+        y = generator.uniform(0.1, 0.9, [ROWS, *target])
+    else:
+        classes = max([2, *output[-1:]])
+        y = generator.integers(0, classes, [ROWS, *target])
+        y[:, :1] = 1
+    if target[:1] == [STEPS]:
+        # The same in both halves, so that a mean over labels that count is
+        # over as many in each.
+        y[:, STEPS // 2 :] = y[:, STEPS // 2 - 1 :: -1]
+    return y, outputs
 
 
 def judge(loss, y, outputs):
     """What `shown` says, by running the loss."""
-
     every, half = slice(None), STEPS // 2
     has_steps = y.shape[1:2] == (STEPS,)
 
@@ -176,9 +188,9 @@ def judge(loss, y, outputs):
     # Where a loss draws or has no number here, its shape speaks alone.
     if not same(whole, value()):
         return has_time, False
-    alone = value(rows=slice(1))
-    apart = whole.ndim > 0 and not same(alone, whole[:1])
-    return same(whole, joined), apart
+    alone = [value(rows=slice(row, row + 1)) for row in range(ROWS)]
+    apart = np.concatenate(alone) if whole.ndim else np.mean(alone, axis=0)
+    return same(whole, joined), not same(whole, apart)
 
 
 def run(loss, y, outputs):
@@ -200,4 +212,4 @@ def same(first, second):
     if first.shape != second.shape or not np.isfinite(first).all():
         return False
     scale = np.abs(first).max(initial=1e-6)
-    return np.abs(first - second).max(initial=0.0) <= 1e-4 * scale
+    return bool(np.abs(first - second).max(initial=0.0) <= 1e-4 * scale)

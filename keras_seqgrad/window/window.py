@@ -75,7 +75,7 @@ class Window:
         self.all_steps = all(temporal)
         self.one_target = not any(temporal)
         self.mixed_targets = any(temporal) and not all(temporal)
-        self.cut_targets = per_step.flags(model, self.y)
+        self.cut_targets = per_step.flags(model, self.y, self.steps)
 
     @property
     def learner(self):
