@@ -161,7 +161,7 @@ def example(target, kind, output):
     else:
         classes = max([2, *output[-1:]])
         y = generator.integers(0, classes, [ROWS, *target])
-        y[:, :1] = 1
+        y[..., :1] = 1
     if target[:1] == [STEPS]:
         # The same in both halves, so that a mean over labels that count is
         # over as many in each.
