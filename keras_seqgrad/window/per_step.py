@@ -78,14 +78,17 @@ def flags(model, y, steps):
         steps: Those of the inputs, an integer or a tensor.
     """
     temporal = model.temporal_outputs
-    if y is None or not any(temporal):
+    aligned = [] if y is None else by_output(y, model)
+    if all(target is None for target in aligned):
         return temporal
-    aligned = by_output(y, model)
     cut = []
     for has_time, target, losses, output in zip(
         temporal, aligned, losses_of(model), model.output_specs, strict=True
     ):
-        single = target is None or is_per_step(losses, target, output)
+        if target is None:
+            cut.append(False)
+            continue
+        single = is_per_step(losses, target, output)
         if single is None and isinstance(steps, int):
             # Of what nothing is known, the length must speak.
             single = target.shape[1:2] in ((steps,), (None,))

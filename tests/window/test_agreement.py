@@ -115,6 +115,19 @@ def test_targets_and_weights_by_the_name_of_their_output():
         check(X, y, {"steps": None, "last": spec(7)}, model)
 
 
+@pytest.mark.parametrize("loss", [["mse", None], [None, "mse"]])
+def test_targets_of_those_outputs_alone_that_have_a_loss(loss):
+    network = two_outputs()
+    network = keras.Model(network.inputs, [*network.output.values()])
+    x, y = zoo.data()
+    target = y if loss[0] else y[:, 0]
+    for method in ("bptt", TBPTT):
+        compiled(network, loss, method).fit(x, [target], verbose=0)
+    if loss[0]:
+        with pytest.raises(ValueError, match=r"`y\[0\]` has 5 time steps"):
+            compiled(network, loss).fit(x, [y[:, :5]], verbose=0)
+
+
 @pytest.mark.parametrize(
     "loss, y",
     [
