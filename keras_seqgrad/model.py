@@ -9,6 +9,7 @@ from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state import runs
 from keras_seqgrad.state.carried import CarriedState
 from keras_seqgrad.state.method_state import MethodState
+from keras_seqgrad.window import agreement
 from keras_seqgrad.window.opening import open_window
 from keras_seqgrad.window.probe import Probe, as_tensors
 
@@ -267,12 +268,14 @@ class SequenceModel(SegmentedModel):
         self, x, y=None, sample_weight=None, class_weight=None, **kwargs
     ):
         """As `keras.Model.train_on_batch`; carried state goes on."""
+        agreement.check(self, (x, y, sample_weight), trains=True)
         self._use_class_weight(class_weight)
         return super().train_on_batch(x, y, sample_weight, **kwargs)
 
     def _prepare(self, run, args, kwargs):
         """The arguments of a run by name, room made for its rows."""
         given = runs.bind(runs.RUNS[run].start, self, args, kwargs)
+        agreement.check_run(self, run, given)
         given["callbacks"] = runs.with_own(
             given.get("callbacks"),
             self.method.callbacks()

@@ -51,7 +51,15 @@ SHOWN = {
     "optimizers": {"average_weights", "fptt", "regularizer"},
     "network": {"cuttable", "graph", "passage", "segmented"},
     "state": {"carried", "method_state", "runs", "vector"},
-    "window": {"ends", "loops", "opening", "probe", "pullback", "window"},
+    "window": {
+        "agreement",
+        "ends",
+        "loops",
+        "opening",
+        "probe",
+        "pullback",
+        "window",
+    },
     "methods": {"synthetic_gradients"},
     "diagnostics": {
         "card",

@@ -113,6 +113,8 @@ class ARTBP(WindowMethod):
         self.seed = seed
         self.update = update
 
+    cuts_targets = property(lambda self: self.update == "cut")
+
     def build(self, model):
         if self.update == "cut" and model.jit_compile:
             raise ValueError(

@@ -16,6 +16,10 @@ class Method(abc.ABC):
     Attributes:
         random: Whether an estimate depends on its seed. A method that draws
             nothing says False, and is not asked again and again.
+        cuts_targets: Whether it takes the loss of segments, for which targets
+            are cut with the inputs. Losses that judge a sequence as a whole
+            are refused then.
+        length: Steps from one cut to the next where that is fixed, or None.
 
     Example:
 
@@ -24,6 +28,8 @@ class Method(abc.ABC):
     """
 
     random = True
+    cuts_targets = True
+    length = None
 
     # Most methods run on every model.
     def check(self, model):  # noqa: B027
@@ -87,6 +93,8 @@ def said(value):
 
 class WindowMethod(Method):
     """A method that moves the parameters once a window."""
+
+    cuts_targets = False
 
     @abc.abstractmethod
     def pull(self, window, seed=None):

@@ -57,14 +57,19 @@ def combine(first, second):
     return tf.logical_and(tf.cast(first, "bool"), tf.cast(second, "bool"))
 
 
-def unpack(x):
+def split(x):
     """(inputs, reset, mask) of inputs that may have companions in a dict."""
     companions = {"inputs", "reset", "mask"}
     if not (isinstance(x, dict) and "inputs" in x and set(x) <= companions):
         return x, None, None
-    reset, mask = x.get("reset"), x.get("mask")
+    return x["inputs"], x.get("reset"), x.get("mask")
+
+
+def unpack(x):
+    """`split`, the companions as booleans."""
+    inputs, reset, mask = split(x)
     return (
-        x["inputs"],
+        inputs,
         None if reset is None else tf.cast(reset, "bool"),
         None if mask is None else tf.cast(mask, "bool"),
     )

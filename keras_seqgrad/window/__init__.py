@@ -1,5 +1,9 @@
 """A batch on its way through a training step.
 
+agreement  whether the shapes of a batch agree, before it is traced
+shapes     what shapes inputs, targets and weights may have
+timed      what must have the steps of the window
+per_step   whether a loss is a mean over steps, so that it may be cut
 targets    which targets and weights have a time axis, and how they are cut
 learner    what a method changes: parameters, losses, metrics
 ends       where the sequence of each padded row ends

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks
-from keras_seqgrad.window import targets
+from keras_seqgrad.window import agreement, targets
 from keras_seqgrad.window.window import Window
 
 
@@ -27,8 +27,11 @@ def open_window(
         lambda t: tf.constant(t) if isinstance(t, np.ndarray) else t, data
     )
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    inputs, _, _ = masks.unpack(x)
+    agreement.check(model, (x, None, None), training, judged=False)
+    inputs, _, _ = masks.split(x)
     model.describe(inputs)
+    x, y, weight = agreement.tie(model, (x, y, weight), training)
+    inputs, _, _ = masks.split(x)
     if class_weight:
         weight = targets.class_weights(
             y, weight, class_weight, model.temporal_outputs

@@ -6,6 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.state.carried import CarriedState
+from keras_seqgrad.window import agreement
 from keras_seqgrad.window.opening import open_window
 
 
@@ -38,6 +39,7 @@ class Probe:
         Without targets the step must not ask for a loss.
         """
         model = self.model
+        agreement.check(model, data, True, judged=data[1] is not None)
         trained = {id(v) for v in model.trainable_variables}
         changing = [v for v in model.variables if id(v) not in trained]
         changing += model.metrics_variables

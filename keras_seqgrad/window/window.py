@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks, nested, pieces
-from keras_seqgrad.window import ends, targets
+from keras_seqgrad.window import agreement, ends, per_step, targets
 from keras_seqgrad.window.learner import Learner
 
 
@@ -54,6 +54,8 @@ class Window:
         one_target: Whether all outputs are one per sequence, so that only the
             last step has a loss.
         mixed_targets: Whether there are outputs of both kinds.
+        cut_targets: For each flattened output, whether its targets have the
+            steps of the inputs.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Window:
         self.all_steps = all(temporal)
         self.one_target = not any(temporal)
         self.mixed_targets = any(temporal) and not all(temporal)
+        self.cut_targets = per_step.flags(model, self.y, self.steps)
 
     @functools.cached_property
     def valid(self):
@@ -124,7 +127,7 @@ class Window:
             start,
             length,
             self.model.cut_inputs(self.inputs, start, length),
-            targets.cut(self.y, start, length, *outputs),
+            targets.cut(self.y, start, length, self.cut_targets, outputs[1]),
             targets.cut(self.sample_weight, start, length, *outputs),
             steps(self.mask),
             steps(self.reset),
@@ -230,6 +233,7 @@ class Window:
                 comes from them in the segment alone in which a row ends. With
                 outputs of both kinds that is so anyway.
         """
+        agreement.need_targets(self.model, segment.y)
         everywhere = self.all_steps or (self.one_target and not at_end)
         if not everywhere and segment.last is not True:
             segment, outputs = self._judged_at_end(segment, outputs)

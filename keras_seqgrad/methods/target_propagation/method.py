@@ -129,6 +129,7 @@ class TargetPropagation(Method):
     """
 
     random = False
+    cuts_targets = False
 
     def __init__(
         self,

@@ -1,0 +1,130 @@
+"""Whether the shapes of a batch agree, asked before anything is traced.
+
+Inputs, masks, resets, targets and weights share one time axis, axis 1. Sizes
+that are not known before a step runs are compared when it runs.
+"""
+
+import warnings
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.tensors import masks
+from keras_seqgrad.window import per_step
+from keras_seqgrad.window.shapes import inputs_of, targets_of, weights_of
+from keras_seqgrad.window.timed import bind, compare
+
+
+def check_run(model, run, given):
+    """Refuses data of a run whose shapes do not agree.
+
+    Args:
+        model: The `SequenceModel`.
+        run: "training", "evaluation" or "prediction".
+        given: The arguments of Keras' `fit`, `evaluate` or `predict` by name.
+            Of data that comes batch by batch only a `tf.data.Dataset` says
+            its shapes; of others `tie` sees them.
+
+    Raises:
+        ValueError: Shapes do not agree; the text names argument and lengths.
+    """
+    trains = run == "training"
+    data = [given.get(name) for name in ("x", "y", "sample_weight")]
+    steps = check(model, data, trains, judged=run != "prediction")
+    if trains and model.method is not None and steps:
+        note_length(model.method, steps)
+    if given.get("validation_data") is not None:
+        data = given["validation_data"]
+        if isinstance(data, (tuple, list)):
+            data = keras.utils.unpack_x_y_sample_weight(tuple(data))
+        else:
+            data = [data]
+        check(model, data, False, where="validation_data: ")
+
+
+def check(model, data, trains, judged=True, where=""):
+    """Refuses a batch, or arrays, whose shapes do not agree.
+
+    Args:
+        model: The `SequenceModel`.
+        data: (x, y, sample_weight), or (dataset,).
+        trains: Whether the method sees the batch.
+        judged: Whether there is a loss.
+        where: What the text of an error begins with.
+
+    Returns:
+        Number of time steps, or None where it is not known.
+
+    Raises:
+        ValueError: Shapes do not agree; the text names argument and lengths.
+    """
+    if isinstance(data[0], tf.data.Dataset):
+        data = keras.utils.unpack_x_y_sample_weight(data[0].element_spec)
+    x, y, sample_weight = [*data, None, None][:3]
+    leaves = keras.tree.flatten(x)
+    if not all(hasattr(leaf, "shape") for leaf in leaves):
+        return None
+    label, steps, timed = inputs_of(model, x, where)
+    if judged:
+        need_targets(model, y)
+        # Which outputs of a subclass have time, only a step finds out.
+        if y is not None and not model.is_opaque:
+            timed += targets_of(model, y, steps, trains, where)
+            timed += weights_of(model, sample_weight, steps, where)
+    for each in timed:
+        compare(each, label, steps)
+    return steps
+
+
+def tie(model, data, trains):
+    """A batch whose lengths agree, or a step that fails where they do not.
+
+    Args:
+        model: The `SequenceModel`, described where it is a subclass.
+        data: Tensors (x, y, sample_weight).
+        trains: Whether the method sees the batch.
+
+    Returns:
+        `data`; those of unknown length bound to a comparison at run time.
+
+    Raises:
+        ValueError: Known shapes do not agree.
+    """
+    x, y, sample_weight = data
+    label, steps, timed = inputs_of(model, x)
+    if y is not None:
+        timed += targets_of(model, y, steps, trains)
+        timed += weights_of(model, sample_weight, steps)
+    tied = {}
+    for each in timed:
+        compare(each, label, steps)
+        if steps is None or each.leaf.shape[1] is None:
+            inputs, _, _ = masks.split(x)
+            tied[id(each.leaf)] = bind(each, label, model.extent(inputs)[1])
+    return keras.tree.map_structure(lambda t: tied.get(id(t), t), data)
+
+
+def need_targets(model, y):
+    """Refuses a batch without targets where a loss needs them."""
+    if y is not None or per_step.decides_itself(model):
+        return
+    if any(
+        loss is not None
+        for loss in keras.tree.flatten(getattr(model, "loss", None))
+    ):
+        raise ValueError(
+            f"The loss {model.loss!r} needs targets. Expected `y`, or batches "
+            "(x, y) or (x, y, sample_weight) of a dataset. Received: y=None"
+        )
+
+
+def note_length(method, steps):
+    """Tells that no window is cut."""
+    length = method.length
+    if isinstance(length, int) and length > steps:
+        warnings.warn(
+            f"{method!r} cuts after every {length} steps, and the windows "
+            f"have {steps}: none is cut, as with ksg.methods.BPTT(). Give it "
+            "a shorter length, or the model longer windows.",
+            stacklevel=5,
+        )

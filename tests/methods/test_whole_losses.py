@@ -1,0 +1,57 @@
+"""Losses of a whole sequence under every method."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_seqgrad import methods
+from tests import zoo
+from tests.methods.test_conformance import TABLE, fit, make, network_for
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
+def test_labels_of_a_sequence_are_never_cut(name):
+    """Of another length than the inputs, they have no steps to cut."""
+    x, _ = zoo.data(6)
+    y = np.array([[1, 0, 0], [2, 1, 0], [1, 2, 1]], "int32")
+    layer = network_for(name).layers[0]
+    network = keras.Sequential(
+        [keras.Input((None, 2)), layer, keras.layers.Dense(4)]
+    )
+    frozen = keras.optimizers.SGD(0.0)
+    loss = keras.losses.CTC()
+    model = make(name, network, optimizer=frozen, loss=loss)
+    right = float(loss(y, network(x)))
+    if model.method.cuts_targets:
+        value = model.evaluate(x, y, verbose=0)
+        assert abs(value - right) < 1e-4 * right
+        text = r"`y`: the loss ctc judges .* Train with ksg.methods.BPTT\(\)"
+        with pytest.raises(ValueError, match=text):
+            fit(model, x, y)
+        with pytest.raises(ValueError, match=text):
+            model.estimate_gradients(x, y)
+        return
+    # Target propagation logs the loss of its blocks besides.
+    logged = fit(model, x, y).history
+    [logged] = logged.get("sequential_loss", logged["loss"])
+    assert abs(logged - right) < 1e-4 * right
+    value, found = model.estimate_gradients(x, y)
+    assert abs(float(value) - right) < 1e-4 * right
+    if TABLE[name].gradient == "exact":
+        _, expected = zoo.keras_gradients(network, x, y, loss)
+        zoo.assert_same(found, expected)
+
+
+def test_methods_that_cut_targets():
+    cutting = {name for name, row in TABLE.items() if row.method().cuts_targets}
+    assert cutting == {
+        "tbptt",
+        "tbptt_stride",
+        "dni",
+        "dni_next",
+        "dni_lambda",
+        "alternating",
+        "fptt",
+    }
+    assert methods.ARTBP(3, update="cut").cuts_targets
