@@ -98,7 +98,7 @@ class SegmentedModel(keras.Model):
         passage = Passage.current()
         if passage is not None:
             return self._call_passage(inputs, passage, training)
-        inputs, reset, mask = masks.unpack(inputs)
+        inputs, reset, mask = masks.unpack(self.clear_masked(inputs))
         if reset is not None or mask is not None:
             self.describe(inputs)
         batch_size, _ = self.extent(inputs)
@@ -297,6 +297,28 @@ class SegmentedModel(keras.Model):
             known if known is not None else shape[axis]
             for axis, known in enumerate(first.shape[:2])
         )
+
+    def clear_masked(self, x):
+        """Inputs with their companions, cleared where an explicit mask says.
+
+        Layers before the first recurrent one know nothing of that mask.
+        """
+        inputs, _, mask = masks.unpack(x)
+        if mask is None:
+            return x
+
+        def clear(tensor, has_time=True):
+            tensor = tf.convert_to_tensor(tensor)
+            return masks.clear(tensor, mask) if has_time else tensor
+
+        flat = keras.tree.flatten(inputs)
+        flat = (
+            map(clear, flat)
+            if self.is_opaque
+            else map(clear, flat, self.graph.temporal_inputs)
+        )
+        inputs = keras.tree.pack_sequence_as(inputs, [*flat])
+        return {**x, "inputs": inputs}
 
     def cut_inputs(self, inputs, start, length):
         """Steps `start` to `start + length` of the inputs that have time."""

@@ -1,6 +1,7 @@
 """A batch on its way through a training step.
 
 targets    which targets and weights have a time axis, and how they are cut
+missing    targets that are not there, where they count for nothing
 learner    what a method changes: parameters, losses, metrics
 window     what a method reads: pieces of the batch, run and judged
 trail      what a forward loop over segments leaves for a backward one

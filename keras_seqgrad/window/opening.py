@@ -27,6 +27,7 @@ def open_window(
         lambda t: tf.constant(t) if isinstance(t, np.ndarray) else t, data
     )
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    x = model.clear_masked(x)
     inputs, _, _ = masks.unpack(x)
     model.describe(inputs)
     if class_weight:

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks, pieces
-from keras_seqgrad.window import targets
+from keras_seqgrad.window import missing, targets
 from keras_seqgrad.window.learner import Learner
 
 
@@ -199,6 +199,7 @@ class Window:
             at_end: Where all targets are one per sequence, whether they count
                 in the last segment alone.
         """
+        segment = self.counted(segment, outputs)
         return self.model.compute_loss(
             x=segment.inputs,
             y=segment.y,
@@ -206,6 +207,10 @@ class Window:
             sample_weight=self._weights(segment, outputs, at_end),
             training=self.training,
         )
+
+    def counted(self, segment, outputs):
+        """The segment, with numbers for targets that do not count."""
+        return missing.clear_for_loss(segment, outputs, self.model)
 
     def scale(self, loss):
         """The loss to differentiate: scaled where the optimizer scales it."""

@@ -51,6 +51,7 @@ def terminal(window, length):
         loss, added = split(window, segment, outputs)
         end = segment.start + segment.length
         beta = tf.cast(end / window.steps, loss.dtype)
+        segment = window.counted(segment, outputs)
         divergence = table.divergence_of(
             segment.start // length, segment.y, outputs, segment.sample_weight
         )
@@ -67,6 +68,7 @@ def chosen(function, window):
         loss, added = split(window, segment, outputs)
         end = segment.start + segment.length
         progress = tf.cast(end / window.steps, loss.dtype)
+        segment = window.counted(segment, outputs)
         return function(loss, segment.y, outputs, progress) + added
 
     return part_loss
