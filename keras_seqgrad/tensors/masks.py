@@ -5,6 +5,8 @@ tensor itself; the property is lost where a tensor is cut in time or joined.
 These functions take it along.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -38,9 +40,15 @@ class _AttachMask(keras.layers.Layer):
         return inputs[1]
 
 
+@functools.cache
+def _reader():
+    # One for all: to make a layer takes several times as long as to call it.
+    return _ReadMask()
+
+
 def read(tensor):
     """The mask (batch, time) `tensor` carries, or None."""
-    layer = _ReadMask()
+    layer = _reader()
     layer(tensor)
     found, layer.found = layer.found, None
     return found
@@ -82,7 +90,7 @@ def clear(tensor, valid):
 
 def computable(tensor):
     """Where a floating tensor has numbers whose squares are numbers."""
-    limit = min(LARGEST, tensor.dtype.max)
+    limit = min(LARGEST, float(tensor.dtype.max))
     return tf.abs(tensor) <= tf.constant(limit, tensor.dtype)
 
 
