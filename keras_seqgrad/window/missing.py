@@ -4,14 +4,13 @@ A mask, or a weight of 0, leaves a step out of a loss by a product, and 0 · NaN
 is NaN. So what is no number there becomes one first, before a loss or a metric
 meets it. Numbers stay what they are: a loss may know padding by them.
 
-A judge, loss or metric, that looks for missing targets itself gets them as
-they were given: one with an `ignore_class`, a loss of the user's own that
-gives one number for all steps, a metric class of the user's own.
+What looks for missing targets itself gets them as they were given: a loss or
+metric with an `ignore_class`, a loss of the user's own that gives one number
+for all steps, a metric class of the user's own.
 """
 
 import dataclasses
 import functools
-import weakref
 
 import keras
 import tensorflow as tf
@@ -22,9 +21,6 @@ SPARSE = (
     keras.losses.SparseCategoricalCrossentropy,
     keras.losses.sparse_categorical_crossentropy,
 )
-# What is known of losses of users: the ranks they were tried with, and whether
-# they gave one number.
-_TRIED = weakref.WeakKeyDictionary()
 
 
 def clear_for_loss(segment, outputs, model):
@@ -38,16 +34,10 @@ def clear_for_loss(segment, outputs, model):
     found = _Found(segment, outputs, model)
     if not found.any:
         return segment
-    judges = found.each_output(model.loss)
 
     def clear(target, place):
-        judge = judges[place]
-        if isinstance(judge, str):
-            judge = keras.losses.get(judge)
-        output = found.outputs[place]
-        if _looks_itself(judge, target, output):
-            return target
-        sparse = judge is SPARSE[1] or isinstance(judge, SPARSE[0])
+        loss = found.losses[place]
+        sparse = loss is SPARSE[1] or isinstance(loss, SPARSE[0])
         return found.clear(target, place, sparse)
 
     return found.replaced(clear)
@@ -56,8 +46,9 @@ def clear_for_loss(segment, outputs, model):
 def clear_for_metrics(segment, outputs, model):
     """(segment, outputs) as `clear_for_loss`, for the compiled metrics.
 
-    Where a weight of 0 stands by a target that is not there, the step is
-    masked: no metric can count it, though one without weights would.
+    A weight of 0 says nothing to a metric without weights. So where one stands
+    by a target that is not there the step is masked, if all metrics compiled
+    can be told so.
     """
     groups = [m for m in model.metrics if hasattr(m, "metrics")]
     if not groups:
@@ -68,16 +59,21 @@ def clear_for_metrics(segment, outputs, model):
     for group in groups:
         if not group.built:  # as it would be by its first update
             group.build(segment.y, outputs)
-        if any(map(_is_own_metric, group.metrics)):
-            return segment, outputs
+    metrics = [metric for group in groups for metric in group.metrics]
+    if any(map(_is_own_metric, metrics)):
+        return segment, outputs
+    told = all(map(_knows_masks, metrics))
+    sparse = any(
+        isinstance(metric, keras.metrics.SparseCategoricalCrossentropy)
+        for metric in metrics
+    )
     marked = list(found.outputs)
 
     def clear(target, place):
-        missing = found.missing(target, place)
-        if missing is not None:
-            mask = masks.combine(found.masks[place], ~missing)
-            marked[place] = masks.attach(marked[place], mask)
-        return found.clear(target, place)
+        by_weight = told and (target.dtype.is_floating or sparse)
+        if by_weight:
+            marked[place] = found.mark(target, place, sparse)
+        return found.clear(target, place, sparse, by_weight)
 
     segment = found.replaced(clear)
     return segment, keras.tree.pack_sequence_as(outputs, marked)
@@ -95,6 +91,10 @@ class _Found:
         if isinstance(outputs, dict):
             self.names = sorted(outputs)
         self.weights = self.each_output(segment.sample_weight)
+        self.losses = [
+            keras.losses.get(loss) if isinstance(loss, str) else loss
+            for loss in self.each_output(model.loss)
+        ]
         self.any = segment.y is not None and any(
             flags is not None for flags in (*self.masks, *self.weights)
         )
@@ -103,11 +103,22 @@ class _Found:
         """What belongs to each output; one thing alone belongs to all."""
         if isinstance(structure, dict):
             return [structure.get(name) for name in self.names]
-        flat = keras.tree.flatten(structure)
-        return flat * len(self.names) if len(flat) == 1 else flat
+        flat, count = keras.tree.flatten(structure), len(self.names)
+        flat = flat * count if len(flat) == 1 else flat
+        return flat if len(flat) == count else [None] * count
 
     def replaced(self, clear):
-        """The segment with weights cleared, and targets by a function."""
+        """The segment with weights cleared, and targets by a function.
+
+        Those of losses that look for missing ones themselves stay.
+        """
+
+        def judged(target, place):
+            output, has_time = self.outputs[place], self.temporal[place]
+            loss = self.losses[place]
+            if _judges_places(loss, target, output, has_time):
+                return clear(target, place)
+            return target
 
         def weigh(weight, place):
             mask = _along(self.masks[place], weight)
@@ -117,7 +128,7 @@ class _Found:
 
         return dataclasses.replace(
             self.segment,
-            y=self._map(clear, self.segment.y),
+            y=self._map(judged, self.segment.y),
             sample_weight=self._map(weigh, self.segment.sample_weight),
         )
 
@@ -140,25 +151,28 @@ class _Found:
         flat = map(call, flat, range(len(flat)))
         return keras.tree.pack_sequence_as(structure, [*flat])
 
-    def clear(self, target, place, sparse=False):
+    def clear(self, target, place, sparse, by_weight=True):
         """`target` with zeros where it counts for nothing and is no number."""
         usable = _usable(target, self.outputs[place], sparse)
-        flags = self.masks[place], self._weighted(place)
+        flags = [self.masks[place]]
+        if by_weight:
+            flags.append(self._weighted(place))
         flags = [f for f in (_along(f, target) for f in flags) if f is not None]
         if usable is None or not flags:
             return target
         counted = functools.reduce(tf.logical_and, flags)
         return tf.where(counted | usable, target, tf.zeros((), target.dtype))
 
-    def missing(self, target, place):
-        """Steps of weight 0 whose target is no number; None for none."""
-        usable = _usable(target, self.outputs[place])
+    def mark(self, target, place, sparse):
+        """The output, masked in steps of weight 0 without a target."""
+        output, steps = self.outputs[place], 1 + self.temporal[place]
+        usable = _usable(target, output, sparse)
         weighted = _along(self._weighted(place), target)
-        if usable is None or weighted is None:
-            return None
-        missing = ~(weighted | usable)
-        axes = range(1 + self.temporal[place], target.shape.rank)
-        return tf.reduce_any(missing, axis=[*axes])
+        if usable is None or weighted is None or target.shape.rank < steps:
+            return output
+        there = weighted | usable
+        there = tf.reduce_all(there, axis=[*range(steps, there.shape.rank)])
+        return masks.attach(output, masks.combine(self.masks[place], there))
 
     def _weighted(self, place):
         weight = self.weights[place]
@@ -194,23 +208,20 @@ def _usable(target, output, sparse=False):
     return masks.computable(target) if target.dtype.is_floating else None
 
 
-def _looks_itself(judge, target, output):
-    """Whether a loss looks for missing targets itself."""
-    if judge is None or getattr(judge, "ignore_class", None) is not None:
-        return True
-    function = getattr(judge, "fn", judge)
-    if _is_of_keras(function):
+def _judges_places(loss, target, output, has_time):
+    """Whether a loss is one number for each place that a mask can leave out.
+
+    The others look for missing targets themselves, or have targets of their
+    own length, as CTC has.
+    """
+    if loss is None or getattr(loss, "ignore_class", None) is not None:
         return False
-    if isinstance(judge, keras.losses.Loss):
-        function = judge.call
-    ranks = target.shape.rank, output.shape.rank
-    tried = _TRIED.setdefault(judge, {})
-    if ranks not in tried:
-        tried[ranks] = _gives_one_number(function, target, output)
-    return tried[ranks]
-
-
-def _gives_one_number(function, target, output):
+    function = loss
+    if isinstance(loss, keras.losses.Loss):
+        own = not _is_of_keras(type(loss))
+        function = loss.call if own else getattr(loss, "fn", loss.call)
+    if _is_of_keras(function):
+        return function is not keras.losses.ctc
     # As Keras calls it, in floats; traced, which computes nothing.
     kind = keras.backend.floatx()
     specs = [tf.TensorSpec(t.shape, kind) for t in (target, output)]
@@ -218,8 +229,11 @@ def _gives_one_number(function, target, output):
         trace = tf.function(function).get_concrete_function(*specs)
     except Exception:
         # It runs eagerly alone, and cannot be looked at.
-        return True
-    return trace.output_shapes.rank == 0
+        return False
+    rank = trace.output_shapes.rank
+    if rank is None or rank < 1 + has_time:
+        return False
+    return not has_time or trace.output_shapes[1] in (None, output.shape[1])
 
 
 def _is_own_metric(metric):
@@ -230,5 +244,11 @@ def _is_own_metric(metric):
     return ignores or not _is_of_keras(metric)
 
 
+def _knows_masks(metric):
+    """Whether a metric leaves masked steps out, and has values by step."""
+    kind = keras.metrics.MeanMetricWrapper
+    return isinstance(metric, kind) and type(metric) is not kind
+
+
 def _is_of_keras(judge):
-    return judge.__module__.partition(".")[0] == "keras"
+    return getattr(judge, "__module__", "").partition(".")[0] == "keras"

@@ -146,8 +146,20 @@ def test_a_loss_that_looks_itself_sees_what_was_given():
         assert cleared(loss, y) is y
     assert not np.isnan(cleared(each_step, y)).any()
     labels = tf.constant(filled(np.ones(VALID.shape, "int32"), -1))
+    assert cleared(keras.losses.CTC(), labels) is labels
     assert cleared(SPARSE(ignore_class=-1), labels) is labels
     assert not np.any(cleared(SPARSE(), labels) < 0)
+
+
+def test_a_metric_function_may_give_one_number():
+    def largest(y, prediction):
+        return tf.reduce_max(prediction - y)
+
+    x, y = zoo.data()
+    model = compiled(metrics=[largest])
+    logs, _ = told(model, x, y, VALID.astype("float32"))
+    error = np.max(model.predict_on_batch(x) - y)
+    assert logs["largest"] == pytest.approx(error, rel=1e-5)
 
 
 def test_a_metric_class_of_the_users_own_sees_what_was_given():
