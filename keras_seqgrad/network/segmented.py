@@ -101,7 +101,7 @@ class SegmentedModel(keras.Model):
         passage = Passage.current()
         if passage is not None:
             return self._call_passage(inputs, passage, training)
-        inputs, reset, mask = masks.unpack(inputs)
+        inputs, reset, mask = masks.unpack(self.clear_masked(inputs))
         if reset is not None or mask is not None:
             self.describe(inputs)
         batch_size, _ = self.extent(inputs)
@@ -320,6 +320,19 @@ class SegmentedModel(keras.Model):
         if not self.is_opaque:
             return self.graph.map_temporal(function, inputs)
         return keras.tree.map_structure(function, inputs)
+
+    def clear_masked(self, x):
+        """Inputs with their companions, cleared where an explicit mask says.
+
+        Layers before the first recurrent one know nothing of that mask.
+        """
+        inputs, _, mask = masks.unpack(x)
+        if mask is None:
+            return x
+        cleared = self.map_temporal_inputs(
+            lambda t: masks.clear(tf.convert_to_tensor(t), mask), inputs
+        )
+        return {**x, "inputs": cleared}
 
     def cut_inputs(self, inputs, start, length):
         """Steps `start` to `start + length` of the inputs that have time."""

@@ -20,7 +20,7 @@ inputs: (batch, time, features), any floating dtype; the computation
 """
 LINKS = """
 mask: bool (batch, time). Where False, the row's state passes
-    unchanged and the output repeats h.
+    unchanged, the output repeats h, and the inputs may be NaN.
 gates: Float (time,) or (batch, time): factors of the gradient that
     crosses from step t to the state before it; gates[0] is the link
     to `state`. No effect on the forward pass, no gradient.

@@ -35,6 +35,11 @@ def fast_scan(cell, inputs, state, weights, links, twin=None):
         to_rows, *step_weights = cell.step_weights(
             kernel, recurrent_kernel, bias[0] if bias else None
         )
+        if links.mask is not None:
+            # Before all products, for the gradient of the kernel is one: rows
+            # of zeros in it do not make up for NaN in a masked step.
+            nothing = tf.zeros((), series.dtype)
+            series = tf.where(links.mask, series, nothing)
         projected = common.project(series, to_rows)
 
         def step(row, state):

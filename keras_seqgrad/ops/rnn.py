@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_seqgrad.ops import rows
 from keras_seqgrad.ops.common import swap_time
+from keras_seqgrad.tensors import masks
 
 
 def rnn(
@@ -52,7 +53,8 @@ def rnn(
 
     Args:
         step: Callable (x_t, state) -> (output, new_state). A masked step is
-            computed and its result dropped.
+            computed and its result dropped; NaN, infinity and integers among
+            its inputs are taken for 0, since 0 · NaN would reach gradients.
         inputs: Nested tensors (batch, time, ...), of any rank and dtype.
         state: Nested tensors (batch, ...): the state before the first step.
         mask: Boolean (batch, time), True = valid. At a masked step the row's
@@ -154,8 +156,11 @@ class _Scan:
         self.inputs, self.start, self.restart = (
             keras.tree.flatten(each) for each in arguments
         )
-        self.first = keras.tree.map_structure(lambda x: x[:, 0], inputs), state
         self.inputs = [swap_time(x) for x in self.inputs]
+        if self.mask is not None:
+            self.inputs = [masks.clear(x, self.mask) for x in self.inputs]
+        first = [x[0] for x in self.inputs]
+        self.first = keras.tree.pack_sequence_as(inputs, first), state
         self.steps = self.inputs[0].shape[0] or tf.shape(self.inputs[0])[0]
         self.random_start = self._random_values()
         with self.around(*self.first):

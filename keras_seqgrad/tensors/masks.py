@@ -5,8 +5,13 @@ tensor itself; the property is lost where a tensor is cut in time or joined.
 These functions take it along.
 """
 
+import functools
+
 import keras
 import tensorflow as tf
+
+# The square of a number up to here is one in float32.
+LARGEST = 1e18
 
 
 class _ReadMask(keras.layers.Layer):
@@ -35,9 +40,15 @@ class _AttachMask(keras.layers.Layer):
         return inputs[1]
 
 
+@functools.cache
+def _reader():
+    # One for all: to make a layer takes several times as long as to call it.
+    return _ReadMask()
+
+
 def read(tensor):
     """The mask (batch, time) `tensor` carries, or None."""
-    layer = _ReadMask()
+    layer = _reader()
     layer(tensor)
     found, layer.found = layer.found, None
     return found
@@ -55,6 +66,38 @@ def combine(first, second):
     if first is None or second is None:
         return second if first is None else first
     return tf.logical_and(tf.cast(first, "bool"), tf.cast(second, "bool"))
+
+
+def clear(tensor, valid):
+    """`tensor` with zeros for what must not meet a product where not `valid`.
+
+    What does not count is multiplied by 0 somewhere, in a loss or the gradient
+    of a kernel, and 0 · NaN is NaN. So NaN, infinity and what has no square
+    become 0, and integers, which may stand for a class or a row of a table
+    that does not exist. Other numbers stay: a layer or loss of the user's own
+    may know padding by them.
+
+    Args:
+        tensor: (batch, ...), of any dtype.
+        valid: Boolean, of the first axes of `tensor` or broadcast to them.
+    """
+    if not (tensor.dtype.is_floating or tensor.dtype.is_integer):
+        return tensor
+    if tensor.dtype.is_floating:
+        valid = align(valid, tensor) | computable(tensor)
+    return tf.where(align(valid, tensor), tensor, tf.zeros((), tensor.dtype))
+
+
+def computable(tensor):
+    """Where a floating tensor has numbers whose squares are numbers."""
+    limit = min(LARGEST, float(tensor.dtype.max))
+    return tf.abs(tensor) <= tf.constant(limit, tensor.dtype)
+
+
+def align(flags, tensor):
+    """`flags` with axes of one behind, as many as `tensor` has more."""
+    more = tensor.shape.rank - flags.shape.rank
+    return flags[(..., *[tf.newaxis] * more)]
 
 
 def split(x):

@@ -5,6 +5,8 @@ shapes     what shapes inputs, targets and weights may have
 timed      what must have the steps of the window
 per_step   whether a loss is a mean over steps, so that it may be cut
 targets    which targets and weights have a time axis, and how they are cut
+missing    targets that are not there, where they count for nothing
+losses     the loss of a segment
 learner    what a method changes: parameters, losses, metrics
 ends       where the sequence of each padded row ends
 window     what a method reads: pieces of the batch, run and judged

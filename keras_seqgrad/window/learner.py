@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import nested
+from keras_seqgrad.window import missing
 
 
 class Learner:
@@ -52,6 +53,9 @@ class Learner:
 
     def record_metrics(self, segment, outputs):
         """Enters a segment's outputs in the compiled metrics."""
+        segment, outputs = missing.clear_for_metrics(
+            segment, outputs, self.model
+        )
         self.model.compute_metrics(
             segment.inputs, segment.y, outputs, segment.sample_weight
         )

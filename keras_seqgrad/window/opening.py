@@ -28,6 +28,7 @@ def open_window(
     )
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
     agreement.check(model, (x, None, None), training, judged=False)
+    x = model.clear_masked(x)
     inputs, _, _ = masks.split(x)
     model.describe(inputs)
     x, y, weight = agreement.tie(model, (x, y, weight), training)

@@ -150,7 +150,7 @@ def terms(reduction, shape, outputs, sample_weight):
         weight = tf.reshape(weight, [tf.shape(weight)[0], -1])
         if mask is None:  # Keras sums the weights as they are
             return tf.reduce_sum(weight), weight.shape[1] != 1
-        return tf.reduce_sum(weight * tf.cast(mask, "float32")), True
+        return tf.reduce_sum(tf.where(tf.cast(mask, "bool"), weight, 0.0)), True
     if mask is not None:
         return tf.reduce_sum(tf.cast(mask, "float32")), True
     rows, steps = (tf.cast(size, "float32") for size in shape)

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks, nested, pieces
-from keras_seqgrad.window import agreement, ends, per_step, targets
+from keras_seqgrad.window import ends, losses, missing, per_step, targets
 from keras_seqgrad.window.learner import Learner
 
 
@@ -233,17 +233,7 @@ class Window:
                 comes from them in the segment alone in which a row ends. With
                 outputs of both kinds that is so anyway.
         """
-        agreement.need_targets(self.model, segment.y)
-        everywhere = self.all_steps or (self.one_target and not at_end)
-        if not everywhere and segment.last is not True:
-            segment, outputs = self._judged_at_end(segment, outputs)
-        return self.model.compute_loss(
-            x=segment.inputs,
-            y=segment.y,
-            y_pred=outputs,
-            sample_weight=segment.sample_weight,
-            training=self.training,
-        )
+        return losses.loss_of(self, segment, outputs, at_end)
 
     def target_loss(self, segment, outputs, factors=None):
         """`loss` without what regularisers and layers add.
@@ -254,43 +244,11 @@ class Window:
             factors: Weight of each row in outputs without a time axis,
                 (batch,), beside its sample weight.
         """
-        if self.model.loss is None:
-            return tf.zeros((), keras.config.floatx())
-        given, factor = segment, 1.0
-        if factors is not None:
-            segment = self._weighed(segment, outputs, factors)
-            if self._weighted_mean:  # which divides by the factors, too
-                factor = tf.math.divide_no_nan(
-                    self.terms(segment, outputs)[0],
-                    self.terms(given, outputs)[0],
-                )
-        with self.model.targets_alone():
-            loss = self.loss(segment, outputs)
-        return loss * tf.cast(factor, loss.dtype)
+        return losses.target_loss(self, segment, outputs, factors)
 
-    @property
-    def _weighted_mean(self):
-        reduction = targets.reduction_of(self.model.loss)
-        return reduction == "mean_with_sample_weight"
-
-    def _weighed(self, segment, outputs, factors):
-        """A segment, its rows weighed in outputs without a time axis."""
-        weight = targets.weigh_rows(
-            segment.sample_weight,
-            outputs,
-            factors,
-            *targets.outputs_of(self.model),
-        )
-        return dataclasses.replace(segment, sample_weight=weight)
-
-    def _judged_at_end(self, segment, outputs):
-        """(segment, outputs), of the rows that end there alone."""
-        rows = self.ends_in(segment)
-        if self._weighted_mean:
-            temporal = self.model.temporal_outputs
-            return segment, targets.let_through(outputs, rows, temporal)
-        rows = tf.fill([self.batch_size], 1.0) * tf.cast(rows, "float32")
-        return self._weighed(segment, outputs, rows), outputs
+    def counted(self, segment, outputs):
+        """The segment, with numbers for targets that do not count."""
+        return missing.clear_for_loss(segment, outputs, self.model)
 
     def scale(self, loss):
         """The loss to differentiate: scaled where the optimizer scales it."""

@@ -37,17 +37,17 @@ def pair(name, **options):
     return theirs, ours
 
 
-def gradients(layer, training=True, **options):
+def gradients(layer, training=True, inputs=INPUTS, **options):
     """Results of `layer`, and gradients for its inputs and weights."""
     variables = [v.value for v in layer.trainable_variables]
     with tf.GradientTape() as tape:
-        tape.watch(INPUTS)
-        results = layer(INPUTS, training=training, **options)
+        tape.watch(inputs)
+        results = layer(inputs, training=training, **options)
         results = keras.tree.flatten(results)
         loss = tf.add_n(
             [tf.reduce_sum(r * random(*r.shape, seed=4)) for r in results]
         )
-    return results, tape.gradient(loss, [INPUTS, *variables])
+    return results, tape.gradient(loss, [inputs, *variables])
 
 
 def assert_close(found, expected, tolerance=CLOSE):

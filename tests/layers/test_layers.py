@@ -46,6 +46,17 @@ def test_equals_keras(name, option, masked):
     assert_close(tf.function(gradients)(ours, **call), expected)
 
 
+@pytest.mark.parametrize("name", [*GATED_OR_NOT, "RNN"])
+def test_a_masked_step_may_hold_anything(name):
+    layer = make(ksg.layers, name, return_sequences=True)
+    spoiled = tf.where(MASK[..., None], INPUTS, np.nan)
+    expected = gradients(layer, mask=MASK)
+    found = gradients(layer, mask=MASK, inputs=spoiled)
+    assert_close(found, expected, tolerance=0)
+    assert not np.any(found[1][0][~MASK])
+    assert np.isnan(layer(spoiled)).any()
+
+
 @pytest.mark.parametrize("name", GATED_OR_NOT)
 def test_equals_keras_with_initial_state_under_xla(name):
     theirs, ours = pair(name, return_sequences=True)

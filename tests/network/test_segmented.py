@@ -135,6 +135,46 @@ def test_reset_and_mask():
     np.testing.assert_allclose(whole[:, 4:6], alone[:, :2], atol=1e-6)
 
 
+def before_recurrence():
+    """Layers before the first recurrent one, which see no explicit mask."""
+    numbers = keras.Input((None, zoo.FEATURES))
+    tokens = keras.Input((None,), dtype="int32")
+    start = keras.Input((3,))
+    read = keras.layers.Dense(3, activation="relu")(numbers)
+    read = keras.layers.LayerNormalization()(read)
+    looked_up = keras.layers.Embedding(4, 3)(tokens)
+    state = keras.layers.Dense(3)(start)
+    hidden = zoo.recurrent("gru")(read + looked_up, initial_state=state)
+    return ksg.SequenceModel([numbers, tokens, start], hidden + read)
+
+
+@pytest.mark.parametrize("kind", [before_recurrence, lambda: built()])
+def test_masked_steps_of_inputs_may_hold_anything(kind):
+    model = kind()
+    model.compile("sgd", "mse", jit_compile=False)
+    x, _ = zoo.data()
+    tokens = np.tile(np.arange(zoo.STEPS) % 4, (zoo.BATCH, 1))
+    start = np.ones((zoo.BATCH, 3), "float32")
+    mask = np.ones((zoo.BATCH, zoo.STEPS), bool)
+    mask[0] = mask[1, 2:5] = False
+
+    def results(number, token, given_mask=mask):
+        given = x.copy()
+        given[~mask] = number
+        if not model.is_opaque:
+            given = [given, np.where(mask, tokens, token), start]
+        given = {"inputs": given, "mask": given_mask}
+        y = np.zeros((*mask.shape, model(given).shape[-1]))
+        loss, gradients = model.estimate_gradients(given, y)
+        return [loss, model(given), *gradients]
+
+    expected = results(0.0, 0)
+    for number in np.nan, np.inf, 1e30:
+        zoo.assert_same(results(number, -1), expected, tolerance=0)
+    # The control: in steps that count they are seen.
+    assert np.isnan(results(np.nan, 0, np.ones_like(mask))[2]).any()
+
+
 @pytest.mark.parametrize("method", METHODS[::2], ids=repr)
 def test_one_output_for_each_sequence(method):
     model = built(AtEnd)

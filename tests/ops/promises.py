@@ -18,6 +18,7 @@ from tests.ops.reference import (
     make_links,
     make_problem,
     named_links,
+    spoiled,
 )
 from tests.ops.twin_promises import TwinPromises
 
@@ -96,6 +97,26 @@ class ScanPromises(CompiledPromises, TwinPromises):
         assert np.isfinite(d_inputs[:, :3]).all()
         d_inputs = evaluate(self.case.scan, problem)[1 + self.case.states]
         assert not np.isfinite(d_inputs[:, :3]).all()
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_a_masked_step_may_hold_anything(self, value):
+        problem = make_problem(self.case)
+        links = make_links() | {"reset_state": problem.reset_state}
+        mask = np.array(links["mask"])
+        mask[0] = False
+
+        def results(value, mask_given=mask):
+            links["mask"] = tf.constant(mask_given)
+            given = spoiled(problem, tf.constant(mask), value)
+            return evaluate(self.case.scan, given, twins=True, **links)
+
+        received = results(value)
+        assert_same(received, results(0.0), rtol=0, atol=0)
+        d_inputs = received[2 * (1 + self.case.states)]
+        assert not np.any(d_inputs[~mask])
+        # The control: in a step that is taken it is seen.
+        outputs = results(np.nan, np.ones_like(mask))[0]
+        assert np.isnan(outputs).any()
 
     def test_finite_differences(self):
         problem = make_problem(self.case)

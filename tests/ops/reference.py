@@ -86,6 +86,12 @@ def make_links(seed=0, batch=BATCH, steps=STEPS):
     }
 
 
+def spoiled(problem, mask, value):
+    """The problem with `value` as all inputs of its masked steps."""
+    inputs = tf.where(mask[..., tf.newaxis], problem.inputs, value)
+    return problem._replace(inputs=inputs)
+
+
 @tf.custom_gradient
 def gated(tensor, gate):
     """`tensor`, with a gradient multiplied by `gate`."""

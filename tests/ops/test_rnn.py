@@ -173,6 +173,37 @@ def test_integer_inputs_and_variables_out_of_reach(jit):
     assert found[0]["token"].dtype == tokens.dtype
 
 
+@pytest.mark.parametrize("worst", [np.nan, 1e300])
+def test_a_masked_step_may_hold_anything(worst):
+    """Numbers, and rows of a table that do not exist."""
+    mask = tf.constant([[True, False, True], [False, False, False]])
+    weight, table = tf.Variable(random(2, UNITS)), tf.Variable(random(3, UNITS))
+    start = [tf.ones((2, UNITS), "float64")]
+
+    def step(inputs, state):
+        x, token = inputs
+        new = tf.tanh(x @ weight + tf.gather(table, token) + state[0])
+        return new, [new]
+
+    def results(worst, token):
+        x = tf.where(mask[..., None], random(2, 3, 2), worst)
+        tokens = tf.where(mask, [[2, 0, 1]], token)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs, _ = rnn(step, [x, tokens], start, mask=mask)
+            loss = tf.reduce_sum(outputs**2)
+        found = tape.gradient(loss, [x, weight, table])
+        return outputs, *map(tf.convert_to_tensor, found)
+
+    found = results(worst, -1)
+    assert_close(found, results(0.0, 0), tolerance=0)
+    assert not np.any(found[1][~mask])
+    # The control: in a step that is taken it is seen.
+    x = tf.where(mask[..., None], random(2, 3, 2), np.nan)
+    tokens = tf.zeros((2, 3), "int32")
+    assert np.isnan(rnn(step, [x, tokens], start)[0]).any()
+
+
 @pytest.mark.compiled
 @pytest.mark.parametrize("steps", [1, 4])
 def test_unknown_sizes(steps):

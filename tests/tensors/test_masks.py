@@ -48,6 +48,22 @@ def test_combine():
     )
 
 
+def test_clear_leaves_numbers():
+    tensor = tf.constant([[1.0, np.nan, 2.0], [-3.0, np.nan, -np.inf]])
+    expected = [[1, 0, 2], [-3, np.nan, -np.inf]]
+    np.testing.assert_array_equal(masks.clear(tensor, VALID), expected)
+    found = masks.clear(tf.constant([[1e19], [7.0]]), tf.constant([False] * 2))
+    np.testing.assert_array_equal(found, [[0], [7]])
+    half = tf.constant([[6e4, np.inf]], "float16")
+    found = masks.clear(half, tf.constant([False]))
+    np.testing.assert_array_equal(found, tf.constant([[6e4, 0]], "float16"))
+    tokens = tf.constant([[4, -1, 5], [9, 2, 3]])
+    expected = [[4, 0, 5], [0, 2, 3]]
+    np.testing.assert_array_equal(masks.clear(tokens, VALID), expected)
+    words = tf.constant(["a", "b"])
+    assert masks.clear(words, tf.constant([True, False])) is words
+
+
 @pytest.mark.parametrize("tensors", [False, True])
 def test_cut(tensors):
     tensor = masks.attach(tf.random.normal((2, 3, 4)), VALID)

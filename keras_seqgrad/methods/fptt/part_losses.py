@@ -65,6 +65,7 @@ def terminal(window, length):
         if rows is None:
             beta = end / window.steps
             loss = window.target_loss(segment, outputs)
+            segment = window.counted(segment, outputs)
             divergence = table.divergence_of(
                 part, segment.y, outputs, segment.sample_weight
             )
@@ -74,6 +75,7 @@ def terminal(window, length):
             return loss + window.added_loss()
         beta = tf.minimum(tf.cast(end / window.lengths, "float32"), 1.0)
         loss = window.target_loss(segment, outputs, beta * rows)
+        segment = window.counted(segment, outputs)
         divergence = table.divergence_of(
             part, segment.y, outputs, segment.sample_weight, rows, 1.0 - beta
         )
@@ -90,6 +92,7 @@ def chosen(function, window):
         loss = window.target_loss(segment, outputs, rows)
         end = segment.start + segment.length
         progress = tf.cast(end / window.steps, loss.dtype)
+        segment = window.counted(segment, outputs)
         made = function(loss, segment.y, outputs, progress)
         return made + window.added_loss()
 

@@ -81,6 +81,8 @@ class Inversion:
             tf.cast(tf.stop_gradient(tensor), dtype)
             for tensor in (common.swap_time(sequences), before, series)
         )
+        if mask is not None:
+            inputs = tf.where(links.mask, inputs, tf.zeros((), dtype))
         steps = Steps(cell, inputs, before, series, cell.units)
         self.visited.append((steps, links.mask))
         outputs = self.invert(outputs, steps, links)

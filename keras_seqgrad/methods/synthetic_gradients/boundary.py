@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.state.vector import differentiable, join
-from keras_seqgrad.tensors import pieces
+from keras_seqgrad.tensors import masks, pieces
 
 
 @dataclasses.dataclass
@@ -62,7 +62,14 @@ def look(window, start, state, names=(), next_state=False):
     reading = {"state": tf.stop_gradient(join(differentiable(state)))}
     for name in set(names) - {"state"}:
         step = window.segment(at, 1)
-        reading[name] = keras.tree.map_structure(
-            lambda t: t[:, 0], step.inputs if name == "input" else step.y
-        )
+        read = step.inputs if name == "input" else step.y
+        reading[name] = keras.tree.map_structure(_of_step, read)
     return Boundary(reading, rows)
+
+
+def _of_step(tensor):
+    """What a synthesiser reads of a step; a missing target is 0 to it."""
+    found = tensor[:, 0]
+    if not found.dtype.is_floating:
+        return found
+    return tf.where(masks.computable(found), found, tf.zeros_like(found))

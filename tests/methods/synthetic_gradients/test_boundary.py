@@ -82,3 +82,12 @@ def test_what_is_read_belongs_to_the_next_step():
         reading["state"], keras.tree.flatten(after)[0]
     )
     assert zoo.differ([reading["state"]], [before])
+
+
+def test_a_missing_target_is_read_as_zeros():
+    x, y = zoo.data()
+    y[0, 3, 1] = np.nan
+    given = window(x, y)
+    reading = look(given, 3, given.state, ["target"]).reading
+    y[0, 3, 1] = 0.0
+    np.testing.assert_array_equal(reading["target"], y[:, 3])
