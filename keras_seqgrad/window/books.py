@@ -19,10 +19,12 @@ class Books:
     Args:
         window: The `Window`.
         together: Whether loss and metrics need all outputs together.
+        at_end: What `Window.loss` was given for the segments' losses.
     """
 
-    def __init__(self, window, together):
+    def __init__(self, window, together, at_end=False):
         self.window, self.together = window, together
+        self.at_end = at_end
         self.restore = window.learner.keep_output_losses()
 
     def start(self):
@@ -40,7 +42,9 @@ class Books:
         """
         window, of_targets = self.window, loss
         if window.model.losses:
-            of_targets = window.target_loss(segment, outputs)
+            of_targets = window.target_loss(
+                segment, outputs, at_end=self.at_end
+            )
         share = tf.cast(segment.length, loss.dtype)
         share /= tf.cast(window.steps, loss.dtype)
         terms, grows = tf.zeros(()), True

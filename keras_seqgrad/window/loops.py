@@ -31,7 +31,7 @@ def each_segment(window, length, step, state):
     return state
 
 
-def each_segment_recorded(window, length, step, state):
+def each_segment_recorded(window, length, step, state, at_end=False):
     """`each_segment` that enters loss and outputs in the logs.
 
     With parameters that stay where they are the logs are those of `evaluate`.
@@ -42,6 +42,7 @@ def each_segment_recorded(window, length, step, state):
         step: Function (segment, state) -> (outputs, state, loss), the model's
             loss of the segment.
         state: State before the first segment.
+        at_end: What `Window.loss` was given for that loss.
 
     Returns:
         State after the last segment.
@@ -51,7 +52,7 @@ def each_segment_recorded(window, length, step, state):
         outputs, state, loss = step(window.whole(), state)
         learner.record_window(outputs, loss)
         return state
-    books = Books(window, together=not adds_up(window, length))
+    books = Books(window, not adds_up(window, length), at_end)
 
     def booked(segment, carry):
         state, entries = carry

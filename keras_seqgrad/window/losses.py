@@ -24,7 +24,7 @@ def loss_of(window, segment, outputs, at_end):
     )
 
 
-def target_loss(window, segment, outputs, factors):
+def target_loss(window, segment, outputs, factors, at_end):
     """The loss without what is added to it; see `Window.target_loss`."""
     if window.model.loss is None:
         return tf.zeros((), keras.config.floatx())
@@ -37,7 +37,7 @@ def target_loss(window, segment, outputs, factors):
                 window.terms(given, outputs)[0],
             )
     with window.model.targets_alone():
-        loss = window.loss(segment, outputs)
+        loss = window.loss(segment, outputs, at_end)
     return loss * tf.cast(factor, loss.dtype)
 
 

@@ -235,7 +235,7 @@ class Window:
         """
         return losses.loss_of(self, segment, outputs, at_end)
 
-    def target_loss(self, segment, outputs, factors=None):
+    def target_loss(self, segment, outputs, factors=None, at_end=False):
         """`loss` without what regularisers and layers add.
 
         Args:
@@ -243,8 +243,9 @@ class Window:
             outputs: What the model made of it.
             factors: Weight of each row in outputs without a time axis,
                 (batch,), beside its sample weight.
+            at_end: As for `loss`.
         """
-        return losses.target_loss(self, segment, outputs, factors)
+        return losses.target_loss(self, segment, outputs, factors, at_end)
 
     def counted(self, segment, outputs):
         """The segment, with numbers for targets that do not count."""

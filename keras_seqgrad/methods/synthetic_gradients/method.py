@@ -225,7 +225,7 @@ class SyntheticGradients(Method):
 
         memory = synthesis.start(window.batch_size, window.fresh)
         state, memory = each_segment_recorded(
-            window, self.length, step, (window.state, memory)
+            window, self.length, step, (window.state, memory), at_end=True
         )
         synthesis.keep(memory)
         return state
