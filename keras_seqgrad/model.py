@@ -102,22 +102,22 @@ class SequenceModel(SegmentedModel):
 
     # --- compile -----------------------------------------------------------
 
-    def compile(self, *args, method="bptt", **kwargs):
+    def compile(self, *args, method="bptt", example=None, **kwargs):
         """Configures the model for training.
 
         Args:
             *args: As for `keras.Model.compile`.
             method: A `ksg.methods` object, or the name of one.
+            example: Inputs of one batch, on which to check that the model may
+                be cut in time; None to draw some.
             **kwargs: As for `keras.Model.compile`.
 
         Raises:
-            ValueError: The method is unknown, or the model cannot be cut in
-                time; the text names the layer.
+            ValueError: The method is unknown, no inputs could be drawn, or
+                the model cannot be cut in time; the text names the layer.
         """
         method = methods.get(method)
-        if not self.is_opaque:
-            self.graph.prefer_jit()
-            cuttable.check(self.graph)
+        self.check_cuttable(example)
         super().compile(*args, **kwargs)
         self.method = method
         self.method_state.parts.clear()

@@ -37,7 +37,7 @@ class SegmentedModel(keras.Model):
             self._add_initial_state_weights()
 
     def _add_initial_state_weights(self):
-        if self.is_opaque or self.graph.takes_initial_state:
+        if self.is_opaque or self.graph.sets_start:
             raise ValueError(
                 "learn_initial_state=True needs layers that start from zeros. "
                 "Received a model that says itself where sequences start; "
@@ -98,7 +98,7 @@ class SegmentedModel(keras.Model):
         passage = Passage.current()
         if passage is not None:
             return self._call_passage(inputs, passage, training)
-        inputs, reset, mask = masks.unpack(inputs)
+        inputs, reset, mask = masks.unpack(self.arranged(inputs))
         if reset is not None or mask is not None:
             self.describe(inputs)
         batch_size, _ = self.extent(inputs)
@@ -185,6 +185,24 @@ class SegmentedModel(keras.Model):
             outputs = self(inputs, training=training)
         return outputs, passage.new_state
 
+    def arranged(self, x):
+        """Inputs as the network takes them, beside their companions.
+
+        Inputs of the network may themselves be named as companions are, and
+        be given by name where the network takes a list.
+        """
+        if self.is_opaque or not isinstance(x, dict):
+            return x
+        taken = self.graph.original.input
+        named = {t.name: t for t in keras.tree.flatten(taken)}
+        keys = taken if isinstance(taken, dict) else named
+        alone = not isinstance(x.get("inputs"), (dict, list, tuple))
+        if set(x) != set(keys) or not alone:
+            return x
+        if not isinstance(taken, dict):
+            x = keras.tree.map_structure(lambda t: x[t.name], taken)
+        return {"inputs": x}
+
     def describe(self, inputs):
         """Finds out which outputs of a subclass have a time axis."""
         if not self.is_opaque or self._opaque_outputs is not None:
@@ -252,7 +270,7 @@ class SegmentedModel(keras.Model):
             return True
         # A cell of the user's own may say where it starts.
         nodes = self.graph.nodes.values()
-        return self.graph.takes_initial_state or any(
+        return self.graph.sets_start or any(
             node.carries_output for node in nodes
         )
 
