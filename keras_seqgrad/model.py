@@ -4,7 +4,6 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad import methods
-from keras_seqgrad.network import cuttable
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state import runs
 from keras_seqgrad.state.carried import CarriedState
@@ -132,7 +131,10 @@ class SequenceModel(SegmentedModel):
         return config
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        # What is loaded passed the check before it was saved, perhaps on an
+        # example that was given.
+        with self.example_not_needed():
+            self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -155,6 +157,7 @@ class SequenceModel(SegmentedModel):
 
     def train_step(self, data):
         carried = self.carried["training"]
+        data = self.arranged_data(data)
         window = open_window(
             self, carried, data, True, self._class_weight, scaled=True
         )
@@ -163,7 +166,7 @@ class SequenceModel(SegmentedModel):
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
-        window = open_window(self, carried, data)
+        window = open_window(self, carried, self.arranged_data(data))
         segment = window.whole()
         outputs, state = window.forward(segment, window.state)
         window.learner.record_window(outputs, window.loss(segment, outputs))
@@ -175,7 +178,7 @@ class SequenceModel(SegmentedModel):
 
     def predict_step(self, data):
         carried = self.carried["prediction"]
-        window = open_window(self, carried, data)
+        window = open_window(self, carried, self.arranged_data(data))
         outputs, state = window.forward(window.whole(), window.state)
         carried.write(state)
         return outputs
@@ -230,7 +233,7 @@ class SequenceModel(SegmentedModel):
             jit: Whether XLA compiles it; None for as it was compiled. With
                 `run_eagerly=True` nothing is.
         """
-        data = as_tensors(x, y, sample_weight)
+        data = as_tensors(self.arranged(x), y, sample_weight)
         jit = bool(self.jit_compile if jit is None else jit)
         run = self._probes.setdefault((step, jit), Probe(self, step, jit))
         return run(data, None if seed is None else tf.constant(seed, "int32"))

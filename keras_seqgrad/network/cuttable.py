@@ -1,7 +1,5 @@
 """Proof by numbers that a graph may be cut in time."""
 
-import keras
-
 from keras_seqgrad.network import example as examples
 from keras_seqgrad.network.replay import without_dropout
 from keras_seqgrad.network.trial import Trial

@@ -1,8 +1,11 @@
 """A model as a function of a segment: what methods run and differentiate."""
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.network import cuttable, naming
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.ops.rnn import rnn
@@ -25,6 +28,7 @@ class SegmentedModel(keras.Model):
         self.initial_state_weights = []
         self._graph = None
         self._opaque_outputs = None
+        self._example_needed = True
         if network is not None:
             self.built = True
         elif not self.is_opaque:
@@ -185,23 +189,42 @@ class SegmentedModel(keras.Model):
             outputs = self(inputs, training=training)
         return outputs, passage.new_state
 
-    def arranged(self, x):
-        """Inputs as the network takes them, beside their companions.
+    def check_cuttable(self, example=None):
+        """Refuses a network that cannot be cut in time.
 
-        Inputs of the network may themselves be named as companions are, and
-        be given by name where the network takes a list.
+        Args:
+            example: Inputs as `fit` takes them, or None to draw some.
         """
+        if self.is_opaque:
+            return
+        self.graph.prefer_jit()
+        if example is not None:
+            example, _, _ = masks.unpack(self.arranged(example))
+        try:
+            cuttable.check(self.graph, example)
+        except cuttable.NoExample:
+            if self._example_needed:
+                raise
+
+    @contextlib.contextmanager
+    def example_not_needed(self):
+        """Leaves out a check for which no example can be drawn."""
+        self._example_needed = False
+        try:
+            yield
+        finally:
+            self._example_needed = True
+
+    def arranged_data(self, data):
+        """(x, y, sample_weight) of a batch, its inputs `arranged`."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        return self.arranged(x), y, weight
+
+    def arranged(self, x):
+        """Inputs of the network where they are named as companions are."""
         if self.is_opaque or not isinstance(x, dict):
             return x
-        taken = self.graph.original.input
-        named = {t.name: t for t in keras.tree.flatten(taken)}
-        keys = taken if isinstance(taken, dict) else named
-        alone = not isinstance(x.get("inputs"), (dict, list, tuple))
-        if set(x) != set(keys) or not alone:
-            return x
-        if not isinstance(taken, dict):
-            x = keras.tree.map_structure(lambda t: x[t.name], taken)
-        return {"inputs": x}
+        return naming.arranged(x, self.graph.original.input)
 
     def describe(self, inputs):
         """Finds out which outputs of a subclass have a time axis."""

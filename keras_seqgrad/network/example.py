@@ -1,0 +1,198 @@
+"""Inputs on which a graph can be tried: drawn to fit it, or the user's own."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.network.graph import tensors
+from keras_seqgrad.network.nodes import RecurrentNode
+
+# Long enough that a delay of a month of days shows. The last step is cut off:
+# 37 steps divide into no blocks, and a segment of one step is met as well.
+STEPS, FEWER_STEPS = 38, 12
+LARGEST = 2**20
+LONGEST_GIVEN = 200
+ROWS = 2
+# What lookups take is among the first few of their values.
+FEW = 4
+
+# Operations that hand on the values they are given.
+KEEP_VALUES = {"Cast", "ExpandDims", "GetItem", "Identity", "Reshape"}
+KEEP_VALUES |= {"Squeeze", "Transpose"}
+
+# (whether lookups are given what they take, how to draw floats, range of
+# integers), one after the other until the model runs on what comes.
+KINDS = [
+    (True, lambda draw, shape: draw.normal(size=shape), (0, 3)),
+    (True, lambda draw, shape: draw.uniform(0.1, 0.9, shape), (1, 3)),
+    (True, lambda draw, shape: draw.uniform(1.1, 3.0, shape), (2, 9)),
+    (False, lambda draw, shape: draw.integers(0, 2, shape), (0, 2)),
+    (False, lambda draw, shape: draw.integers(1, 3, shape), (1, 3)),
+    (False, lambda draw, shape: draw.uniform(0.1, 0.9, shape), (-1, 2)),
+    (False, lambda draw, shape: draw.uniform(-0.9, -0.1, shape), (-9, -1)),
+    (False, lambda draw, shape: draw.normal(0.0, 20.0, shape), (0, 100)),
+]
+
+
+def drawn(graph):
+    """Draws for the inputs of `graph`, the likeliest to fit it first."""
+    known = lookups(graph)
+    rows = fixed_rows(graph) or ROWS
+    for steps in tried_lengths(graph):
+        shapes = [
+            [rows, *(size or (3 if axis else steps) for axis, size in shape)]
+            for shape in map(enumerate, input_shapes(graph))
+        ]
+        for kind in KINDS:
+            draw = np.random.default_rng(0)
+            flat = [
+                values(draw, kind, shape, tensor.dtype, known.get(id(tensor)))
+                for shape, tensor in zip(
+                    shapes, keras.tree.flatten(graph.inputs), strict=True
+                )
+            ]
+            yield keras.tree.pack_sequence_as(graph.inputs, flat)
+
+
+def values(draw, kind, shape, dtype, known):
+    """Numbers or words of one input.
+
+    Args:
+        draw: NumPy's generator.
+        kind: One of `KINDS`.
+        shape: The shape.
+        dtype: The dtype.
+        known: Values that the input may have, or None.
+    """
+    fits, floats, (low, high) = kind
+    whole = dtype in ("bool", "string") or "int" in dtype
+    if fits and known is not None:
+        few = known[:FEW]
+    elif whole:
+        few = np.arange(low, high)
+    else:
+        return tf.cast(floats(draw, shape), dtype)
+    if "uint" in dtype:
+        few = np.abs(few)
+    places = draw.integers(0, len(few), shape)
+    # A sequence that begins masked begins otherwise than in Keras.
+    places[:, :1] = np.maximum(places[:, :1], min(1, len(few) - 1))
+    if dtype == "string":
+        return tf.constant(few.astype(str)[places])
+    return tf.cast(few[places], dtype)
+
+
+def input_shapes(graph):
+    """Shapes of the inputs of the original model, without the batch."""
+    originals = keras.tree.flatten(graph.original.input)
+    return [tuple(tensor.shape[1:]) for tensor in originals]
+
+
+def length(graph):
+    """The length of the sequences that the original model takes, or None."""
+    return next(
+        (
+            shape[0]
+            for shape, has_time in zip(
+                input_shapes(graph), graph.temporal_inputs, strict=True
+            )
+            if has_time and shape[0] is not None
+        ),
+        None,
+    )
+
+
+def tried_lengths(graph):
+    """Numbers of steps to try."""
+    fixed = length(graph)
+    if fixed is not None:
+        return [fixed]
+    size = sum(
+        np.prod([n or 3 for n in shape[1:]]) for shape in input_shapes(graph)
+    )
+    fits = ROWS * STEPS * size <= LARGEST
+    return [STEPS, FEWER_STEPS] if fits else [FEWER_STEPS]
+
+
+def fixed_rows(graph):
+    """The batch size that the model is made for, or None."""
+    originals = keras.tree.flatten(graph.original.input)
+    sizes = [tensor.shape[0] for tensor in originals]
+    starts = [node.constant_start for node in graph.nodes.values()]
+    sizes += [
+        np.shape(leaf)[0]
+        for leaf in keras.tree.flatten(starts)
+        if leaf is not None and np.shape(leaf)[0] > 1
+    ]
+    return next((size for size in sizes if size is not None), None)
+
+
+def lookups(graph):
+    """Values that inputs may have because a table is read by them, by id."""
+    found = {}
+    for layer, _, args, kwargs, result in reversed(graph.calls):
+        wanted = keys(layer)
+        if wanted is None and not (
+            isinstance(layer, RecurrentNode) or getattr(layer, "weights", ())
+        ):
+            below = [found[id(t)] for t in tensors(result) if id(t) in found]
+            wanted = min(below, key=len, default=None)
+            # Of what a calculation makes of them, least is known of 0 and 1.
+            if wanted is not None and type(layer).__name__ not in KEEP_VALUES:
+                wanted = np.arange(min(2, len(wanted)))
+        for tensor in tensors([args, kwargs]) if wanted is not None else ():
+            before = found.get(id(tensor), wanted)
+            found[id(tensor)] = min(before, wanted, key=len)
+    return found
+
+
+def keys(layer):
+    """What the tables in `layer` are read by, or None."""
+    tables = (keras.layers.StringLookup, keras.layers.IntegerLookup)
+    if isinstance(layer, tables):
+        return np.array(layer.get_vocabulary(include_special_tokens=False))
+    if isinstance(layer, keras.layers.CategoryEncoding):
+        return np.arange(layer.num_tokens)
+    if not isinstance(layer, keras.layers.Layer):
+        classes = getattr(layer, "num_classes", None)
+        return None if classes is None else np.arange(classes)
+    if isinstance(layer, RecurrentNode):
+        return None
+    sizes = [
+        part.input_dim
+        for part in parts(layer)
+        if isinstance(part, keras.layers.Embedding)
+    ]
+    return np.arange(min(sizes)) if sizes else None
+
+
+def given(graph, example):
+    """The user's example as the graph takes it, cut to a few rows.
+
+    Raises:
+        ValueError: It has not the form of the model's inputs.
+    """
+    wanted = keras.tree.flatten(graph.inputs)
+    shapes = [(None, *shape) for shape in input_shapes(graph)]
+    found = [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(example)]
+    fits = len(found) == len(wanted) and all(
+        len(leaf.shape) == len(shape)
+        and all(n in (None, m) for n, m in zip(shape, leaf.shape, strict=True))
+        for leaf, shape in zip(found, shapes, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            "`example` must be one batch of inputs as `fit` takes them, of "
+            f"shapes {shapes}. "
+            f"Received shapes: {[tuple(leaf.shape) for leaf in found]}"
+        )
+    rows = fixed_rows(graph) or ROWS
+    flat = [
+        tf.cast(leaf[:rows], tensor.dtype)
+        for leaf, tensor in zip(found, wanted, strict=True)
+    ]
+    inputs = keras.tree.pack_sequence_as(graph.inputs, flat)
+    if length(graph) is None:
+        inputs = graph.cut(inputs, 0, LONGEST_GIVEN)
+    return inputs
