@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.network.graph import tensors
+from keras_seqgrad.tensors import masks
 
 # By how much of its largest number a tensor may differ, by the lowest dtype
 # that it was computed in.
@@ -20,6 +21,12 @@ def array(value):
     return np.asarray(
         tf.cast(value, "float64") if value.dtype.is_floating else value
     )
+
+
+def mask(value):
+    """The mask that a tensor carries, as an array; all True without one."""
+    found = masks.read(value)
+    return np.ones(value.shape[:2], bool) if found is None else array(found)
 
 
 def joined(pieces, has_time):

@@ -51,7 +51,8 @@ class Trial:
         self.short = LONG if thorough else SHORT
         self.layers = layers_of(graph)
         own = [p for p in map(parts, self.layers) if any(map(is_own, p))]
-        own = [part for found in own for part in found]
+        self.own = {id(part): part for found in own for part in found}
+        own = self.own.values()
         self.counts = {id(v) for part in own for v in part.variables}
         self.seeds = {id(v) for part in own for v in seeds(part)}
         self.modes = [False, True] if own else [False]
@@ -138,10 +139,17 @@ class Trial:
             right = not has_time or found.shape[1:2] == (steps,)
             if right and self.differs(key, found, joined):
                 # Differs as well from itself, with other random numbers?
+                counts = numbers(self.own)
                 again = again or values(0, steps, self.seeds)
                 right = self.differs(key, found, compared.array(again[key]))
+                right = right and counts == numbers(self.own)
                 right = right and not mixes_steps(call, whole, training)
                 self.noise.add(key)
+            elif id(call[0]) in self.own and has_time:
+                masked = [compared.mask(v[key]) for v in (whole, *pieces)]
+                right = right and not compared.differs(
+                    masked[0], compared.joined(masked[1:], True), 0.0
+                )
             if not right:
                 raise ValueError(
                     f"Layer {name!r} cannot be cut in time: its output on a "
@@ -232,6 +240,16 @@ def steps_of(graph, inputs):
         )
         if has_time
     )
+
+
+def numbers(layers):
+    """Plain numbers that layers keep, in which they may count their calls."""
+    return {
+        (key, name): value
+        for key, layer in layers.items()
+        for name, value in vars(layer).items()
+        if isinstance(value, (int, float))
+    }
 
 
 def seeds(part):
