@@ -38,4 +38,4 @@ def check(graph, example=None):
             f"{which}, {reason}. Give it one batch of inputs on which all "
             "layers make finite numbers, some rows of your data: "
             "compile(..., example=x)."
-        )
+        ) from trial.failure

@@ -1,6 +1,7 @@
 """A graph run call by call, so that every tensor of it can be looked at."""
 
 import contextlib
+import re
 
 import keras
 import tensorflow as tf
@@ -18,10 +19,11 @@ NOISES = (
 
 
 class LayerFailure(Exception):
-    """The error of a layer, with the layer's name."""
+    """The error of a layer in short, with the layer's name."""
 
     def __init__(self, name, error):
-        super().__init__(f"{type(error).__name__}: {error}")
+        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+        super().__init__(f"{type(error).__name__}: {said[:300]}")
         self.name = name
 
 

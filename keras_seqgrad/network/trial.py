@@ -10,6 +10,7 @@ sequence cheap; a short one then compares them with those of Keras.
 import contextlib
 
 import keras
+import tensorflow as tf
 
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.layers.scan import state_is_output
@@ -64,10 +65,13 @@ class Trial:
 
     @contextlib.contextmanager
     def undisturbed(self):
-        """Keeps the variables that layers of the user's may change."""
+        """Keeps the variables, where layers run in training mode.
+
+        Some move then: seeds, counters, even a kernel that is normed.
+        """
         if len(self.modes) > 1:
-            changing = self.graph.original.non_trainable_variables
-            self.before = [(v, v.numpy()) for v in changing]
+            variables = self.graph.original.variables
+            self.before = [(v, tf.convert_to_tensor(v)) for v in variables]
         try:
             yield
         finally:
