@@ -7,10 +7,12 @@ import tensorflow as tf
 from keras_seqgrad.network.graph import tensors
 from keras_seqgrad.tensors import masks
 
-# By how much of its largest number a tensor may differ, by the lowest dtype
-# that it was computed in.
+# By how much of its largest number a tensor may differ from that of another
+# way to compute it, by the lowest dtype that it was computed in.
 ROUNDING = {"bfloat16": 0.1, "float16": 0.03, "float32": 1e-4}
 TENSOR_FLOAT = 0.01
+# And from what the same way gives for a part of the sequence.
+SAME_WAY = 0.3
 
 
 def array(value):

@@ -1,5 +1,7 @@
 """Proof by numbers that a graph may be cut in time."""
 
+import itertools
+
 from keras_seqgrad.network import example as examples
 from keras_seqgrad.network.replay import without_dropout
 from keras_seqgrad.network.trial import Trial
@@ -29,13 +31,22 @@ def check(graph, example=None):
     with without_dropout(trial.layers), trial.undisturbed():
         for inputs in tried:
             trial.run(inputs)
-            if not trial.untold:
-                return
-    reason = trial.reason()
-    if reason:
-        raise NoExample(
-            f"The check that this model may be cut in time found no answer: on "
-            f"{which}, {reason}. Give it one batch of inputs on which all "
-            "layers make finite numbers, some rows of your data: "
-            "compile(..., example=x)."
-        ) from trial.failure
+            if trial.reason() is None:
+                break
+        else:
+            raise NoExample(
+                "The check that this model may be cut in time found no "
+                f"answer: on {which}, {trial.reason()}. Give it one batch of "
+                "inputs on which all layers make finite numbers, some rows of "
+                "your data: compile(..., example=x)."
+            ) from trial.failure
+        if example is None:
+            reveal(graph, trial)
+
+
+def reveal(graph, trial):
+    """Tries what may change tensors that have been the same at all steps."""
+    draws = examples.drawn(graph, examples.REVEALING)
+    for inputs in itertools.islice(draws, len(examples.REVEALING)):
+        if trial.untold:
+            trial.run(inputs)

@@ -1,5 +1,7 @@
 """Inputs on which a graph can be tried: drawn to fit it, or the user's own."""
 
+import math
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -21,22 +23,46 @@ FEW = 4
 KEEP_VALUES = {"Cast", "ExpandDims", "GetItem", "Identity", "Reshape"}
 KEEP_VALUES |= {"Squeeze", "Transpose"}
 
+
+def normal(draw, shape):
+    return draw.normal(size=shape)
+
+
+def wide(draw, shape):
+    """From 1 to 10,000, so that some numbers pass a threshold."""
+    return 10.0 ** draw.uniform(0.0, 4.0, shape)
+
+
+def between(low, high):
+    return lambda draw, shape: draw.uniform(low, high, shape)
+
+
+def whole(low, high):
+    return lambda draw, shape: draw.integers(low, high, shape)
+
+
 # (whether lookups are given what they take, how to draw floats, range of
 # integers), one after the other until the model runs on what comes.
 KINDS = [
-    (True, lambda draw, shape: draw.normal(size=shape), (0, 3)),
-    (True, lambda draw, shape: draw.uniform(0.1, 0.9, shape), (1, 3)),
-    (True, lambda draw, shape: draw.uniform(1.1, 3.0, shape), (2, 9)),
-    (False, lambda draw, shape: draw.integers(0, 2, shape), (0, 2)),
-    (False, lambda draw, shape: draw.integers(1, 3, shape), (1, 3)),
-    (False, lambda draw, shape: draw.uniform(0.1, 0.9, shape), (-1, 2)),
-    (False, lambda draw, shape: draw.uniform(-0.9, -0.1, shape), (-9, -1)),
-    (False, lambda draw, shape: draw.normal(0.0, 20.0, shape), (0, 100)),
+    (True, normal, (0, 3)),
+    (True, between(0.1, 0.9), (1, 3)),
+    (True, between(1.1, 3.0), (2, 9)),
+    (False, whole(0, 2), (0, 2)),
+    (False, whole(1, 3), (1, 3)),
+    (False, between(0.1, 0.9), (-1, 2)),
+    (False, between(-0.9, -0.1), (-9, -1)),
+    (False, wide, (0, 100)),
+]
+# The same, for tensors that have been the same at all steps.
+REVEALING = [
+    (True, lambda *given: normal(*given) * wide(*given), (0, 100)),
+    (True, wide, (-100, 100)),
+    (True, whole(0, 2), (0, 2)),
 ]
 
 
-def drawn(graph):
-    """Draws for the inputs of `graph`, the likeliest to fit it first."""
+def drawn(graph, kinds=KINDS):
+    """Draws for the inputs of `graph`, of one kind after the other."""
     known = lookups(graph)
     rows = fixed_rows(graph) or ROWS
     for steps in tried_lengths(graph):
@@ -44,7 +70,7 @@ def drawn(graph):
             [rows, *(size or (3 if axis else steps) for axis, size in shape)]
             for shape in map(enumerate, input_shapes(graph))
         ]
-        for kind in KINDS:
+        for kind in kinds:
             draw = np.random.default_rng(0)
             flat = [
                 values(draw, kind, shape, tensor.dtype, known.get(id(tensor)))
@@ -60,16 +86,16 @@ def values(draw, kind, shape, dtype, known):
 
     Args:
         draw: NumPy's generator.
-        kind: One of `KINDS`.
+        kind: One of `KINDS` or `REVEALING`.
         shape: The shape.
         dtype: The dtype.
         known: Values that the input may have, or None.
     """
     fits, floats, (low, high) = kind
-    whole = dtype in ("bool", "string") or "int" in dtype
+    counts = dtype in ("bool", "string") or "int" in dtype
     if fits and known is not None:
         few = known[:FEW]
-    elif whole:
+    elif counts:
         few = np.arange(low, high)
     else:
         return tf.cast(floats(draw, shape), dtype)
@@ -77,7 +103,8 @@ def values(draw, kind, shape, dtype, known):
         few = np.abs(few)
     places = draw.integers(0, len(few), shape)
     # A sequence that begins masked begins otherwise than in Keras.
-    places[:, :1] = np.maximum(places[:, :1], min(1, len(few) - 1))
+    if len(shape) > 1:
+        places[:, 0] = np.maximum(places[:, 0], min(1, len(few) - 1))
     if dtype == "string":
         return tf.constant(few.astype(str)[places])
     return tf.cast(few[places], dtype)
@@ -108,8 +135,11 @@ def tried_lengths(graph):
     fixed = length(graph)
     if fixed is not None:
         return [fixed]
+    inputs = keras.tree.flatten(graph.inputs)
     size = sum(
-        np.prod([n or 3 for n in shape[1:]]) for shape in input_shapes(graph)
+        math.prod(n or 3 for n in tensor.shape[2:])
+        for tensor in [*inputs, *(tensor for _, tensor in graph.results)]
+        if id(tensor) in graph.temporal
     )
     fits = ROWS * STEPS * size <= LARGEST
     return [STEPS, FEWER_STEPS] if fits else [FEWER_STEPS]

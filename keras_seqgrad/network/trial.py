@@ -141,11 +141,14 @@ class Trial:
             found = compared.array(whole[key])
             joined = compared.joined([p[key] for p in pieces], has_time)
             right = not has_time or found.shape[1:2] == (steps,)
-            if right and self.differs(key, found, joined):
+            near = compared.SAME_WAY
+            if right and self.differs(key, found, joined, near):
                 # Differs as well from itself, with other random numbers?
                 counts = numbers(self.own)
                 again = again or values(0, steps, self.seeds)
-                right = self.differs(key, found, compared.array(again[key]))
+                right = self.differs(
+                    key, found, compared.array(again[key]), near
+                )
                 right = right and counts == numbers(self.own)
                 right = right and not mixes_steps(call, whole, training)
                 self.noise.add(key)
@@ -163,9 +166,9 @@ class Trial:
                 )
             self.tell(key, found, has_time)
 
-    def differs(self, key, first, second):
+    def differs(self, key, first, second, share=1.0):
         """Whether two arrays of the tensor with the id `key` differ."""
-        return compared.differs(first, second, self.rounding[key])
+        return compared.differs(first, second, share * self.rounding[key])
 
     # --- recurrent layers ---------------------------------------------------
 

@@ -204,6 +204,9 @@ REFUSED = {
     "threshold, flip": lambda: between(
         lambda x: ops.flip(ops.relu(x - 9.0), axis=1)
     ),
+    "values far away, flip": lambda: between(
+        lambda x: ops.flip(ops.clip(x, -100.0, -99.0), axis=1)
+    ),
     "tokens, flip": flipped_tokens,
     "mask, flip": flipped_mask,
     "a delay of a day": lambda: between(delayed(24)),

@@ -118,6 +118,15 @@ def log_of_relu():
     return network, floats(ROWS, STEPS, 2)
 
 
+def speaker():
+    """A start from a table, read by one integer a sequence."""
+    inputs, number = signal(), keras.Input((), dtype="int32")
+    start = L.Embedding(2, 2)(number)
+    hidden = lstm(2)(inputs, initial_state=[start, start])
+    network = keras.Model([inputs, number], L.Dense(1)(hidden))
+    return network, [floats(ROWS, STEPS, 2), integers(2, ROWS)]
+
+
 def frames():
     inputs = keras.Input((None, 4, 4, 1), dtype="uint8")
     scaled = L.Rescaling(1 / 255)(inputs)
@@ -167,6 +176,7 @@ EVERYDAY = {
     "minus infinity": hidden_by_infinity,
     "logarithm of what is positive": log_of_relu,
     "logarithm": lambda: on_signal(ops.log, x=np.exp(floats(ROWS, STEPS, 2))),
+    "a start from a table": speaker,
     "frames": frames,
     "a batch size": fixed_rows,
     "integers into floats": whole_numbers_into_floats,
