@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.network import compared
 from keras_seqgrad.network.graph import tensors
 from keras_seqgrad.network.nodes import RecurrentNode
 
@@ -222,6 +223,17 @@ def given(graph, example):
         tf.cast(leaf[:rows], tensor.dtype)
         for leaf, tensor in zip(found, wanted, strict=True)
     ]
+    varies = [
+        compared.varies(compared.array(leaf))
+        for leaf, has_time in zip(flat, graph.temporal_inputs, strict=True)
+        if has_time
+    ]
+    if length(graph) != 1 and not any(varies):
+        raise ValueError(
+            "`example` must have two or more steps that differ: others cannot "
+            "show whether a layer mixes them. "
+            f"Received shapes: {[tuple(leaf.shape) for leaf in found]}"
+        )
     inputs = keras.tree.pack_sequence_as(graph.inputs, flat)
     if length(graph) is None:
         inputs = graph.cut(inputs, 0, LONGEST_GIVEN)

@@ -46,7 +46,7 @@ def test_asks_where_all_is_nan():
     network = keras.Model(inputs, L.Dense(1)(lstm(2)(strange)))
     with pytest.raises(ValueError, match=f"layer 'log' makes NaN{ASKS}"):
         compiled(network)
-    x = np.ones((2, 3, 2), "float32")
+    x = np.arange(12.0).reshape(2, 3, 2)
     with pytest.raises(ValueError, match=f"the example, layer 'log'{ASKS}"):
         compiled(network, example=x)
 
@@ -54,6 +54,12 @@ def test_asks_where_all_is_nan():
 def test_an_example_of_another_form_is_refused():
     with pytest.raises(ValueError, match=r"shapes \[\(None, None\)\]. Rec"):
         compiled(characters(), example=letters()[..., None])
+
+
+@pytest.mark.parametrize("x", [letters(1), np.full((9, 6), 99)])
+def test_an_example_that_shows_nothing_is_refused(x):
+    with pytest.raises(ValueError, match="two or more steps that differ"):
+        compiled(characters(), example=x)
 
 
 def test_the_example_may_have_companions():
