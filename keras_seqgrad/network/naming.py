@@ -14,11 +14,16 @@ def arranged(x, taken):
         x: A dict of inputs, or of inputs and their companions.
         taken: The inputs of the network, nested Keras tensors.
     """
-    if isinstance(x.get("inputs"), (dict, list, tuple)):
-        return x
     names = {tensor.name for tensor in keras.tree.flatten(taken)}
-    if set(x) != (set(taken) if isinstance(taken, dict) else names):
+    listed = not isinstance(taken, dict)
+
+    def in_order(given):
+        return keras.tree.map_structure(lambda t: given[t.name], taken)
+
+    inside = x.get("inputs")
+    if isinstance(inside, (dict, list, tuple)):
+        by_name = listed and isinstance(inside, dict) and set(inside) == names
+        return {**x, "inputs": in_order(inside)} if by_name else x
+    if set(x) != (names if listed else set(taken)):
         return x
-    if not isinstance(taken, dict):
-        x = keras.tree.map_structure(lambda tensor: x[tensor.name], taken)
-    return {"inputs": x}
+    return {"inputs": in_order(x) if listed else x}

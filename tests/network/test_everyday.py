@@ -197,6 +197,44 @@ def test_trains_with_the_loss_of_keras(name):
     assert logs["loss"][0] == pytest.approx(float(right), rel=1e-5)
 
 
+@pytest.mark.parametrize("as_dict", [True, False])
+def test_inputs_named_as_companions_may_have_companions(as_dict):
+    """They are predicted, estimated and compared as in Keras, and masked."""
+    network, x = named(as_dict)
+    y = floats(ROWS, STEPS, 1)
+    model = ksg.SequenceModel.from_model(network)
+    model.compile("sgd", "mse")
+    right = network(x)
+    np.testing.assert_allclose(model(x), right, atol=1e-6)
+    np.testing.assert_allclose(model.predict(x, verbose=0), right, atol=1e-6)
+    loss, _ = model.estimate_gradients(x, y)
+    squares = np.square(y - right)
+    assert float(loss) == pytest.approx(squares.mean(), rel=1e-5)
+    compared = ksg.diagnostics.compare_gradients(model, x, y)
+    assert compared["BPTT()"].cosine == pytest.approx(1.0)
+    mask = np.ones((ROWS, STEPS), bool)
+    mask[:, 3:] = False
+    loss, _ = model.estimate_gradients({"inputs": x, "mask": mask}, y)
+    assert float(loss) == pytest.approx(squares[:, :3].mean(), rel=1e-5)
+
+
+def test_a_list_of_inputs_may_be_given_by_name():
+    """Whatever order the names have: one of them has no time axis."""
+    inputs, context = signal(name="later"), keras.Input((2,), name="early")
+    hidden = lstm(2)(inputs) + L.Dense(2)(context)[:, None]
+    network = keras.Model([inputs, context], hidden)
+    model = ksg.SequenceModel.from_model(network)
+    method = ksg.methods.TruncatedBPTT(2)
+    model.compile(keras.optimizers.SGD(0.0), "mse", method=method)
+    x, y = [floats(ROWS, STEPS, 2), floats(ROWS, 2)], floats(ROWS, STEPS, 2)
+    right = keras.losses.MeanSquaredError()(y, network(x))
+    x = {"later": x[0], "early": x[1]}
+    for given in x, {"inputs": x, "mask": np.ones((ROWS, STEPS), bool)}:
+        found = model.train_on_batch(given, y)
+        assert float(found) == pytest.approx(float(right), rel=1e-5)
+        model.reset_metrics()
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("kind", [L.LSTM, L.GRU])
 def test_a_float32_head_under_mixed_precision(dtype, kind):
