@@ -4,7 +4,6 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad import methods
-from keras_seqgrad.network import cuttable
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state import runs
 from keras_seqgrad.state.carried import CarriedState
@@ -103,22 +102,22 @@ class SequenceModel(SegmentedModel):
 
     # --- compile -----------------------------------------------------------
 
-    def compile(self, *args, method="bptt", **kwargs):
+    def compile(self, *args, method="bptt", example=None, **kwargs):
         """Configures the model for training.
 
         Args:
             *args: As for `keras.Model.compile`.
             method: A `ksg.methods` object, or the name of one.
+            example: Inputs of one batch, on which to check that the model may
+                be cut in time; None to draw some.
             **kwargs: As for `keras.Model.compile`.
 
         Raises:
-            ValueError: The method is unknown, or the model cannot be cut in
-                time; the text names the layer.
+            ValueError: The method is unknown, no inputs could be drawn, or
+                the model cannot be cut in time; the text names the layer.
         """
         method = methods.get(method)
-        if not self.is_opaque:
-            self.graph.prefer_jit()
-            cuttable.check(self.graph)
+        self.check_cuttable(example)
         super().compile(*args, **kwargs)
         self.method = method
         self.method_state.parts.clear()
@@ -133,7 +132,10 @@ class SequenceModel(SegmentedModel):
         return config
 
     def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        # What is loaded passed the check before it was saved, perhaps on an
+        # example that was given.
+        with self.example_not_needed():
+            self.compile(**keras.saving.deserialize_keras_object(config))
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -156,6 +158,7 @@ class SequenceModel(SegmentedModel):
 
     def train_step(self, data):
         carried = self.carried["training"]
+        data = self.arranged_data(data)
         window = open_window(
             self, carried, data, True, self._class_weight, scaled=True
         )
@@ -164,7 +167,7 @@ class SequenceModel(SegmentedModel):
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
-        window = open_window(self, carried, data)
+        window = open_window(self, carried, self.arranged_data(data))
         segment = window.whole()
         outputs, state = window.forward(segment, window.state)
         window.learner.record_window(outputs, window.loss(segment, outputs))
@@ -176,7 +179,7 @@ class SequenceModel(SegmentedModel):
 
     def predict_step(self, data):
         carried = self.carried["prediction"]
-        window = open_window(self, carried, data)
+        window = open_window(self, carried, self.arranged_data(data))
         outputs, state = window.forward(window.whole(), window.state)
         carried.write(state)
         return outputs
@@ -231,7 +234,7 @@ class SequenceModel(SegmentedModel):
             jit: Whether XLA compiles it; None for as it was compiled. With
                 `run_eagerly=True` nothing is.
         """
-        data = as_tensors(x, y, sample_weight)
+        data = as_tensors(self.arranged(x), y, sample_weight)
         jit = bool(self.jit_compile if jit is None else jit)
         run = self._probes.setdefault((step, jit), Probe(self, step, jit))
         return run(data, None if seed is None else tf.constant(seed, "int32"))

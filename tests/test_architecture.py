@@ -49,7 +49,7 @@ SHOWN = {
     },
     "layers": {"cells", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},
-    "network": {"cuttable", "graph", "passage", "segmented"},
+    "network": {"graph", "passage", "segmented"},
     "state": {"carried", "method_state", "runs", "vector"},
     "window": {
         "agreement",

@@ -164,6 +164,7 @@ class Bench:
                 f"`repeats` must be {FEWEST} or more, to tell bias from "
                 f"variance. Received: repeats={repeats}"
             )
+        data = self.model.arranged_data(data)
         exact = []
         exact_seconds = measure(
             self.exact, data, seed, 1, timings, exact.extend

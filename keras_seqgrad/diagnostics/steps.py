@@ -208,6 +208,6 @@ def layer_names(model):
 
 def extent(model, x):
     """(batch size, number of steps) of the inputs of a window."""
-    inputs = masks.unpack(x)[0]
+    inputs = masks.unpack(model.arranged(x))[0]
     model.describe(inputs)
     return model.extent(keras.tree.map_structure(tf.convert_to_tensor, inputs))

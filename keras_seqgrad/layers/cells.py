@@ -1,6 +1,7 @@
 """What a scan must know of a Keras RNN cell before it runs it in a loop."""
 
 import contextlib
+import inspect
 
 import keras
 
@@ -28,6 +29,21 @@ def parts(cell):
                 if isinstance(leaf, keras.layers.Layer)
             ]
     return found
+
+
+def is_as_written(layer, cls, name):
+    """Whether method `name` of `layer` is the one in the source of `cls`.
+
+    Not so after `cls.name = ...` or `layer.name = ...`. The code itself is
+    asked, which no `functools.wraps` renames.
+    """
+    method = vars(cls).get(name)
+    return (
+        name not in vars(layer)
+        and inspect.isfunction(method)
+        and method.__code__.co_qualname == f"{cls.__qualname__}.{name}"
+        and method.__globals__["__name__"] == cls.__module__
+    )
 
 
 def changing_variables(cell):

@@ -11,7 +11,11 @@ import functools
 import keras
 
 from keras_seqgrad.layers.cells import parts
-from keras_seqgrad.network.nodes import RecurrentNode, refuse_configuration
+from keras_seqgrad.network.nodes import (
+    RecurrentNode,
+    refuse_configuration,
+    refuse_overrides,
+)
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.tensors import masks, pieces
 
@@ -41,9 +45,9 @@ class Graph:
         temporal_inputs: For each flattened input, whether it has a time axis.
         temporal_outputs: The same for each flattened output.
         temporal: Ids of all tensors of the graph that have a time axis.
-        calls: (layer, name, args, kwargs, result) of every call of a layer.
-        results: (name, tensor) of every call, as tensors of the outermost
-            graph: those of nested models are handed out of them.
+        calls: (layer, name, args, kwargs, result) of every call of a layer, in
+            an order that runs. Nested models are there by their layers, and
+            by links from tensor to tensor at their ends.
 
     Raises:
         ValueError: The model cannot be cut in time; the text names the layer.
@@ -57,6 +61,7 @@ class Graph:
                 f"its first layer. Received: {model.__class__.__name__} "
                 f"{model.name!r}"
             )
+        refuse_overrides(model, model.name, ["call"])
         self.takes_initial_state = False
         self.original = functional = as_functional(model)
         self._trace(functional, relax=False)
@@ -87,6 +92,23 @@ class Graph:
             for _, _, _, kwargs, result in self.calls
         )
 
+    @property
+    def results(self):
+        """(name, tensor) of what every call of a layer gives."""
+        return [
+            (name, tensor)
+            for layer, name, _, _, result in self.calls
+            if not is_graph(layer)
+            for tensor in tensors(result)
+        ]
+
+    @property
+    def sets_start(self):
+        """Whether the graph says where the layers start."""
+        return self.takes_initial_state or any(
+            node.constant_start is not None for node in self.nodes.values()
+        )
+
     def zero_state(self, batch_size):
         """The layers' own start: zeros, by the key of their node."""
         return {key: node.start(batch_size) for key, node in self.nodes.items()}
@@ -99,7 +121,10 @@ class Graph:
     def initial_state(self, inputs, batch_size):
         """Where a sequence starts: the layers' zeros or what the graph says."""
         if not self.takes_initial_state:
-            return self.zero_state(batch_size)
+            return {
+                key: node.start(batch_size, node.constant_start)
+                for key, node in self.nodes.items()
+            }
         with Passage().open() as passage:
             self.model(self.cut(inputs, 0, 1), training=False)
         return passage.start_state
@@ -123,13 +148,14 @@ class Graph:
     def _trace(self, functional, relax):
         def placeholder(position, tensor):
             shape = [None, *tensor.shape[1:]]
-            if relax and self.temporal_inputs[position]:
+            # Windows of one step are never cut, and stay so.
+            if relax and self.temporal_inputs[position] and shape[1] != 1:
                 shape[1] = None
             return keras.Input(
                 batch_shape=shape, dtype=tensor.dtype, name=tensor.name
             )
 
-        self.nodes, self.calls, self.results, self.names = {}, [], [], set()
+        self.nodes, self.calls, self.names = {}, [], set()
         given = keras.tree.flatten(functional.input)
         flat = [placeholder(i, tensor) for i, tensor in enumerate(given)]
         self.inputs = keras.tree.pack_sequence_as(functional.input, flat)
@@ -141,10 +167,15 @@ class Graph:
             return self._call_nested(layer, name, args, kwargs)
         if isinstance(layer, keras.layers.RNN):
             refuse_configuration(layer, name)
-            key = self._unique(name)
-            layer = self.nodes[key] = RecurrentNode(layer, key)
+            refuse_overrides(layer, name)
+            key, given = self._unique(name), start_of(args, kwargs)
             if starts(args, kwargs):
-                self.takes_initial_state = True
+                self.takes_initial_state, given = True, None
+            layer = self.nodes[key] = RecurrentNode(layer, key, given)
+        elif encodes_steps(layer, args):
+            # Keras takes a single step for the axis of the classes.
+            spread = keras.layers.Reshape((-1, 1), name=f"{layer.name}_steps")
+            args = (self._call(spread, prefix, args, {}), *args[1:])
         try:
             result = layer(*args, **kwargs)
         except Exception as error:
@@ -154,28 +185,29 @@ class Graph:
                 f"SequenceModel. The layer's own error: {error}"
             ) from error
         self.calls.append((layer, name, args, kwargs, result))
-        self.results += [(name, tensor) for tensor in tensors(result)]
         return result
 
     def _call_nested(self, layer, name, args, kwargs):
+        refuse_overrides(layer, name, ["call"])
+        functional = as_functional(layer)
         outer = keras.tree.flatten(args[0])
+        own = keras.tree.flatten(functional.input)
         inner = [
-            keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name)
-            for t in outer
+            keras.Input(batch_shape=t.shape, dtype=o.dtype, name=t.name)
+            for t, o in zip(outer, own, strict=True)
         ]
         packed = keras.tree.pack_sequence_as(args[0], inner)
-        first = len(self.results)
-        made = retrace(as_functional(layer), packed, self._call, name + "/")
-        inside = [tensor for _, tensor in self.results[first:]]
-        names = [name for name, _ in self.results[first:]]
-        nested = keras.Model(packed, (made, inside), name=self._unique(name))
-        result, outside = nested(*args, **kwargs)
-        self.results[first:] = zip(names, outside, strict=True)
-        # What has a time axis inside has one outside.
-        pairs = [*zip(outer, inner, strict=True)]
-        pairs += zip(tensors(made), tensors(result), strict=True)
-        pairs += zip(inside, outside, strict=True)
-        self.calls += [(layer, name, [a], {}, b) for a, b in pairs]
+
+        def link(begins, ends):
+            # What has a time axis on one side has one on the other.
+            pairs = zip(begins, ends, strict=True)
+            self.calls += [(layer, name, [a], {}, b) for a, b in pairs]
+
+        link(outer, inner)
+        made = retrace(functional, packed, self._call, name + "/")
+        nested = keras.Model(packed, made, name=self._unique(name))
+        result = nested(*args, **kwargs)
+        link(tensors(made), tensors(result))
         return result
 
     def _unique(self, name):
@@ -215,6 +247,8 @@ class Graph:
         return temporal
 
     def _refuse_known(self):
+        inputs = keras.tree.flatten(self.inputs)
+        lengths = {t.shape[1:2] for t in inputs if id(t) in self.temporal}
         for layer, name, args, kwargs, result in self.calls:
             if isinstance(layer, RecurrentNode) or is_graph(layer):
                 continue
@@ -225,11 +259,12 @@ class Graph:
                     "in training its statistics are taken over all steps of "
                     "the window; use LayerNormalization, or freeze it"
                 )
-            has_time = kind == "Bidirectional" or any(
+            made = [t for t in tensors(result) if id(t) in self.temporal]
+            has_time = kind == "Bidirectional" or bool(made)
+            has_time |= any(
                 id(t) in self.temporal for t in tensors([args, kwargs])
             )
-            made = [t for t in tensors(result) if id(t) in self.temporal]
-            if not reason and any(t.shape[1:2] != (None,) for t in made):
+            if not reason and any(t.shape[1:2] not in lengths for t in made):
                 reason = "its output has not one step for each step given"
             if reason and has_time:
                 raise ValueError(
@@ -274,9 +309,22 @@ def normalises(layer):
     )
 
 
+def start_of(args, kwargs):
+    """The initial state among the arguments of a recurrent layer, or None."""
+    return args[1] if len(args) > 1 else kwargs.get("initial_state")
+
+
 def starts(args, kwargs):
-    """The initial state among the arguments of a recurrent layer."""
-    return tensors([args[1:2], kwargs.get("initial_state")])
+    """The Keras tensors of `start_of`."""
+    return tensors([start_of(args, kwargs)])
+
+
+def encodes_steps(layer, args):
+    """Whether `layer` encodes one class at each step of (batch, time)."""
+    if getattr(layer, "output_mode", None) != "one_hot":
+        return False
+    shape = args[0].shape
+    return len(shape) == 2 and shape[1] != 1
 
 
 def is_graph(layer):

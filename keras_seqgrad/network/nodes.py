@@ -3,20 +3,27 @@
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.layers.cells import is_as_written
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.tensors import masks
 
 
 class RecurrentNode(keras.layers.Layer):
-    """Stands for a recurrent layer in the traced graph; owns no weights."""
+    """Stands for a recurrent layer in the traced graph; owns no weights.
 
-    def __init__(self, layer, key):
+    Attributes:
+        held: The layer, alone in a tuple.
+        constant_start: The initial state, where the graph gives a constant.
+    """
+
+    def __init__(self, layer, key, constant_start=None):
         super().__init__(name=key, dtype=layer.dtype_policy)
         self.supports_masking = True
         self.key = key
         # In a tuple, so that the weights stay with their own model alone.
         self.held = (layer,)
+        self.constant_start = constant_start
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.held[0]
@@ -76,7 +83,9 @@ class RecurrentNode(keras.layers.Layer):
             if not isinstance(initial_state, (list, tuple)):
                 initial_state = [initial_state]
             state = keras.tree.map_structure(
-                lambda given, zero: tf.cast(given, zero.dtype),
+                lambda given, zero: tf.broadcast_to(
+                    tf.cast(given, zero.dtype), tf.shape(zero)
+                ),
                 list(initial_state),
                 zeros,
             )
@@ -97,6 +106,25 @@ class RecurrentNode(keras.layers.Layer):
 
     def compute_mask(self, inputs, mask):
         return self.held[0].compute_mask(inputs, mask)
+
+
+def refuse_overrides(layer, name, methods=("call", "inner_loop")):
+    """Refuses a layer with a method of its own that would not be run.
+
+    Of a recurrent layer only the cell is run, of a model only its layers.
+    """
+    for method in ("__call__", *methods):
+        owner = next(c for c in type(layer).__mro__ if method in vars(c))
+        ours = owner.__module__.partition(".")[0] in ("keras", "keras_seqgrad")
+        written = method == "__call__" or is_as_written(layer, owner, method)
+        if not (ours and written):
+            raise ValueError(
+                f"Layer {name!r} ({type(layer).__name__}) has a `{method}` of "
+                "its own, which segments would not run: they run the cell of "
+                "a recurrent layer, and the layers of a model. Write it as a "
+                "cell inside keras.layers.RNN or as a layer beside it, or "
+                "train the model with a plain keras.Model."
+            )
 
 
 def refuse_configuration(layer, name):

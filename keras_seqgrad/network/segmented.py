@@ -5,6 +5,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.network import cuttable, naming
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.ops.rnn import rnn
@@ -28,6 +29,7 @@ class SegmentedModel(keras.Model):
         self._graph = None
         self._opaque_outputs = None
         self._targets_alone = False
+        self._example_needed = True
         if network is not None:
             self.built = True
         elif not self.is_opaque:
@@ -40,7 +42,7 @@ class SegmentedModel(keras.Model):
             self._add_initial_state_weights()
 
     def _add_initial_state_weights(self):
-        if self.is_opaque or self.graph.takes_initial_state:
+        if self.is_opaque or self.graph.sets_start:
             raise ValueError(
                 "learn_initial_state=True needs layers that start from zeros. "
                 "Received a model that says itself where sequences start; "
@@ -101,7 +103,8 @@ class SegmentedModel(keras.Model):
         passage = Passage.current()
         if passage is not None:
             return self._call_passage(inputs, passage, training)
-        inputs, reset, mask = masks.unpack(self.clear_masked(inputs))
+        inputs = self.clear_masked(self.arranged(inputs))
+        inputs, reset, mask = masks.unpack(inputs)
         if reset is not None or mask is not None:
             self.describe(inputs)
         batch_size, _ = self.extent(inputs)
@@ -202,6 +205,43 @@ class SegmentedModel(keras.Model):
         finally:
             self._targets_alone = False
 
+    def check_cuttable(self, example=None):
+        """Refuses a network that cannot be cut in time.
+
+        Args:
+            example: Inputs as `fit` takes them, or None to draw some.
+        """
+        if self.is_opaque:
+            return
+        self.graph.prefer_jit()
+        if example is not None:
+            example, _, _ = masks.unpack(self.arranged(example))
+        try:
+            cuttable.check(self.graph, example)
+        except cuttable.NoExample:
+            if self._example_needed:
+                raise
+
+    @contextlib.contextmanager
+    def example_not_needed(self):
+        """Leaves out a check for which no example can be drawn."""
+        self._example_needed = False
+        try:
+            yield
+        finally:
+            self._example_needed = True
+
+    def arranged_data(self, data):
+        """(x, y, sample_weight) of a batch, its inputs `arranged`."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        return self.arranged(x), y, weight
+
+    def arranged(self, x):
+        """Inputs of the network where they are named as companions are."""
+        if self.is_opaque or not isinstance(x, dict):
+            return x
+        return naming.arranged(x, self.graph.original.input)
+
     def describe(self, inputs):
         """Finds out which outputs of a subclass have a time axis."""
         if not self.is_opaque or self._opaque_outputs is not None:
@@ -269,7 +309,7 @@ class SegmentedModel(keras.Model):
             return True
         # A cell of the user's own may say where it starts.
         nodes = self.graph.nodes.values()
-        return self.graph.takes_initial_state or any(
+        return self.graph.sets_start or any(
             node.carries_output for node in nodes
         )
 

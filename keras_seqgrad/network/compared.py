@@ -1,0 +1,118 @@
+"""Whether tensors of two runs are the same, and whether steps depend."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_seqgrad.network.graph import tensors
+from keras_seqgrad.tensors import masks
+
+# By how much of its largest number a tensor may differ from that of another
+# way to compute it, by the lowest dtype that it was computed in.
+ROUNDING = {"bfloat16": 0.1, "float16": 0.03, "float32": 1e-4}
+TENSOR_FLOAT = 0.01
+# And from what the same way gives for a part of the sequence.
+SAME_WAY = 0.3
+
+
+def array(value):
+    """A tensor as an array of NumPy's own dtypes."""
+    if isinstance(value, tf.SparseTensor):
+        value = tf.sparse.to_dense(value)
+    value = tf.convert_to_tensor(value)
+    return np.asarray(
+        tf.cast(value, "float64") if value.dtype.is_floating else value
+    )
+
+
+def mask(value):
+    """The mask that a tensor carries, as an array; all True without one."""
+    found = masks.read(value)
+    return np.ones(value.shape[:2], bool) if found is None else array(found)
+
+
+def joined(pieces, has_time):
+    """One array of those of consecutive pieces of a sequence."""
+    arrays = [array(piece) for piece in pieces]
+    sizes = {a.shape[:1] + a.shape[2:] for a in arrays}
+    if not has_time or len(sizes) > 1 or min(a.ndim for a in arrays) < 2:
+        return arrays[-1]
+    return np.concatenate(arrays, axis=1)
+
+
+def differs(first, second, rounding):
+    """Whether two arrays differ by more than a share of their scale.
+
+    What is not finite must be so in both.
+    """
+    if first.shape != second.shape:
+        return True
+    if first.dtype.kind not in "fc":
+        return not np.array_equal(first, second)
+    finite = np.isfinite(first) & np.isfinite(second)
+    kept = [np.where(finite, 0.0, each) for each in (first, second)]
+    if not np.array_equal(*kept, equal_nan=True):
+        return True
+    first, second = first[finite], second[finite]
+    scale = max(1e-6, np.abs(first).max(initial=0.0))
+    return np.abs(first - second).max(initial=0.0) > rounding * scale
+
+
+def is_finite(value):
+    """Whether all of an array is finite, as what is no float is."""
+    return value.dtype.kind not in "fc" or bool(np.isfinite(value).all())
+
+
+def has_nan(value):
+    """Whether any of an array is NaN."""
+    return value.dtype.kind in "fc" and bool(np.isnan(value).any())
+
+
+def varies(value):
+    """Whether an array (batch, time, ...) is not the same at all steps."""
+    return bool((value[:, 1:] != value[:, :1]).any())
+
+
+def roundings(graph):
+    """By how much each tensor of `graph` may differ, by its id.
+
+    A float32 readout of half-precision features is as exact as those are.
+    """
+    least = dict(ROUNDING)
+    fast = tf.config.experimental.tensor_float_32_execution_enabled()
+    if fast and tf.config.list_physical_devices("GPU"):
+        least["float32"] = TENSOR_FLOAT
+    found = {}
+    for layer, _, args, kwargs, result in graph.calls:
+        given, made = tensors([args, kwargs]), tensors(result)
+        dtypes = [t.dtype for t in given + made]
+        dtypes.append(getattr(layer, "compute_dtype", None))
+        rounding = max(least.get(dtype, 1e-4) for dtype in dtypes)
+        rounding = max([rounding, *(found.get(id(t), 0.0) for t in given)])
+        found.update((id(t), rounding) for t in made)
+    return found
+
+
+def mixes_steps(layer, args, kwargs):
+    """Whether outputs of `layer` at some steps depend on inputs at others.
+
+    For a layer that draws random numbers, of which two runs tell nothing.
+    Where its inputs have another number of steps it is taken not to.
+    """
+    sources = [
+        leaf
+        for leaf in keras.tree.flatten((args, kwargs))
+        if tf.is_tensor(leaf) and leaf.dtype.is_floating
+    ]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(sources)
+        outputs = keras.tree.flatten(layer(*args, **kwargs))
+        # Squares, because what is normalised may have a constant sum.
+        early = [tf.square(output[:, :-1]) for output in outputs]
+        last = [tf.square(output[:, -1:]) for output in outputs]
+    zero = tf.UnconnectedGradients.ZERO
+    d_early = tape.gradient(early, sources, unconnected_gradients=zero)
+    d_last = tape.gradient(last, sources, unconnected_gradients=zero)
+    return any(
+        bool(tf.reduce_any(tf.not_equal(d[:, -1:], 0.0))) for d in d_early
+    ) or any(bool(tf.reduce_any(tf.not_equal(d[:, :-1], 0.0))) for d in d_last)

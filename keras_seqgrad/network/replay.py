@@ -1,0 +1,142 @@
+"""A graph run call by call, so that every tensor of it can be looked at."""
+
+import contextlib
+import re
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.layers.cells import draws_masks, parts
+from keras_seqgrad.network.graph import is_graph
+from keras_seqgrad.network.nodes import RecurrentNode
+
+NOISES = (
+    keras.layers.Dropout,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianDropout,
+    keras.layers.GaussianNoise,
+)
+
+
+class LayerFailure(Exception):
+    """The error of a layer in short, with the layer's name."""
+
+    def __init__(self, name, error):
+        said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
+        super().__init__(f"{type(error).__name__}: {said[:300]}")
+        self.name = name
+
+
+def replay(graph, inputs, training, stock=False):
+    """Values of all tensors of `graph`, by their ids.
+
+    Args:
+        graph: The `Graph`.
+        inputs: Nested tensors, as its model takes them.
+        training: Whether layers run in training mode.
+        stock: Whether recurrent layers run as Keras runs them, without a
+            passage.
+
+    Raises:
+        LayerFailure: A layer does not run on its inputs.
+    """
+    given = keras.tree.flatten(graph.inputs)
+    flat = keras.tree.flatten(inputs)
+    values = {id(t): v for t, v in zip(given, flat, strict=True)}
+
+    for layer, name, args, kwargs, result in graph.calls:
+        args, kwargs = filled((args, kwargs), values)
+        if is_graph(layer):
+            values[id(result)] = tf.cast(args[0], result.dtype)
+            continue
+        if isinstance(layer, keras.layers.Layer):
+            kwargs["training"] = training
+        if stock and isinstance(layer, RecurrentNode):
+            layer = layer.held[0]
+        try:
+            made = layer(*args, **kwargs)
+        except Exception as error:
+            raise LayerFailure(name, error) from error
+        pairs = zip(
+            keras.tree.flatten(result), keras.tree.flatten(made), strict=True
+        )
+        values.update((id(tensor), value) for tensor, value in pairs)
+    return values
+
+
+def filled(structure, values):
+    """`structure` with values in place of the Keras tensors they belong to."""
+    return keras.tree.map_structure(
+        lambda leaf: values.get(id(leaf), leaf), structure
+    )
+
+
+def step_alone(cell, sequences, state, *, training=False, **_):
+    """A stand-in for a scan: each step runs from `state`, all of them at once.
+
+    What it gives acts on each step alone, in the range of the cell's own
+    outputs, and takes one call of the cell.
+
+    Args:
+        cell: The cell.
+        sequences: Nested tensors (batch, time, ...).
+        state: The cell's state, (batch, ...).
+        training: Whether the cell runs in training mode.
+
+    Returns:
+        (outputs, state after the last step), as a scan gives them.
+    """
+    rows, steps = keras.tree.flatten(sequences)[0].shape[:2]
+
+    def joined(tensor):
+        return tf.reshape(tensor, (rows * steps, *tensor.shape[2:]))
+
+    def parted(tensor):
+        return tf.reshape(tensor, (rows, steps, *tensor.shape[1:]))
+
+    each = keras.tree.map_structure(
+        lambda leaf: tf.repeat(leaf, steps, axis=0), list(state)
+    )
+    sequences = keras.tree.map_structure(joined, sequences)
+    outputs, new = cell(sequences, each, training=training)
+    new = keras.tree.map_structure(lambda leaf: parted(leaf)[:, -1], new)
+    outputs = keras.tree.map_structure(parted, outputs)
+    return outputs, new if isinstance(new, (list, tuple)) else [new]
+
+
+@contextlib.contextmanager
+def without_dropout(layers):
+    """Sets the rates of Keras' own noises to zero while it is open."""
+    kept = []
+    for part in {id(p): p for layer in layers for p in parts(layer)}.values():
+        names = []
+        if isinstance(part, NOISES):
+            names = [n for n in ("rate", "stddev") if hasattr(part, n)]
+        elif draws_masks(part):
+            names = ["dropout", "recurrent_dropout"]
+        kept += [(part, name, getattr(part, name)) for name in names]
+    try:
+        for part, name, _ in kept:
+            setattr(part, name, 0.0)
+        yield
+    finally:
+        for part, name, rate in kept:
+            setattr(part, name, rate)
+
+
+def own_layers(graph):
+    """The layers of `graph` whose code is not Keras' own."""
+    return [
+        layer
+        for layer, *_ in graph.calls
+        if isinstance(layer, keras.layers.Layer)
+        and not (isinstance(layer, RecurrentNode) or is_graph(layer))
+        and any(map(is_own, parts(layer)))
+    ]
+
+
+def is_own(layer):
+    """Whether what `layer` does is written by the user."""
+    home = type(layer).__module__.partition(".")[0]
+    known = home in ("keras", "keras_seqgrad")
+    return not known or isinstance(layer, keras.layers.Lambda)

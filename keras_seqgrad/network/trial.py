@@ -1,0 +1,301 @@
+"""A graph tried on inputs: whole and in segments, here and in Keras.
+
+Every tensor of the graph is computed once for a whole sequence and once for
+two segments. The first that differs names the layer that mixes time steps,
+whether we know that layer or not. Recurrent layers, which mix them by a state
+that we carry, have a stand-in meanwhile (`step_alone`), which makes a long
+sequence cheap; a short one then compares them with those of Keras.
+"""
+
+import contextlib
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.layers.scan import state_is_output
+from keras_seqgrad.network import compared
+from keras_seqgrad.network.graph import is_graph, tensors
+from keras_seqgrad.network.nodes import RecurrentNode
+from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.network.replay import (
+    LayerFailure,
+    filled,
+    is_own,
+    replay,
+    step_alone,
+)
+
+# Steps on which recurrent layers are compared with those of Keras: for drawn
+# inputs, and for the user's, which may begin with padding.
+SHORT, LONG = 3, 24
+OUTPUTS = "outputs"
+
+
+class Trial:
+    """What is found out about a graph on one example after the other.
+
+    A number that is not finite tells nothing; nor does a tensor that is the
+    same at all steps, in which a flip would not show.
+
+    Args:
+        graph: The `Graph`.
+        thorough: Whether to compare more steps with Keras.
+
+    Attributes:
+        layers: All layers, those that recurrent nodes stand for too.
+        untold: Names by tensor id of what no example has told of yet.
+    """
+
+    def __init__(self, graph, thorough=False):
+        self.graph = graph
+        self.short = LONG if thorough else SHORT
+        self.layers = layers_of(graph)
+        own = [p for p in map(parts, self.layers) if any(map(is_own, p))]
+        self.own = {id(part): part for found in own for part in found}
+        own = self.own.values()
+        self.counts = {id(v) for part in own for v in part.variables}
+        self.seeds = {id(v) for part in own for v in seeds(part)}
+        self.modes = [False, True] if own else [False]
+        self.rounding = compared.roundings(graph)
+        self.untold = {id(t): name for name, t in graph.results}
+        self.untold[OUTPUTS] = OUTPUTS
+        self.constant, self.noise, self.failure = set(), set(), None
+        self.before = []
+
+    @contextlib.contextmanager
+    def undisturbed(self):
+        """Keeps the variables, where layers run in training mode.
+
+        Some move then: seeds, counters, even a kernel that is normed.
+        """
+        if len(self.modes) > 1:
+            variables = self.graph.original.variables
+            self.before = [(v, tf.convert_to_tensor(v)) for v in variables]
+        try:
+            yield
+        finally:
+            self.restore()
+
+    def restore(self, but=()):
+        """Sets variables back, but for those with the ids `but`."""
+        for variable, value in self.before:
+            if id(variable) not in but:
+                variable.assign(value)
+
+    def run(self, inputs):
+        """Tries `inputs`, and refuses the graph where they show its fault."""
+        steps = steps_of(self.graph, inputs)
+        try:
+            if steps == 1:
+                self.untold = {OUTPUTS: OUTPUTS}
+            else:
+                for training in self.modes:
+                    self.compare_cut(inputs, steps, training)
+            self.compare_stock(inputs, min(steps, self.short))
+        except LayerFailure as failure:
+            self.failure = failure
+
+    def reason(self):
+        """Why some tensors were told of by no example, or None."""
+        left = [n for i, n in self.untold.items() if i not in self.constant]
+        if OUTPUTS in left and self.failure is not None:
+            return f"layer {self.failure.name!r} fails ({self.failure})"
+        return f"layer {left[0]!r} makes NaN or inf" if left else None
+
+    def tell(self, key, value, has_time):
+        """Enters that a tensor came out right with these numbers."""
+        if compared.has_nan(value):
+            return
+        if not has_time or compared.varies(value):
+            self.untold.pop(key, None)
+        elif compared.is_finite(value):
+            self.constant.add(key)
+
+    # --- layers that act on single steps -----------------------------------
+
+    def compare_cut(self, inputs, steps, training):
+        """Compares a whole sequence with two segments, tensor by tensor."""
+        graph = self.graph
+
+        def values(start, length, but=self.counts):
+            # What layers of Keras' own keep may move with every call, as the
+            # estimate of a norm does; what others count must not show.
+            self.restore(but)
+            with Passage(scan=step_alone).open():
+                return replay(graph, graph.cut(inputs, start, length), training)
+
+        whole = values(0, steps)
+        refuse_losses_of_cells(graph)
+        try:
+            pieces = values(0, steps - 1), values(steps - 1, 1)
+        except LayerFailure as failure:
+            raise ValueError(
+                f"Layer {failure.name!r} cannot be cut in time: it fails on a "
+                "part of the sequence. Leave it out of the SequenceModel. The "
+                f"layer's own error: {failure}"
+            ) from failure
+        again = None
+        for call, name, tensor in each_result(graph):
+            key, has_time = id(tensor), id(tensor) in graph.temporal
+            found = compared.array(whole[key])
+            joined = compared.joined([p[key] for p in pieces], has_time)
+            right = not has_time or found.shape[1:2] == (steps,)
+            near = compared.SAME_WAY
+            if right and self.differs(key, found, joined, near):
+                # Differs as well from itself, with other random numbers?
+                counts = numbers(self.own)
+                again = again or values(0, steps, self.seeds)
+                right = self.differs(
+                    key, found, compared.array(again[key]), near
+                )
+                right = right and counts == numbers(self.own)
+                right = right and not mixes_steps(call, whole, training)
+                self.noise.add(key)
+            elif id(call[0]) in self.own and has_time:
+                masked = [compared.mask(v[key]) for v in (whole, *pieces)]
+                right = right and not compared.differs(
+                    masked[0], compared.joined(masked[1:], True), 0.0
+                )
+            if not right:
+                raise ValueError(
+                    f"Layer {name!r} cannot be cut in time: its output on a "
+                    "whole sequence differs from that on two segments"
+                    f"{' in training' if training else ''}. "
+                    "Leave it out of the SequenceModel."
+                )
+            self.tell(key, found, has_time)
+
+    def differs(self, key, first, second, share=1.0):
+        """Whether two arrays of the tensor with the id `key` differ."""
+        return compared.differs(first, second, share * self.rounding[key])
+
+    # --- recurrent layers ---------------------------------------------------
+
+    def compare_stock(self, inputs, steps):
+        """Compares two segments of the model with its layers in Keras."""
+        graph = self.graph
+        whole = graph.cut(inputs, 0, steps)
+        stock = replay(graph, whole, training=False, stock=True)
+
+        def segments(run):
+            rows = keras.tree.flatten(whole)[0].shape[0]
+            state = graph.initial_state(whole, rows)
+            for start, length in [(0, steps - 1), (steps - 1, 1)]:
+                if length:
+                    with Passage(state).open() as passage:
+                        yield run(graph.cut(whole, start, length))
+                    state = passage.new_state
+
+        def run(x):
+            return keras.tree.flatten(graph.model(x, training=False))
+
+        found = [*segments(run)]
+        outputs = keras.tree.flatten(graph.outputs)
+        all_finite = True
+        for place, tensor in enumerate(outputs):
+            key, has_time = id(tensor), graph.temporal_outputs[place]
+            wanted = compared.array(stock[key])
+            all_finite &= compared.is_finite(wanted)
+            joined = compared.joined([f[place] for f in found], has_time)
+            if key in self.noise or not self.differs(key, wanted, joined):
+                continue
+            replays = [*segments(lambda x: replay(graph, x, False))]
+            raise ValueError(
+                f"Layer {self.culprit(stock, replays)!r} cannot be cut in "
+                "time: what segments make of it differs from what Keras makes "
+                "of the whole sequence. Leave it out of the SequenceModel."
+            )
+        if all_finite:
+            self.untold.pop(OUTPUTS, None)
+
+    def culprit(self, stock, replays):
+        """The first layer whose tensors in segments are not those of Keras."""
+        for _, name, tensor in each_result(self.graph):
+            key = id(tensor)
+            joined = compared.joined(
+                [values[key] for values in replays], key in self.graph.temporal
+            )
+            if key not in self.noise and self.differs(
+                key, compared.array(stock[key]), joined
+            ):
+                return name
+        return self.graph.original.name
+
+
+def layers_of(graph):
+    """All layers of `graph`, those in place of which nodes stand too."""
+    found = [
+        layer.held[0] if isinstance(layer, RecurrentNode) else layer
+        for layer, *_ in graph.calls
+        if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
+    ]
+    return [*{id(layer): layer for layer in found}.values()]
+
+
+def each_result(graph):
+    """(call, name of its layer, tensor) of every tensor that a layer gives."""
+    for call in graph.calls:
+        if not is_graph(call[0]):
+            for tensor in tensors(call[-1]):
+                yield call, call[1], tensor
+
+
+def steps_of(graph, inputs):
+    """Number of steps of the inputs that have time."""
+    return next(
+        tensor.shape[1]
+        for tensor, has_time in zip(
+            keras.tree.flatten(inputs), graph.temporal_inputs, strict=True
+        )
+        if has_time
+    )
+
+
+def numbers(layers):
+    """Plain numbers that layers keep, in which they may count their calls."""
+    return {
+        (key, name): value
+        for key, layer in layers.items()
+        for name, value in vars(layer).items()
+        if isinstance(value, (int, float))
+    }
+
+
+def seeds(part):
+    """Variables from which random numbers of a layer are drawn."""
+    return [
+        leaf.state
+        for value in vars(part).values()
+        for leaf in keras.tree.flatten(value)
+        if isinstance(leaf, keras.random.SeedGenerator)
+    ]
+
+
+def mixes_steps(call, values, training):
+    """Whether a layer that draws random numbers mixes time steps."""
+    layer, _, args, kwargs, _ = call
+    if not isinstance(layer, keras.layers.Layer):
+        return False
+    args, kwargs = filled((args, kwargs), values)
+    with Passage(scan=step_alone).open():
+        return compared.mixes_steps(
+            layer, args, {**kwargs, "training": training}
+        )
+
+
+def refuse_losses_of_cells(graph):
+    """Refuses cells that add losses, which a scan cannot hand out."""
+    for name, node in graph.nodes.items():
+        cell = node.held[0].cell
+        if state_is_output(cell):
+            continue
+        regularised = [
+            v for v in cell.trainable_variables if v.regularizer is not None
+        ]
+        if len(cell.losses) > len(regularised):
+            raise ValueError(
+                f"The cell of layer {name!r} adds losses at each step, which "
+                "do not reach the gradient. Give what they need as an output "
+                "and add them in a layer behind."
+            )
