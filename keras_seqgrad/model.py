@@ -5,9 +5,7 @@ import tensorflow as tf
 
 from keras_seqgrad import methods
 from keras_seqgrad.network.segmented import SegmentedModel
-from keras_seqgrad.state import runs
-from keras_seqgrad.state.carried import CarriedState
-from keras_seqgrad.state.method_state import MethodState
+from keras_seqgrad.state import beside, by_rows, runs, seeds
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.opening import open_window
 from keras_seqgrad.window.probe import Probe, as_tensors
@@ -47,7 +45,8 @@ class SequenceModel(SegmentedModel):
         network: A built Sequential or Functional model instead of both.
         stateful: Carry the state of each row from window to window, in fit,
             evaluate and predict separately; reset at the start of every
-            epoch, evaluation and prediction.
+            epoch, evaluation and prediction. It is no weight of the model,
+            and saved with it.
         learn_initial_state: Make the state a sequence starts from a weight of
             the model, one vector for every state tensor.
 
@@ -83,10 +82,7 @@ class SequenceModel(SegmentedModel):
         super().__init__(network, learn_initial_state, **kwargs)
         self.stateful = bool(stateful)
         self.method = None
-        self.method_state = MethodState()
-        self.carried = {
-            run: CarriedState(run, self.stateful) for run in runs.RUNS
-        }
+        beside.give(self)
         self._class_weight = None
         self._probes = {}
 
@@ -139,20 +135,10 @@ class SequenceModel(SegmentedModel):
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
-    # --- variables ---------------------------------------------------------
-
     @property
-    def trainable_weights(self):
-        """Those of the network: what a method learns is its own to move."""
-        return self._without_learned(super().trainable_weights)
-
-    @property
-    def trainable_variables(self):
-        return self._without_learned(super().trainable_variables)
-
-    def _without_learned(self, variables):
-        learned = {id(v) for v in self.method_state.variables}
-        return [v for v in variables if id(v) not in learned]
+    def metrics(self):
+        """All metrics; those of the method are the last ones."""
+        return [*super().metrics, *self.method_state.metrics]
 
     # --- the steps ---------------------------------------------------------
 
@@ -239,13 +225,22 @@ class SequenceModel(SegmentedModel):
         run = self._probes.setdefault((step, jit), Probe(self, step, jit))
         return run(data, None if seed is None else tf.constant(seed, "int32"))
 
+    # --- runs --------------------------------------------------------------
+
     def make_train_function(self, force=False):
         # Where a first trace makes variables, TensorFlow traces once more.
         if not (self.is_opaque or self.optimizer.built):
             self.optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+        make = super().make_train_function
+        by_rows.make_function(self, "training", make, force)
 
-    # --- runs --------------------------------------------------------------
+    def make_test_function(self, force=False):
+        make = super().make_test_function
+        by_rows.make_function(self, "evaluation", make, force)
+
+    def make_predict_function(self, force=False):
+        make = super().make_predict_function
+        by_rows.make_function(self, "prediction", make, force)
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`.
@@ -255,7 +250,6 @@ class SequenceModel(SegmentedModel):
         at every step.
         """
         given = self._prepare("training", args, kwargs)
-        given["shuffle"] = runs.shuffling(given, self.stateful)
         self._use_class_weight(given.pop("class_weight", None))
         return super().fit(**given)
 
@@ -264,7 +258,11 @@ class SequenceModel(SegmentedModel):
         return super().evaluate(**self._prepare("evaluation", args, kwargs))
 
     def predict(self, *args, **kwargs):
-        """As `keras.Model.predict`; carried state starts anew."""
+        """As `keras.Model.predict`; carried state starts anew.
+
+        To go on from where a sequence ended, as in sampling, use
+        `initial_state` and `call_segment`.
+        """
         return super().predict(**self._prepare("prediction", args, kwargs))
 
     def train_on_batch(
@@ -276,24 +274,10 @@ class SequenceModel(SegmentedModel):
         return super().train_on_batch(x, y, sample_weight, **kwargs)
 
     def _prepare(self, run, args, kwargs):
-        """The arguments of a run by name, room made for its rows."""
+        """The arguments of a run by name, checked, with our callbacks."""
         given = runs.bind(runs.RUNS[run].start, self, args, kwargs)
         agreement.check_run(self, run, given)
-        given["callbacks"] = runs.with_own(
-            given.get("callbacks"),
-            self.method.callbacks()
-            if run == "training" and self.method
-            else [],
-        )
-        if self.stateful:
-            changed = self.carried[run].prepare(
-                runs.rows(given), self.state_spec()
-            )
-            if changed:
-                # The compiled functions hold the variables of other rows.
-                setattr(self, runs.RUNS[run].function, None)
-                self._probes = {}
-        return given
+        return runs.complete(given, run, self)
 
     def _use_class_weight(self, table):
         if table != self._class_weight:
@@ -302,6 +286,8 @@ class SequenceModel(SegmentedModel):
 
     def reset_state(self, rows=None):
         """Makes rows start the next window from the initial state.
+
+        After a reset of all rows the next batch may have more or fewer.
 
         Args:
             rows: Indices, a boolean mask (batch,), or None for all rows.
@@ -316,20 +302,32 @@ class SequenceModel(SegmentedModel):
             )
         for carried in self.carried.values():
             carried.reset(rows)
+            if rows is None:
+                carried.release()
 
     # --- saving ------------------------------------------------------------
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
-        # Keras does not save the seeds of dropout; resuming needs them.
-        for place, variable in enumerate(self.running_variables):
-            store[f"running_{place}"] = variable
+        drawn_from = [*self.running_variables, *seeds.of(self.method_state)]
+        seeds.save(store, drawn_from)
 
     def load_own_variables(self, store):
-        saved = {key: store[key] for key in store.keys()}
-        for place, variable in enumerate(self.running_variables):
-            variable.assign(saved.pop(f"running_{place}"))
-        super().load_own_variables(saved)
+        own = self.running_variables
+        seeds.load(store, seeds.of(self.method_state), first=len(own))
+        super().load_own_variables(seeds.load(store, own))
+
+    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+        """As `keras.Model.load_weights`, of the network.
+
+        Carried rows and what a method has learned or drawn come with it where
+        they fit: not into a model without carried state, in the middle of
+        other rows, or compiled with another method.
+        """
+        load = super().load_weights
+        beside.load_weights(
+            self, lambda: load(filepath, skip_mismatch, **kwargs), filepath
+        )
 
     def get_config(self):
         config = {

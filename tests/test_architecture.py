@@ -50,7 +50,15 @@ SHOWN = {
     "layers": {"cells", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},
     "network": {"graph", "passage", "segmented"},
-    "state": {"carried", "method_state", "runs", "vector"},
+    "state": {
+        "beside",
+        "by_rows",
+        "carried",
+        "method_state",
+        "runs",
+        "seeds",
+        "vector",
+    },
     "window": {
         "agreement",
         "ends",

@@ -186,7 +186,7 @@ def test_compiling_again_leaves_no_weights_behind():
     counts = []
     for _ in range(3):
         model.compile("sgd", "mse", method=ksg.methods.ARTBP(3))
-        counts.append(len(model.variables))
+        counts.append(len(zoo.everything(model)))
     assert counts[1:] == counts[:1] * 2
 
 

@@ -33,7 +33,7 @@ def snapshot(model):
     return [
         v.numpy()
         for v in [
-            *model.variables,
+            *zoo.everything(model),
             *model.optimizer.variables,
             *model.metrics_variables,
         ]

@@ -38,8 +38,7 @@ def numbers_of(model):
     return [
         v.numpy()
         for v in [
-            *model.trainable_variables,
-            *model.non_trainable_variables,
+            *zoo.everything(model),
             *model.optimizer.variables,
         ]
     ]
@@ -136,8 +135,8 @@ def test_the_precision_is_saved(tmp_path):
         keras.config.set_dtype_policy("float32")
     loaded = round_trip(model, tmp_path)
     assert loaded.dtype_policy.name == "mixed_bfloat16"
-    kinds = [v.dtype for v in model.variables]
-    assert [v.dtype for v in loaded.variables] == kinds
+    kinds = [v.dtype for v in zoo.everything(model)]
+    assert [v.dtype for v in zoo.everything(loaded)] == kinds
     expected = model.fit(x, y, **FIT).history
     assert loaded.fit(x, y, **FIT).history == expected
 

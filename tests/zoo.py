@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.state import beside
+
 STEPS, BATCH, FEATURES = 7, 3, 2
 
 
@@ -71,6 +73,11 @@ def data(steps=STEPS, per_sequence=False, seed=0):
     x = generator.normal(size=(BATCH, steps, FEATURES)).astype("float32")
     shape = (BATCH, 2) if per_sequence else (BATCH, steps, 2)
     return x, generator.normal(size=shape).astype("float32")
+
+
+def everything(model):
+    """Variables of a model, and of what it keeps beside its weights."""
+    return [*model.variables, *beside.variables(model)]
 
 
 def repeated(times, *arrays):

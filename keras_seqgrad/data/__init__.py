@@ -1,6 +1,7 @@
 """Streams of text, corpora, and the literature's synthetic tasks."""
 
 from keras_seqgrad.data import tasks, text
+from keras_seqgrad.data.series import rejoin
 from keras_seqgrad.data.stream import stream
 
-__all__ = ["stream", "tasks", "text"]
+__all__ = ["rejoin", "stream", "tasks", "text"]

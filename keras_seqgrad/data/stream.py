@@ -99,7 +99,8 @@ def stream(
 
     Returns:
         A finite `tf.data.Dataset`. Its cardinality is known for integer
-        windows; random windows have another count in every epoch.
+        windows; random windows have another count in every epoch. What its
+        windows hold goes back to one series by `keras_seqgrad.data.rejoin`.
 
     Raises:
         ValueError: An argument has the wrong form, the sequence is shorter

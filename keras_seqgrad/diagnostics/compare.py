@@ -210,7 +210,7 @@ def measure(probe, data, seed, count, timings, use):
         timings: Least number of runs to take the time of.
         use: Function of a list of arrays, one for each variable.
     """
-    if probe.function is None:
+    if not probe.functions:
         probe(data, tf.constant(seed, "int32"))  # compiles
     seconds = []
     for place in range(max(count, timings)):

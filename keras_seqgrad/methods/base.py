@@ -40,9 +40,9 @@ class Method(abc.ABC):
 
     # Most methods have nothing to build.
     def build(self, model):  # noqa: B027
-        """Creates what the method learns or draws, as weights of `model`.
+        """Creates what the method learns or draws, beside the weights.
 
-        Called by `compile`. What is created through `model.method_state` is
+        Called by `compile`. What is created in `model.method_state.parts` is
         saved and restored with the model.
         """
 

@@ -54,7 +54,7 @@ class Graph:
     """
 
     def __init__(self, model):
-        if not model.built or not getattr(model, "inputs", None):
+        if not model.built or not is_graph(model):
             raise ValueError(
                 "A SequenceModel needs a Sequential or Functional model that "
                 "knows its inputs. Give a Sequential model a keras.Input as "
@@ -329,8 +329,11 @@ def encodes_steps(layer, args):
 
 def is_graph(layer):
     """Whether `layer` is a Sequential or Functional model."""
-    return isinstance(layer, keras.Model) and bool(
-        getattr(layer, "inputs", None)
+    return (
+        isinstance(layer, keras.Model)
+        and bool(getattr(layer, "inputs", None))
+        # A SequenceModel shows the inputs of its network.
+        and not hasattr(layer, "call_segment")
     )
 
 
@@ -352,3 +355,20 @@ def retrace(functional, inputs, call, prefix):
         ),
     )
     return clone.output
+
+
+def show_again(model):
+    """Makes layers show the shapes that they have in `model`.
+
+    Keras shows those of the last call, and a `Graph` calls the layers, too.
+    """
+    functional = as_functional(model)
+    for layer in functional.layers:
+        if is_graph(layer):
+            show_again(layer)
+    retrace(
+        functional,
+        functional.input,
+        lambda layer, prefix, args, kwargs: layer(*args, **kwargs),
+        "",
+    )

@@ -5,14 +5,15 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.network import cuttable, naming
+from keras_seqgrad.network import cuttable, export, naming
 from keras_seqgrad.network.graph import Graph
+from keras_seqgrad.network.handles import Handles
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.ops.rnn import rnn
 from keras_seqgrad.tensors import masks, nested, pieces
 
 
-class SegmentedModel(keras.Model):
+class SegmentedModel(Handles):
     """Abstract base of `SequenceModel`: the forward half, without training.
 
     Args:
@@ -72,7 +73,17 @@ class SegmentedModel(keras.Model):
 
         Returns:
             Nested tensors (batch, ...).
+
+        Raises:
+            ValueError: The network computes the state from one of its inputs.
         """
+        if self.graph.takes_initial_state:
+            raise ValueError(
+                f"The network of {self.name!r} computes where a sequence "
+                "starts from one of its inputs. Expected these inputs, "
+                f"received batch_size={batch_size} alone. Write "
+                "`model.start_state(inputs, batch_size)`."
+            )
         start = self.graph.initial_state(None, batch_size)
         weights = iter(map(tf.convert_to_tensor, self.initial_state_weights))
         for key in start if self.initial_state_weights else ():
@@ -86,6 +97,9 @@ class SegmentedModel(keras.Model):
     def call_segment(self, inputs, state, training=False):
         """Runs some consecutive steps of a sequence.
 
+        To go through a sequence as it comes, or to write one, hand the state
+        on from call to call; in a `tf.function` it takes a tenth of the time.
+
         Args:
             inputs: Nested tensors (batch, segment, ...).
             state: State before the first step, as `initial_state` gives it.
@@ -93,6 +107,19 @@ class SegmentedModel(keras.Model):
 
         Returns:
             (outputs (batch, segment, ...), state after the last step).
+
+        Example:
+
+        >>> network = keras.Sequential([
+        ...     keras.Input((None, 3)),
+        ...     keras.layers.GRU(2, return_sequences=True),
+        ... ])
+        >>> model = ksg.SequenceModel.from_model(network)
+        >>> x, state = tf.random.normal((1, 4, 3)), model.initial_state(1)
+        >>> for step in range(4):
+        ...     y, state = model.call_segment(x[:, step : step + 1], state)
+        >>> bool(np.allclose(y[:, 0], model(x)[:, -1], atol=1e-6))
+        True
         """
         with Passage(state).open() as passage:
             outputs = self.graph.model(inputs, training=training)
@@ -107,6 +134,7 @@ class SegmentedModel(keras.Model):
         inputs, reset, mask = masks.unpack(inputs)
         if reset is not None or mask is not None:
             self.describe(inputs)
+        export.remember(self, inputs)
         batch_size, _ = self.extent(inputs)
         start = self.start_state(inputs, batch_size)
         with Passage(start, None, reset, start, mask).open() as passage:
@@ -244,6 +272,7 @@ class SegmentedModel(keras.Model):
 
     def describe(self, inputs):
         """Finds out which outputs of a subclass have a time axis."""
+        export.remember(self, inputs)
         if not self.is_opaque or self._opaque_outputs is not None:
             return
 
@@ -283,11 +312,6 @@ class SegmentedModel(keras.Model):
             return self.initial_state(batch_size)
         return self.graph.initial_state(inputs, batch_size)
 
-    def summary(self, *args, **kwargs):
-        """Prints the layers of the network, or those of a subclass."""
-        shown = super() if self.network is None else self.network
-        shown.summary(*args, **kwargs)
-
     # --- what the model is -------------------------------------------------
 
     @property
@@ -312,11 +336,6 @@ class SegmentedModel(keras.Model):
         return self.graph.sets_start or any(
             node.carries_output for node in nodes
         )
-
-    @property
-    def output_names(self):
-        """Names of the outputs, as loss and metrics dicts use them."""
-        return getattr(self.network, "output_names", None)
 
     @property
     def running_variables(self):

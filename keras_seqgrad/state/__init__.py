@@ -2,6 +2,9 @@
 
 vector         the state of a model as one vector for each row
 carried        the state of each row, from window to window
-method_state   what a method learns or draws, saved with the model
+method_state   what a method learns or draws
+seeds          what layers draw from, which Keras does not save
+beside         how both are kept and saved, without being weights
 runs           what fit, evaluate and predict need around a carried state
+by_rows        what Keras compiles for a run, once for each number of rows
 """

@@ -1,4 +1,4 @@
-"""What a SequenceModel keeps from one step to the next, as Keras weights."""
+"""The state of each row of a batch, from window to window."""
 
 import keras
 import numpy as np
@@ -15,14 +15,23 @@ class CarriedState(keras.layers.Layer):
         run: "training", "evaluation" or "prediction".
         stateful: Whether anything is carried; without it every window starts
             from the initial state.
+        spec: Function () -> list of (shape without batch, dtype) of each
+            flattened state tensor, where something is carried.
     """
 
-    def __init__(self, run, stateful):
+    def __init__(self, run, stateful, spec=None):
         super().__init__(name=f"{run}_state", trainable=False, autocast=False)
         self.stateful = stateful
+        self.spec = spec
         # The state's variables and, as the last one, the marks.
         self.rows = []
+        # The same for each number of rows there has been: what is compiled
+        # for it holds its variables. Past Keras' tracking: only `rows` counts.
+        vars(self)["rooms"] = {}
+        self.released = False
         self.built = True
+
+    # --- room for rows -----------------------------------------------------
 
     @property
     def batch_size(self):
@@ -34,37 +43,62 @@ class CarriedState(keras.layers.Layer):
         """Boolean variable (batch,), the marks."""
         return self.rows[-1]
 
-    def prepare(self, batch_size, spec):
-        """Makes room for a number of rows; True where it changed.
+    def release(self):
+        """Lets another number of rows take the place: a run is over."""
+        self.released = True
 
-        Args:
-            batch_size: Number of rows, or None where it is not known yet.
-            spec: (shape without batch, dtype) of each flattened state tensor.
+    @property
+    def is_fresh(self):
+        """Whether all rows there are start anew."""
+        return not self.rows or bool(np.all(self.fresh.numpy()))
+
+    @property
+    def is_replaceable(self):
+        """Whether nothing is lost where another number of rows comes in."""
+        return self.released or self.is_fresh
+
+    def admit(self, batch_size):
+        """Makes sure that there is room for the rows of the next batch.
+
+        Raises:
+            ValueError: Other rows are in the middle of their sequences.
         """
-        if not self.stateful or batch_size in (None, self.batch_size):
-            return False
-        self.rows.clear()
-        for shape, dtype in [*spec, ((), "bool")]:
-            self.rows.append(
-                self.add_weight(
+        if self.stateful and batch_size != self.batch_size:
+            if not self.is_replaceable:
+                self.refuse(batch_size)
+            self._change_room(batch_size)
+        self.released = False
+
+    def refuse(self, batch_size):
+        """Says that a batch does not continue the rows there are."""
+        raise ValueError(
+            "With stateful=True every batch must have the same number of "
+            "rows: row k of a batch continues row k of the batch before. "
+            f"Expected {self.batch_size}, received {batch_size}. Drop a last, "
+            "smaller batch (ksg.data.stream and dataset.batch(batch_size, "
+            "drop_remainder=True) do), or call `reset_state()` before batches "
+            "of another size."
+        )
+
+    def _change_room(self, batch_size):
+        if batch_size not in self.rooms:
+            self.rooms[batch_size] = [
+                keras.Variable(
+                    "ones" if dtype == "bool" else "zeros",
                     shape=(batch_size, *shape),
                     dtype=dtype,
-                    initializer="ones" if dtype == "bool" else "zeros",
                     trainable=False,
-                    name=f"{self.name}_{len(self.rows)}",
+                    name=f"{self.name}_{place}",
                 )
-            )
-        return True
+                for place, (shape, dtype) in enumerate(
+                    [*self.spec(), ((), "bool")]
+                )
+            ]
+        self.rows.clear()
+        self.rows.extend(self.rooms[batch_size])
+        self.reset()
 
-    def load_own_variables(self, store):
-        saved = [store[f"{place}"] for place in range(len(store.keys()))]
-        if saved:
-            *state, fresh = saved
-            kinds = [keras.backend.standardize_dtype(s.dtype) for s in state]
-            shapes = [tuple(s.shape[1:]) for s in state]
-            spec = list(zip(shapes, kinds, strict=True))
-            self.prepare(fresh.shape[0], spec)
-        super().load_own_variables(store)
+    # --- a step ------------------------------------------------------------
 
     def read(self, start, batch_size):
         """(state, fresh rows) before the next window.
@@ -81,20 +115,16 @@ class CarriedState(keras.layers.Layer):
                 "Expected one replica, received a tf.distribute strategy with "
                 "several. Train without carried state, or without a strategy."
             )
-        known = isinstance(batch_size, int)
-        if known and not self.rows:
-            leaves = keras.tree.flatten(start)
-            with tf.init_scope():
-                spec = [(leaf.shape[1:], leaf.dtype.name) for leaf in leaves]
-                self.prepare(batch_size, spec)
-        if not known or batch_size != self.batch_size:
+        if not isinstance(batch_size, int):
             raise ValueError(
-                "With stateful=True every batch must have the same, known "
-                f"number of rows. Expected {self.batch_size or 'a number'}, "
-                f"received {batch_size if known else 'an unknown number'}. "
-                "Use ksg.data.stream, or dataset.batch(batch_size, "
-                "drop_remainder=True), and drop a last, smaller batch."
+                "With stateful=True a step must know how many rows its batch "
+                f"has. Expected {self.batch_size or 'a number'}, received an "
+                "unknown number. Use `fit`, `evaluate` and `predict`, or give "
+                "the tensors a known first axis."
             )
+        if batch_size != self.batch_size:
+            with tf.init_scope():
+                self.admit(batch_size)
         *state, fresh = [tf.convert_to_tensor(v) for v in self.rows]
         return keras.tree.pack_sequence_as(start, state), fresh
 
@@ -128,3 +158,27 @@ class CarriedState(keras.layers.Layer):
             kept[chosen] = 0
             variable.assign(kept)
         fresh.assign(fresh.numpy() | chosen)
+
+    # --- saving ------------------------------------------------------------
+
+    def save_own_variables(self, store):
+        for place, variable in enumerate(self.rows):
+            store[f"{place}"] = variable
+
+    def load_own_variables(self, store):
+        """Takes the rows of a file; what does not fit here is left out."""
+        saved = [store[f"{place}"] for place in range(len(store.keys()))]
+        if not (self.stateful and saved):
+            return
+        *state, fresh = saved
+        shapes = [tuple(values.shape[1:]) for values in state]
+        if shapes != [tuple(shape) for shape, _ in self.spec()]:
+            return
+        if self.batch_size != fresh.shape[0]:
+            if not self.is_replaceable:
+                return
+            self._change_room(fresh.shape[0])
+        for variable, values in zip(self.rows, saved, strict=True):
+            variable.assign(values)
+        # Rows that go on are still in the file.
+        self.released = True

@@ -31,10 +31,11 @@ class MethodState(keras.layers.Layer):
     """What a training method learns or draws; saved with the model.
 
     Its variables are the method's to move: they are not among the model's
-    trainable variables.
+    weights.
 
     Attributes:
-        parts: Layers, metrics and optimizers by name.
+        parts: Layers, metrics and optimizers by name. One that carries
+            something for each row of a batch has a method `admit(rows)`.
     """
 
     def __init__(self):
@@ -46,3 +47,9 @@ class MethodState(keras.layers.Layer):
     def draws(self):
         """The `Draws` of the method."""
         return self.parts["draws"]
+
+    def admit(self, batch_size):
+        """Tells the parts how many rows the next batch has."""
+        for part in self.parts.values():
+            if hasattr(part, "admit"):
+                part.admit(batch_size)

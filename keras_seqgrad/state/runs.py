@@ -1,6 +1,7 @@
 """What fit, evaluate and predict need around a carried state."""
 
 import inspect
+import math
 import types
 from typing import Any, NamedTuple
 
@@ -35,11 +36,20 @@ class ResetCarriedState(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.model.carried["training"].reset()
 
+    def on_train_end(self, logs=None):
+        self.model.carried["training"].release()
+
     def on_test_begin(self, logs=None):
         self.model.carried["evaluation"].reset()
 
+    def on_test_end(self, logs=None):
+        self.model.carried["evaluation"].release()
+
     def on_predict_begin(self, logs=None):
         self.model.carried["prediction"].reset()
+
+    def on_predict_end(self, logs=None):
+        self.model.carried["prediction"].release()
 
 
 def with_own(callbacks, own):
@@ -57,24 +67,104 @@ def bind(function, model, args, kwargs):
     return given | given.pop("kwargs", {})
 
 
-def rows(given):
-    """Rows of each batch of the data given to a run; None where unknown."""
+def complete(given, run, model):
+    """The arguments of a run, checked, and with the callbacks it needs."""
+    given, own = dict(given), []
+    if model.stateful:
+        check_rows(given)
+    if run == "training":
+        given["shuffle"] = shuffling(given, model.stateful)
+        own = model.method.callbacks() if model.method else []
+        rows = rows_told(given, model.network)
+        if model.stateful and rows is not None:
+            begin(model, rows)
+    return {**given, "callbacks": with_own(given.get("callbacks"), own)}
+
+
+def begin(model, rows):
+    """Makes room for the rows of a training, which starts anew in any case.
+
+    So callbacks know them before the first batch.
+    """
+    carried = model.carried["training"]
+    if rows != carried.batch_size:
+        carried.reset()
+    carried.admit(rows)
+    model.method_state.admit(rows)
+
+
+def rows_told(given, network):
+    """Number of rows of each batch, where it is told before the first one."""
     x = given.get("x")
+    total, _, _ = shares(given)
+    if total:
+        return min(given.get("batch_size") or 32, total)
     if isinstance(x, tf.data.Dataset):
-        leaves = keras.tree.flatten(x.element_spec)
-        return leaves[0].shape[0]
-    if not all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x)):
-        return None
-    batch_size = given.get("batch_size") or 32
-    total = len(keras.tree.flatten(x)[0])
-    batch_size = min(batch_size, total)
-    if total % batch_size:
+        told = rows_of(x.element_spec)
+        if told is not None:
+            return told
+    inputs = getattr(network, "inputs", None)
+    return inputs[0].shape[0] if inputs else None
+
+
+def rows_of(batch):
+    """Number of rows of a batch or of its spec; None where it is unknown."""
+    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    for leaf in keras.tree.flatten(x):
+        shape = tf.TensorShape(getattr(leaf, "shape", ()))
+        if shape.rank:
+            return shape[0]
+    return None
+
+
+def check_rows(given):
+    """Refuses arrays that do not make batches of the same number of rows.
+
+    Args:
+        given: The arguments of `fit`, `evaluate` or `predict` by name.
+    """
+    size = given.get("batch_size") or 32
+    total, apart, name = shares(given)
+    check_multiple(total, size, "x")
+    check_multiple(apart, given.get("validation_batch_size") or size, name)
+
+
+def shares(given):
+    """(rows of arrays to run, those to validate on, which argument says so).
+
+    None each where there are none or something else yields batches.
+    """
+    total, apart = length_of(given.get("x")), given.get("validation_data")
+    if apart is not None:
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(apart)
+        return total, length_of(x), "validation_data"
+    split = given.get("validation_split")
+    if not (total and split):
+        return total, None, None
+    # Keras' own arithmetic: the last rows are for validation.
+    kept = math.floor(total * (1.0 - split))
+    return kept, total - kept, "validation_split"
+
+
+def length_of(x):
+    """Number of rows of arrays; None for what yields batches."""
+    leaves = keras.tree.flatten(x)
+    return len(leaves[0]) if all_arrays(leaves) else None
+
+
+def check_multiple(total, batch_size, name):
+    """Refuses a number of rows of which the last batch would be smaller."""
+    if total and total % min(batch_size, total):
         raise ValueError(
             "With stateful=True every batch must have the same number of "
-            f"rows. Expected a multiple of batch_size={batch_size} rows, "
-            f"received {total}."
+            f"rows. Expected in {name} a multiple of batch_size={batch_size} "
+            f"rows, received {total}."
         )
-    return batch_size
+
+
+def all_arrays(leaves):
+    """Whether data is given whole, and not by something that yields it."""
+    return bool(leaves) and all(hasattr(leaf, "shape") for leaf in leaves)
 
 
 def shuffling(given, stateful):
@@ -82,17 +172,21 @@ def shuffling(given, stateful):
 
     Args:
         given: The arguments of `fit` by name.
-        stateful: Whether the order matters; arrays that `fit` would shuffle
-            are refused then.
+        stateful: Whether the order matters; data that `fit` would shuffle is
+            refused then.
     """
     x = given.get("x")
-    arrays = all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(x))
     shuffle = given.get("shuffle", not isinstance(x, ORDERED))
-    if stateful and arrays and shuffle:
+    shuffled = None
+    if all_arrays(keras.tree.flatten(x)):
+        shuffled = "arrays"
+    elif isinstance(x, keras.utils.PyDataset) and x.num_batches is not None:
+        shuffled = "a PyDataset"
+    if stateful and shuffle and shuffled:
         raise ValueError(
             "With stateful=True the windows must come in order: batch k + 1 "
             "continues the rows of batch k. Expected shuffle=False or a "
-            "tf.data.Dataset (see ksg.data.stream), received arrays with "
+            f"tf.data.Dataset (see ksg.data.stream), received {shuffled} with "
             "shuffle=True."
         )
     return shuffle

@@ -5,7 +5,9 @@ import functools
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.state import beside
 from keras_seqgrad.state.carried import CarriedState
+from keras_seqgrad.state.runs import rows_of
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.opening import open_window
 
@@ -31,7 +33,8 @@ class Probe:
         self.model = model
         self.step = step
         self.jit = jit
-        self.function = None
+        self.nothing_carried = CarriedState("no", stateful=False)
+        self.functions = {}
 
     def __call__(self, data, seed=None):
         """The step on a batch (x, y, sample_weight).
@@ -40,41 +43,59 @@ class Probe:
         """
         model = self.model
         agreement.check(model, data, True, judged=data[1] is not None)
-        trained = {id(v) for v in model.trainable_variables}
-        changing = [v for v in model.variables if id(v) not in trained]
-        changing += model.metrics_variables
+        carried, rows = self._carried(data)
+        changing = [
+            *model.non_trainable_variables,
+            *beside.variables(model),
+            *model.metrics_variables,
+        ]
         values = [v.numpy() for v in changing]
         try:
-            if self.function is None:
-                if data[1] is not None:
-                    self.build_loss(data)
-                self.function = self._make()
-            return self.function(data, seed)
+            if not self.functions and data[1] is not None:
+                self.build_loss(data)
+            if (carried, rows) not in self.functions:
+                self.functions[carried, rows] = self._make(carried)
+            return self.functions[carried, rows](data, seed)
         finally:
             for variable, value in zip(changing, values, strict=True):
                 variable.assign(value)
 
-    def _make(self):
+    def _carried(self, data):
+        """(the `CarriedState` the batch starts from, its rows if that counts).
+
+        Other rows than the training has would start anew: here, beside it,
+        and where nothing is carried, for else a probe is of what is.
+        """
+        carried = self.model.carried["training"]
+        if not carried.stateful:
+            return carried, None
+        rows = rows_of(data)
+        if rows != carried.batch_size:
+            if carried.rows and not (carried.released and carried.is_fresh):
+                carried.refuse(rows)
+            return self.nothing_carried, rows
+        return carried, rows
+
+    def _make(self, carried):
+        run = functools.partial(self._run, carried)
         if self.model.run_eagerly:
-            return self._run
+            return run
         # TensorFlow counts traces by the code of a function, and would take
         # many probes for one that is traced again.
         return tf.function(
-            functools.partial(self._run),
+            run,
             autograph=False,
             reduce_retracing=True,
             jit_compile=self.jit,
         )
 
-    def _run(self, data, seed):
-        model = self.model
-        window = open_window(model, model.carried["training"], data, True)
+    def _run(self, carried, data, seed):
+        window = open_window(self.model, carried, data, True)
         return self.step(window, seed)
 
     def build_loss(self, data):
         """Lets Keras create the variables of the loss outside of a trace."""
-        carried = CarriedState("no", stateful=False)
-        window = open_window(self.model, carried, data)
+        window = open_window(self.model, self.nothing_carried, data)
         segment = window.segment(0, 1)
         outputs, _ = window.forward(segment, window.state)
         window.loss(segment, outputs)

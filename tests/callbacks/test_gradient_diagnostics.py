@@ -123,7 +123,7 @@ def test_training_is_the_same_to_the_last_bit(tmp_path, name):
             options["methods"] = ["bptt", model.method]
         own = [quick(tmp_path, 2, **options)] if watched else []
         history = fit(model, *own, epochs=1, batches=4)
-        values = [*model.variables, *model.optimizer.variables]
+        values = [*zoo.everything(model), *model.optimizer.variables]
         found.append([v.numpy() for v in values])
         # Whatever else draws from Keras' own generator.
         found[-1] += [keras.random.normal((2,)).numpy(), history["loss"]]
@@ -212,7 +212,7 @@ def test_a_measurement_waits_for_its_share_of_the_time(tmp_path):
 
 def test_refusals_before_training(tmp_path, monkeypatch):
     model = make()
-    before = [v.numpy() for v in model.variables]
+    before = [v.numpy() for v in zoo.everything(model)]
     with pytest.raises(ValueError, match="3 rows and 7 steps is too large"):
         fit(model, quick(tmp_path, memory_limit=1000))
     with pytest.raises(ValueError, match="`repeats` must be 3 or more"):
@@ -224,7 +224,7 @@ def test_refusals_before_training(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(ImportError, match=r"needs tensorboard.*\[tensorboard"):
         fit(model, quick(tmp_path))
-    for variable, value in zip(model.variables, before, strict=True):
+    for variable, value in zip(zoo.everything(model), before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     plain = zoo.network()
     plain.compile("sgd", "mse")

@@ -55,9 +55,9 @@ def test_changes_nothing():
         SyntheticGradients(3), zoo.network("gru", dropout=0.5), stateful=True
     )
     model.fit(x, y, 3, shuffle=False, verbose=0)
-    before = [v.numpy() for v in model.variables]
+    before = [v.numpy() for v in zoo.everything(model)]
     ksg.diagnostics.boundary_gradients(model, x, y)
-    for variable, value in zip(model.variables, before, strict=True):
+    for variable, value in zip(zoo.everything(model), before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 

@@ -178,7 +178,7 @@ def test_dropout_is_no_error_and_nothing_changes():
     x, y = zoo.data()
     model = make(zoo.network("gru", dropout=0.5), stateful=True)
     model.fit(x, y, 3, shuffle=False, verbose=0)
-    watched = [*model.variables, *model.metrics_variables]
+    watched = [*zoo.everything(model), *model.metrics_variables]
     before = [v.numpy() for v in watched]
     found = compare(model, x, y, ["bptt", ARTBP(3, seed=1)])
     assert found["BPTT()"].relative_bias < 1e-5

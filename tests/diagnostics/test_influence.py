@@ -129,7 +129,7 @@ def test_layers_on_one_another_against_a_tape():
     )
     weight = np.random.default_rng(1).random((3, 9)).astype("float32")
     model = make(network)
-    before = [v.numpy() for v in model.variables]
+    before = [v.numpy() for v in zoo.everything(model)]
     profile = influence_profile(model, x, y, 5, weight, targets=9)
     expected = by_hand(network, x, y, weight, 5)
     assert list(profile.norms) == ["low", "high", "all"]
@@ -138,7 +138,7 @@ def test_layers_on_one_another_against_a_tape():
     # The states that are followed are a choice; all of them here and there.
     few = influence_profile(model, x, y, 5, weight, targets=2)
     assert zoo.differ([few.norms["all"]], [profile.norms["all"]])
-    for variable, value in zip(model.variables, before, strict=True):
+    for variable, value in zip(zoo.everything(model), before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 

@@ -48,7 +48,7 @@ def test_layers_on_one_another_against_a_tape():
         ]
     )
     model = ksg.SequenceModel.from_model(network)
-    before = [v.numpy() for v in model.variables]
+    before = [v.numpy() for v in zoo.everything(model)]
     found = spectrum(model, x, 2)
     gru, lstm = (layer.cell for layer in network.layers)
     state = tf.zeros((3, 9))
@@ -74,7 +74,7 @@ def test_layers_on_one_another_against_a_tape():
             svd(expected[..., block, block]),
             atol=1e-5,
         )
-    for variable, value in zip(model.variables, before, strict=True):
+    for variable, value in zip(zoo.everything(model), before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
 
 

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
+from tests import zoo
 from tests.examples import script
 
 SMALL = ["--units", "16", "--layers", "1", "--sample", "5", "--window", "20"]
@@ -32,7 +33,8 @@ def short_text(monkeypatch):
 
 def saved_values(path):
     model = keras.models.load_model(path)
-    return [v.numpy() for v in [*model.variables, *model.optimizer.variables]]
+    both = [*zoo.everything(model), *model.optimizer.variables]
+    return [v.numpy() for v in both]
 
 
 def bits_per_token(model, tokens, rows, window):

@@ -35,40 +35,74 @@ def test_an_unknown_argument_is_refused():
         bind(1, epoch=2)
 
 
-def dataset(**options):
-    return tf.data.Dataset.from_tensor_slices(ARRAY).batch(3, **options)
+def dataset():
+    return tf.data.Dataset.from_tensor_slices(ARRAY).batch(3)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of three rows."""
+
+    num_batches = 2
+
+    def __getitem__(self, index):
+        return ARRAY[3 * index : 3 * index + 3]
 
 
 @pytest.mark.parametrize(
-    "given, expected",
+    "given",
     [
-        ({"x": ARRAY}, 6),
-        ({"x": ARRAY, "batch_size": 3}, 3),
-        ({"x": {"inputs": ARRAY, "reset": ARRAY[..., 0]}, "batch_size": 2}, 2),
-        ({"x": np.zeros((64, 2))}, 32),
-        ({"x": dataset()}, None),
-        ({"x": dataset(drop_remainder=True)}, 3),
-        ({"x": iter([ARRAY])}, None),
-        ({}, None),
+        {"x": ARRAY},
+        {"x": ARRAY, "batch_size": 3},
+        {"x": {"inputs": ARRAY, "reset": ARRAY[..., 0]}, "batch_size": 2},
+        {"x": np.zeros((64, 2))},
+        {"x": np.zeros((8, 2)), "batch_size": 3, "validation_split": 0.25}
+        | {"validation_batch_size": 2},
+        {"x": ARRAY, "validation_data": (ARRAY[:4], ARRAY[:4])}
+        | {"validation_batch_size": 2},
+        {"x": dataset(), "batch_size": 4},
+        {"x": Batches(), "validation_data": dataset()},
+        {"x": iter([ARRAY])},
+        {},
     ],
     ids=[
         "array",
         "array and batch size",
         "inputs in a dict",
         "long array",
+        "rows after the split",
+        "validation data",
         "dataset",
-        "dataset without remainder",
+        "PyDataset",
         "iterator",
         "nothing",
     ],
 )
-def test_rows(given, expected):
-    assert runs.rows(given) == expected
+def test_rows_in_whole_batches_are_taken(given):
+    runs.check_rows(given)
 
 
-def test_rows_left_over_are_refused():
-    with pytest.raises(ValueError, match="batch_size=4 rows, received 6"):
-        runs.rows({"x": ARRAY, "batch_size": 4})
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"batch_size": 4}, "x a multiple of batch_size=4 rows, received 6"),
+        (
+            {"batch_size": 3, "validation_split": 1 / 3},
+            "x a multiple of batch_size=3 rows, received 4",
+        ),
+        (
+            {"batch_size": 3, "validation_split": 0.5}
+            | {"validation_batch_size": 2},
+            "validation_split a multiple of batch_size=2 rows, received 3",
+        ),
+        (
+            {"batch_size": 2, "validation_data": (ARRAY[:3], ARRAY[:3])},
+            "validation_data a multiple of batch_size=2 rows, received 3",
+        ),
+    ],
+)
+def test_rows_left_over_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        runs.check_rows({"x": ARRAY, **given})
 
 
 @pytest.mark.parametrize("stateful", [False, True])
@@ -88,6 +122,15 @@ def test_arrays_are_shuffled_as_by_keras():
 def test_shuffling_is_refused_where_keras_would_shuffle():
     with pytest.raises(ValueError, match="Expected shuffle=False"):
         runs.shuffling({"x": {"a": ARRAY}}, stateful=True)
+    with pytest.raises(ValueError, match="received a PyDataset with shuffle"):
+        runs.shuffling({"x": Batches()}, stateful=True)
+    unshuffled = {"x": Batches(), "shuffle": False}
+    assert runs.shuffling(unshuffled, stateful=True) is False
+    # Keras does not shuffle what has no end, nor what is not stateful.
+    assert runs.shuffling({"x": Batches()}, stateful=False) is True
+    endless = Batches()
+    endless.num_batches = None
+    assert runs.shuffling({"x": endless}, stateful=True) is True
 
 
 def test_fit_of_a_dataset_says_nothing_of_shuffling(recwarn):

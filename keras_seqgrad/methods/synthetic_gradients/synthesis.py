@@ -59,7 +59,9 @@ class Synthesis(keras.layers.Layer):
         check(self, network)
         if is_recurrent(network):
             self.segmented = SegmentedModel(network, False)
-            self.memory = CarriedState("synthesizer", stateful)
+            self.memory = CarriedState(
+                "synthesizer", stateful, self.segmented.state_spec
+            )
         self.head = None
         if auxiliary:
             self.head = keras.layers.Dense(
@@ -89,11 +91,17 @@ class Synthesis(keras.layers.Layer):
         if self.segmented is None:
             return []
         start = self.segmented.initial_state(batch_size)
-        if self.memory.stateful and isinstance(batch_size, int):
-            with tf.init_scope():
-                self.memory.prepare(batch_size, self.segmented.state_spec())
+        if fresh is True:
+            return start
         kept, _ = self.memory.read(start, batch_size)
-        return kept if fresh is True else nested.select(fresh, start, kept)
+        return nested.select(fresh, start, kept)
+
+    def admit(self, batch_size):
+        """Makes room for what a recurrent network hands on, row by row."""
+        if self.memory is not None:
+            self.memory.admit(batch_size)
+            # Its rows are those of the training, which says when they may go.
+            self.memory.release()
 
     def restart(self, memory, rows):
         """`memory`, but as before a window in the rows not in `rows`."""

@@ -1,0 +1,90 @@
+"""What Keras compiles for a run, once for each number of rows."""
+
+import itertools
+
+from keras_seqgrad.state.runs import RUNS, rows_of
+
+
+def make_function(model, run, make, force):
+    """Makes the function of a run, as Keras' `make_..._function`.
+
+    Args:
+        model: The `SequenceModel`.
+        run: "training", "evaluation" or "prediction".
+        make: Keras' own method that makes it.
+        force: Whether to make it where there is one.
+    """
+    name = RUNS[run].function
+    if not model.stateful:
+        make(force)
+    elif force or getattr(model, name) is None:
+        setattr(model, name, ByRows(model, run, make))
+
+
+class ByRows:
+    """The function of a run of a model that carries its state.
+
+    Makes room for the rows of a batch before anything is traced or run. Where
+    the source of the batches tells their size, the loop over them is Keras'
+    own; else they are looked at one by one.
+
+    Args:
+        model: The `SequenceModel`.
+        run: "training", "evaluation" or "prediction".
+        make: Keras' own method that makes the function.
+    """
+
+    def __init__(self, model, run, make):
+        self.model = model
+        self.run = run
+        self.make = make
+        self.functions = {}
+
+    def __call__(self, batches):
+        """One execution.
+
+        Args:
+            batches: An iterator over batches, or a list of them.
+        """
+        if self.model.distribute_strategy.num_replicas_in_sync > 1:
+            return self.function(None)(batches)  # what is refused there
+        if isinstance(batches, list):
+            rows = self.admit(batches[0])
+            for other in map(rows_of, batches[1:]):
+                if other != rows:
+                    self.model.carried[self.run].refuse(other)
+            return self.function(rows)(batches)
+        if rows_of(getattr(batches, "element_spec", None)) is not None:
+            return self.function(self.admit(batches.element_spec))(batches)
+        first = next(batches)
+        return self.function(self.admit(first))(self.looked_at(first, batches))
+
+    def looked_at(self, first, batches):
+        """The batches of one execution; the first has been looked at."""
+        yield first
+        count = self.model.steps_per_execution - 1
+        for batch in itertools.islice(batches, count):
+            self.admit(batch)
+            yield batch
+
+    def admit(self, batch):
+        """Number of rows of a batch (or of its spec), for which room is made.
+
+        Raises:
+            ValueError: The run is in the middle of other rows.
+        """
+        rows = rows_of(batch)
+        if rows is not None:
+            self.model.carried[self.run].admit(rows)
+            if self.run == "training":
+                self.model.method_state.admit(rows)
+        return rows
+
+    def function(self, rows):
+        """What Keras makes; it is compiled for these rows alone."""
+        if rows not in self.functions:
+            name = RUNS[self.run].function
+            self.make(force=True)
+            self.functions[rows] = getattr(self.model, name)
+            setattr(self.model, name, self)
+        return self.functions[rows]
