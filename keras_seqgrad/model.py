@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad import methods
+from keras_seqgrad.network import cuttable
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state import beside, by_rows, runs, seeds
 from keras_seqgrad.window import agreement
@@ -113,7 +114,7 @@ class SequenceModel(SegmentedModel):
                 the model cannot be cut in time; the text names the layer.
         """
         method = methods.get(method)
-        self.check_cuttable(example)
+        cuttable.check_model(self, example)
         super().compile(*args, **kwargs)
         self.method = method
         self.method_state.parts.clear()
@@ -130,8 +131,8 @@ class SequenceModel(SegmentedModel):
     def compile_from_config(self, config):
         # What is loaded passed the check before it was saved, perhaps on an
         # example that was given.
-        with self.example_not_needed():
-            self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config, example=cuttable.PASSED)
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 
@@ -144,7 +145,6 @@ class SequenceModel(SegmentedModel):
 
     def train_step(self, data):
         carried = self.carried["training"]
-        data = self.arranged_data(data)
         window = open_window(
             self, carried, data, True, self._class_weight, scaled=True
         )
@@ -153,7 +153,7 @@ class SequenceModel(SegmentedModel):
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
-        window = open_window(self, carried, self.arranged_data(data))
+        window = open_window(self, carried, data)
         segment = window.whole()
         outputs, state = window.forward(segment, window.state)
         window.learner.record_window(outputs, window.loss(segment, outputs))
@@ -165,7 +165,7 @@ class SequenceModel(SegmentedModel):
 
     def predict_step(self, data):
         carried = self.carried["prediction"]
-        window = open_window(self, carried, self.arranged_data(data))
+        window = open_window(self, carried, data)
         outputs, state = window.forward(window.whole(), window.state)
         carried.write(state)
         return outputs
@@ -220,7 +220,7 @@ class SequenceModel(SegmentedModel):
             jit: Whether XLA compiles it; None for as it was compiled. With
                 `run_eagerly=True` nothing is.
         """
-        data = as_tensors(self.arranged(x), y, sample_weight)
+        data = as_tensors(x, y, sample_weight)
         jit = bool(self.jit_compile if jit is None else jit)
         run = self._probes.setdefault((step, jit), Probe(self, step, jit))
         return run(data, None if seed is None else tf.constant(seed, "int32"))

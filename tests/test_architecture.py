@@ -49,7 +49,7 @@ SHOWN = {
     },
     "layers": {"cells", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},
-    "network": {"graph", "passage", "segmented"},
+    "network": {"cuttable", "passage", "segmented", "tracing"},
     "state": {
         "beside",
         "by_rows",

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_seqgrad import methods as known
 from keras_seqgrad.diagnostics.comparison import ALL, GradientComparison
 from keras_seqgrad.diagnostics.quality import FEWEST, Deviations
-from keras_seqgrad.network.graph import is_graph
+from keras_seqgrad.network.tracing import is_graph
 from keras_seqgrad.tensors.arguments import positive_integer
 from keras_seqgrad.window.probe import Probe, as_tensors
 
@@ -164,7 +164,6 @@ class Bench:
                 f"`repeats` must be {FEWEST} or more, to tell bias from "
                 f"variance. Received: repeats={repeats}"
             )
-        data = self.model.arranged_data(data)
         exact = []
         exact_seconds = measure(
             self.exact, data, seed, 1, timings, exact.extend

@@ -2,9 +2,16 @@
 
 passage     what accompanies one pass over a segment
 nodes       recurrent layers inside a traced graph
+tracing     calls of layers while a graph is traced: their tensors, their kinds
 graph       any Sequential or Functional model, traced on the same layers
+example     inputs on which a model can be tried
+replay      the calls of a graph once more, layer by layer
+compared    whether two ways to compute a tensor agree
+trial       a graph tried on inputs, whole and in segments
 cuttable    proof by numbers that a graph may be cut in time
+naming      inputs by name, beside their companions
 export      a segmented model as functions for serving
 handles     what users of a Keras model reach for: layers, shapes, summary
+opaque      a model whose segment function is a subclass's own
 segmented   the model as methods run and differentiate it: the forward half
 """

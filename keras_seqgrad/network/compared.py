@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.network.graph import tensors
+from keras_seqgrad.network.tracing import tensors
 from keras_seqgrad.tensors import masks
 
 # By how much of its largest number a tensor may differ from that of another

@@ -5,10 +5,37 @@ import itertools
 from keras_seqgrad.network import example as examples
 from keras_seqgrad.network.replay import without_dropout
 from keras_seqgrad.network.trial import Trial
+from keras_seqgrad.tensors import masks
+
+# Stands for the unknown example on which a saved model passed.
+PASSED = object()
 
 
 class NoExample(ValueError):
     """There are no inputs to check a model with."""
+
+
+def check_model(model, example=None):
+    """Refuses a model whose network cannot be cut in time.
+
+    Args:
+        model: The `SegmentedModel`.
+        example: Inputs as `fit` takes them; None to draw some; or `PASSED`,
+            to leave the check out where none can be drawn.
+    """
+    if model.is_opaque:
+        return
+    model.graph.prefer_jit()
+    passed = example is PASSED
+    if passed or example is None:
+        example = None
+    else:
+        example, _, _ = masks.unpack(model.arranged(example))
+    try:
+        check(model.graph, example)
+    except NoExample:
+        if not passed:
+            raise
 
 
 def check(graph, example=None):

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import compared
-from keras_seqgrad.network.graph import tensors
 from keras_seqgrad.network.nodes import RecurrentNode
+from keras_seqgrad.network.tracing import tensors
 
 # Long enough that a delay of a month of days shows. The last step is cut off:
 # 37 steps divide into no blocks, and a segment of one step is met as well.

@@ -5,7 +5,7 @@ from collections import UserList
 import keras
 
 from keras_seqgrad.network import export
-from keras_seqgrad.network.graph import as_functional, show_again
+from keras_seqgrad.network.tracing import as_functional, show_again
 
 
 class Handles(keras.Model):

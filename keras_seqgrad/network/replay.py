@@ -7,8 +7,8 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.cells import draws_masks, parts
-from keras_seqgrad.network.graph import is_graph
 from keras_seqgrad.network.nodes import RecurrentNode
+from keras_seqgrad.network.tracing import is_graph
 
 NOISES = (
     keras.layers.Dropout,

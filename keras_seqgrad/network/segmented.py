@@ -5,11 +5,10 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.network import cuttable, export, naming
+from keras_seqgrad.network import export, naming, opaque
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.handles import Handles
 from keras_seqgrad.network.passage import Passage
-from keras_seqgrad.ops.rnn import rnn
 from keras_seqgrad.tensors import masks, nested, pieces
 
 
@@ -30,7 +29,6 @@ class SegmentedModel(Handles):
         self._graph = None
         self._opaque_outputs = None
         self._targets_alone = False
-        self._example_needed = True
         if network is not None:
             self.built = True
         elif not self.is_opaque:
@@ -148,7 +146,7 @@ class SegmentedModel(Handles):
                 inputs, passage.state, training=training
             )
         else:
-            outputs = self._call_by_steps(inputs, passage, training)
+            outputs = opaque.call_by_steps(self, inputs, passage, training)
         if passage.mask is None:
             return outputs
 
@@ -156,34 +154,9 @@ class SegmentedModel(Handles):
             mask = masks.combine(masks.read(output), passage.mask)
             return masks.attach(output, mask) if has_time else output
 
-        return self._each_output(mark, outputs)
+        return self.each_output(mark, outputs)
 
-    def _call_by_steps(self, inputs, passage, training):
-        """A subclass's segment, one step at a time, for gates and resets."""
-
-        def step(x, state):
-            x = keras.tree.map_structure(lambda t: t[:, None], x)
-            outputs, state = self.call_segment(x, state, training=training)
-            outputs = self._each_output(
-                lambda o, has_time: o[:, 0] if has_time else o, outputs
-            )
-            return outputs, state
-
-        outputs, passage.new_state = rnn(
-            step,
-            inputs,
-            passage.state,
-            mask=passage.mask,
-            gates=passage.gates,
-            reset=passage.reset,
-            reset_state=passage.reset_state,
-            random_state=self.running_variables,
-        )
-        return self._each_output(
-            lambda o, has_time: o if has_time else o[:, -1], outputs
-        )
-
-    def _each_output(self, function, outputs):
+    def each_output(self, function, outputs):
         """`function(output, has_time)` of every output, nested as they are."""
         flat = map(function, keras.tree.flatten(outputs), self.temporal_outputs)
         return keras.tree.pack_sequence_as(outputs, [*flat])
@@ -233,37 +206,6 @@ class SegmentedModel(Handles):
         finally:
             self._targets_alone = False
 
-    def check_cuttable(self, example=None):
-        """Refuses a network that cannot be cut in time.
-
-        Args:
-            example: Inputs as `fit` takes them, or None to draw some.
-        """
-        if self.is_opaque:
-            return
-        self.graph.prefer_jit()
-        if example is not None:
-            example, _, _ = masks.unpack(self.arranged(example))
-        try:
-            cuttable.check(self.graph, example)
-        except cuttable.NoExample:
-            if self._example_needed:
-                raise
-
-    @contextlib.contextmanager
-    def example_not_needed(self):
-        """Leaves out a check for which no example can be drawn."""
-        self._example_needed = False
-        try:
-            yield
-        finally:
-            self._example_needed = True
-
-    def arranged_data(self, data):
-        """(x, y, sample_weight) of a batch, its inputs `arranged`."""
-        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        return self.arranged(x), y, weight
-
     def arranged(self, x):
         """Inputs of the network where they are named as companions are."""
         if self.is_opaque or not isinstance(x, dict):
@@ -273,27 +215,8 @@ class SegmentedModel(Handles):
     def describe(self, inputs):
         """Finds out which outputs of a subclass have a time axis."""
         export.remember(self, inputs)
-        if not self.is_opaque or self._opaque_outputs is not None:
-            return
-
-        def spec(steps):
-            x = keras.tree.map_structure(
-                lambda t: keras.KerasTensor(
-                    (2, steps, *t.shape[2:]),
-                    keras.backend.standardize_dtype(t.dtype),
-                ),
-                inputs,
-            )
-            return keras.tree.flatten(self.compute_output_spec(x))
-
-        short, long = spec(3), spec(5)
-        self._opaque_outputs = (
-            [
-                a.shape[1:2] != b.shape[1:2]
-                for a, b in zip(short, long, strict=True)
-            ],
-            short,
-        )
+        if self.is_opaque and self._opaque_outputs is None:
+            self._opaque_outputs = opaque.outputs_of(self, inputs)
 
     def state_spec(self):
         """(shape without batch, dtype) of each flattened state tensor."""

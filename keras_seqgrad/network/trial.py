@@ -15,7 +15,6 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network import compared
-from keras_seqgrad.network.graph import is_graph, tensors
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.replay import (
@@ -25,6 +24,7 @@ from keras_seqgrad.network.replay import (
     replay,
     step_alone,
 )
+from keras_seqgrad.network.tracing import is_graph, tensors
 
 # Steps on which recurrent layers are compared with those of Keras: for drawn
 # inputs, and for the user's, which may begin with padding.

@@ -27,6 +27,7 @@ def open_window(
         lambda t: tf.constant(t) if isinstance(t, np.ndarray) else t, data
     )
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+    x = model.arranged(x)
     agreement.check(model, (x, None, None), training, judged=False)
     x = model.clear_masked(x)
     inputs, _, _ = masks.split(x)

@@ -29,8 +29,9 @@ def inputs_of(model, x, where=""):
     """
     for label, leaf in named(where + "x", x):
         refuse_ragged(label, leaf)
-    given, reset, mask = masks.split(x)
-    has_companions = given is not x
+    arranged = model.arranged(x)
+    given, reset, mask = masks.split(arranged)
+    has_companions = arranged is x and given is not x
     inputs = named(where + ("x['inputs']" if has_companions else "x"), given)
     temporal = [True] * len(inputs)
     if not model.is_opaque:

@@ -1,0 +1,61 @@
+"""A model whose segment function is a subclass's own."""
+
+import keras
+
+from keras_seqgrad.ops.rnn import rnn
+
+
+def call_by_steps(model, inputs, passage, training):
+    """A subclass's segment, one step at a time, for gates and resets.
+
+    Args:
+        model: The `SegmentedModel`.
+        inputs: Nested tensors (batch, segment, ...).
+        passage: The `Passage`, which gets the state after the segment.
+        training: Whether to run in training mode.
+    """
+
+    def step(x, state):
+        x = keras.tree.map_structure(lambda t: t[:, None], x)
+        outputs, state = model.call_segment(x, state, training=training)
+        outputs = model.each_output(
+            lambda o, has_time: o[:, 0] if has_time else o, outputs
+        )
+        return outputs, state
+
+    outputs, passage.new_state = rnn(
+        step,
+        inputs,
+        passage.state,
+        mask=passage.mask,
+        gates=passage.gates,
+        reset=passage.reset,
+        reset_state=passage.reset_state,
+        random_state=model.running_variables,
+    )
+    return model.each_output(
+        lambda o, has_time: o if has_time else o[:, -1], outputs
+    )
+
+
+def outputs_of(model, inputs):
+    """(whether each flattened output has a time axis, Keras tensors like them).
+
+    Found by shapes: those outputs have one whose axis 1 grows with the inputs'.
+    """
+
+    def spec(steps):
+        x = keras.tree.map_structure(
+            lambda t: keras.KerasTensor(
+                (2, steps, *t.shape[2:]),
+                keras.backend.standardize_dtype(t.dtype),
+            ),
+            inputs,
+        )
+        return keras.tree.flatten(model.compute_output_spec(x))
+
+    short, long = spec(3), spec(5)
+    temporal = [
+        a.shape[1:2] != b.shape[1:2] for a, b in zip(short, long, strict=True)
+    ]
+    return temporal, short
