@@ -1,5 +1,7 @@
 import gc
+import json
 import os
+import re
 
 # Before TensorFlow is imported: its start-up notes hide the tests' output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -20,6 +22,7 @@ import pytest  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import keras_seqgrad as ksg  # noqa: E402
+from keras_seqgrad.network import cuttable  # noqa: E402
 
 # Tracing makes millions of objects that stay; looking through them all again
 # and again for garbage is a tenth of the time.
@@ -37,10 +40,27 @@ def pytest_itemcollected(item):
         item.add_marker("compiled")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_seed_of_tensorflow():
+    """Sets TensorFlow's own seed once.
+
+    To set it again is to forget every kernel that TensorFlow has made, and
+    making them is half the time of an eager test. Tests draw by NumPy or Keras.
+    """
+    tf.random.set_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.random, "set_seed", lambda seed: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
-def fresh_session():
+def fresh_session(request, monkeypatch):
     """Gives every test the same seeds and layer names, in whatever order."""
-    keras.utils.clear_session(free_memory=False)
+    with monkeypatch.context() as patch:
+        if not request.node.get_closest_marker("compiled"):
+            # Keras would forget the kernels of eager TensorFlow, too.
+            patch.setattr(tf, "executing_eagerly", lambda: False)
+        keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
 
 
@@ -67,3 +87,36 @@ def eager_unless_compiled(request, monkeypatch):
 
     monkeypatch.setattr(ksg.SequenceModel, "compile", compile)
     yield
+
+
+checked = set()
+# What a configuration tells nothing of: classes and functions of a test.
+OWN = re.compile(r'"module": "(?!keras\.|tests\.zoo")|"__lambda__"')
+
+
+@pytest.fixture(autouse=True)
+def check_each_network_once(request, monkeypatch):
+    """Lets a network pass that `compile` has checked in another test.
+
+    The check takes a third of a small model's time, and most tests are made of
+    the same few networks. A network is known by its whole configuration. One
+    that has layers of a test's own is always checked, and so are all in
+    `tests/network`, where the check is tested.
+    """
+    if request.path.parent.name == "network":
+        return
+    check = cuttable.check
+
+    def once(graph, *args):
+        try:
+            config = keras.saving.serialize_keras_object(graph.original)
+            known = json.dumps(config, sort_keys=True)
+        except (NotImplementedError, TypeError):  # of a layer of a test's own
+            known = None
+        if known is None or OWN.search(known) or any(args):
+            check(graph, *args)
+        elif known not in checked:
+            check(graph, *args)
+            checked.add(known)
+
+    monkeypatch.setattr(cuttable, "check", once)

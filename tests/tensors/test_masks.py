@@ -11,7 +11,7 @@ VALID = tf.constant([[True, False, True], [False, True, True]])
 
 
 def test_a_mask_attached_is_read_by_us_and_by_keras():
-    tensor = tf.random.normal((2, 3, 4))
+    tensor = keras.random.normal((2, 3, 4))
     assert masks.read(tensor) is None
     assert masks.attach(tensor, None) is tensor
     marked = masks.attach(tensor, VALID)
@@ -66,7 +66,7 @@ def test_clear_leaves_numbers():
 
 @pytest.mark.parametrize("tensors", [False, True])
 def test_cut(tensors):
-    tensor = masks.attach(tf.random.normal((2, 3, 4)), VALID)
+    tensor = masks.attach(keras.random.normal((2, 3, 4)), VALID)
     start, length = (tf.constant(1), tf.constant(2)) if tensors else (1, 2)
     found = pieces.cut(tensor, start, length)
     np.testing.assert_array_equal(found, tensor[:, 1:])
@@ -88,6 +88,6 @@ def test_steps_of_unknown_shapes():
         assert found.shape.as_list() == [None, None, 4]
         return found
 
-    tensor = tf.random.normal((2, 5, 4))
+    tensor = keras.random.normal((2, 5, 4))
     np.testing.assert_array_equal(cut(tensor, 3), tensor[:, 3:])
     np.testing.assert_array_equal(cut(tensor[:, :1], 0), tensor[:, :1])

@@ -29,8 +29,8 @@ def step_of(reset_after, seed=0, **biases):
             where = slice(place * UNITS, (place + 1) * UNITS)
             bias[..., where] = biases[gate] / (2 if reset_after else 1)
     cell.bias.assign(bias)
-    inputs = tf.random.normal((1, ROWS, FEATURES), dtype="float64")
-    before = tf.random.uniform((1, ROWS, UNITS), -0.6, 0.6, dtype="float64")
+    inputs = keras.random.normal((1, ROWS, FEATURES), dtype="float64")
+    before = keras.random.uniform((1, ROWS, UNITS), -0.6, 0.6, dtype="float64")
     outputs = cell(inputs[0], [before[0]])[0][tf.newaxis]
     return Steps(cell, inputs, before, outputs, UNITS)
 

@@ -16,8 +16,8 @@ def one_step(activation="tanh"):
     keras.utils.set_random_seed(0)
     cell = keras.layers.SimpleRNNCell(3, activation=activation)
     cell.build((None, 2))
-    inputs = tf.random.normal((1, 4, 2))
-    before = tf.random.uniform((1, 4, 3), -0.5, 0.5)
+    inputs = keras.random.normal((1, 4, 2))
+    before = keras.random.uniform((1, 4, 3), -0.5, 0.5)
     outputs = cell(inputs[0], [before[0]])[0][tf.newaxis]
     inverse = learned.LearnedInverse(cell, activation, "inverse")
     return Steps(cell, inputs, before, outputs, 3), inverse
@@ -25,7 +25,7 @@ def one_step(activation="tanh"):
 
 def test_rule_is_the_difference_of_two_inversions():
     steps, inverse = one_step()
-    delta = tf.random.normal((4, 3))
+    delta = keras.random.normal((4, 3))
     rate = tf.constant(0.3)
     series, back = learned.difference(steps, inverse, rate)
     found = -rate * back(*[s[0] for s in series], delta)
@@ -43,7 +43,7 @@ def test_rule_is_the_difference_of_two_inversions():
 
 def test_reconstruction_loss_by_hand_and_without_masked_steps():
     steps, inverse = one_step()
-    noise = tf.random.normal((1, 4, 3), stddev=0.1)
+    noise = keras.random.normal((1, 4, 3), stddev=0.1)
     states = steps.before[0] + noise[0]
     after = steps.cell(steps.inputs[0], [states])[0]
     error = inverse(steps.inputs[0], after) - states
@@ -80,8 +80,8 @@ def test_learns_to_undo_the_step_with_its_own_optimizer():
     parts = model.method_state.parts
     inverse = parts["inverse_0"]
     cell = model.network.layers[0].cell
-    before = tf.random.uniform((50, 3), -0.5, 0.5, seed=1)
-    inputs = tf.random.normal((50, 2), seed=1)
+    before = keras.random.uniform((50, 3), -0.5, 0.5, seed=1)
+    inputs = keras.random.normal((50, 2), seed=1)
 
     def error():
         after = cell(inputs, [before])[0]

@@ -24,8 +24,8 @@ def step_of(activation, seed=0):
         UNITS, activation=activation, dtype="float64", bias_initializer="normal"
     )
     cell.build((None, FEATURES))
-    inputs = tf.random.normal((1, ROWS, FEATURES), dtype="float64")
-    before = tf.random.uniform((1, ROWS, UNITS), 0.1, 0.5, dtype="float64")
+    inputs = keras.random.normal((1, ROWS, FEATURES), dtype="float64")
+    before = keras.random.uniform((1, ROWS, UNITS), 0.1, 0.5, dtype="float64")
     outputs = cell(inputs[0], [before[0]])[0][tf.newaxis]
     return Steps(cell, inputs, before, outputs, UNITS)
 
@@ -65,7 +65,7 @@ def test_small_regularization_inverts_the_step(activation):
         steps.cell.bias.assign(10.0 * np.ones(UNITS))
         after = steps.cell(steps.inputs[0], [steps.before[0]])[0]
         steps.outputs = after[tf.newaxis]
-    moved = 0.2 * tf.random.normal((ROWS, UNITS), dtype="float64")
+    moved = 0.2 * keras.random.normal((ROWS, UNITS), dtype="float64")
     after = steps.cell(steps.inputs[0], [steps.before[0] + moved])[0]
     given = after - steps.outputs[0]
     for name in ("difference", "none"):
@@ -78,7 +78,7 @@ def test_small_regularization_inverts_the_step(activation):
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_linearized_is_the_derivative_of_the_difference(activation):
     steps = step_of(activation)
-    direction = tf.random.normal((ROWS, UNITS), dtype="float64")
+    direction = keras.random.normal((ROWS, UNITS), dtype="float64")
     if activation == "relu":
         # An inactive unit has a one-sided derivative only.
         direction *= tf.cast(steps.outputs[0] > 0, "float64")

@@ -88,7 +88,9 @@ def taught(monkeypatch, method, network, x, y, weight=None, **options):
     """The lessons of one window, parameters standing still."""
     model = make(method, network, run_eagerly=True, **options)
     with lessons(monkeypatch) as found:
-        model.fit(x, y, zoo.BATCH, sample_weight=weight, shuffle=False)
+        model.fit(
+            x, y, zoo.BATCH, sample_weight=weight, shuffle=False, verbose=0
+        )
     return found
 
 

@@ -27,12 +27,7 @@ NETWORKS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind, jit",
-    [
-        ("two layers of lstm", False),
-        ("two layers of lstm", True),
-        ("gru", False),
-    ],
+    "kind, jit", [("two layers of lstm", False), ("gru", True)]
 )
 @pytest.mark.parametrize("how", ["zero", "not injected"])
 def test_without_a_guess_it_is_truncation_bit_for_bit(kind, jit, how):
@@ -47,7 +42,7 @@ def test_without_a_guess_it_is_truncation_bit_for_bit(kind, jit, how):
         network = NETWORKS[kind]()
         model = ksg.SequenceModel.from_model(network)
         model.compile("adam", "mse", method=arm, jit_compile=jit)
-        losses = model.fit(x, y, epochs=3, verbose=0).history["loss"]
+        losses = model.fit(x, y, epochs=2, verbose=0).history["loss"]
         found.append([*network.get_weights(), losses])
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -84,7 +79,7 @@ def test_with_a_guess_it_is_not():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", ["two layers of lstm", "stacked", "own"])
 def test_an_oracle_makes_it_exact(kind, monkeypatch):
     x, y = zoo.data(STEPS)
     network = NETWORKS[kind]()

@@ -48,7 +48,13 @@ def truth(network, x, y, weight=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind, guess", [*((kind, 1.0) for kind in NETWORKS), ("gru", np.inf)]
+    "kind, guess",
+    [
+        ("two layers of lstm", 1.0),
+        ("stacked", 1.0),
+        ("own", 1.0),
+        ("gru", np.inf),
+    ],
 )
 def test_all_the_way_to_the_end_it_is_exact_whatever_is_guessed(
     kind, guess, monkeypatch
@@ -179,11 +185,8 @@ def test_it_is_the_weighted_mean_of_returns_of_n_segments(
 @pytest.mark.parametrize(
     "options",
     [
-        {"condition": "next_input"},
-        {"auxiliary": 0.5},
-        {"bootstrap": 0.4},
+        {"condition": "next_input", "auxiliary": 0.5, "bootstrap": 0.4},
         {"synthesizer": counting},
-        {"stateful": True},
         {"stateful": True, "synthesizer": counting},
         {"kind": "reset"},
         {"kind": "mask"},
@@ -276,14 +279,13 @@ def test_what_layers_drew_ahead_is_what_they_draw(monkeypatch):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("how", ["xla", "unknown"])
-def test_what_is_learnt_is_the_same(how):
+def test_what_is_learnt_with_unknown_lengths_is_the_same():
     """Weights of the synthesiser, which starts from other ones than zero."""
-    x, y = zoo.data(STEPS if how == "unknown" else 9)
+    x, y = zoo.data(STEPS)
     found = []
-    for way in ("eager", how):
+    for way in ("eager", "unknown"):
         keras.utils.set_random_seed(2)
-        network = zoo.network("lstm", dropout=0.3 * (how != "xla"))
+        network = zoo.network("lstm", dropout=0.3)
         method = SyntheticGradients(
             LENGTH,
             lambda size: keras.Sequential(
@@ -297,7 +299,6 @@ def test_what_is_learnt_is_the_same(how):
             method,
             network,
             rate=0.1,
-            jit_compile=way == "xla",
             run_eagerly=way == "eager",
         )
         data = tf.data.Dataset.from_tensors((x, y))
@@ -307,7 +308,7 @@ def test_what_is_learnt_is_the_same(how):
                 lambda: [(x, y)],
                 output_signature=(tf.TensorSpec(shape), tf.TensorSpec(shape)),
             )
-        model.fit(data, epochs=3, verbose=0)
+        model.fit(data, epochs=2, verbose=0)
         synthesis = model.method_state.parts["synthesis"]
         found.append([*synthesis.get_weights(), *network.get_weights()])
     zoo.assert_same(*found, tolerance=1e-4)

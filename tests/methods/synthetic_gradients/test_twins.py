@@ -32,6 +32,11 @@ def with_dropout():
     )
 
 
+def with_dropout_alone():
+    layers = [networks.lstm(dropout=0.4, seed=1), L.Dropout(0.3, seed=2)]
+    return keras.Sequential([networks.signal(), *layers, L.Dense(2)])
+
+
 def reading_integers():
     inputs = keras.Input((None, 1), dtype="int32")
     return keras.Model(inputs, L.Dense(2)(networks.lstm()(inputs)))
@@ -39,10 +44,11 @@ def reading_integers():
 
 NETWORKS = {
     "two layers of lstm": lambda: zoo.network("lstm", layers=2),
-    "gru": lambda: zoo.network("gru", layers=2),
+    "gru": lambda: zoo.network("gru"),
     "gru, reset before": lambda: zoo.network("gru_before"),
-    "simple_rnn": lambda: zoo.network("simple_rnn", layers=2),
+    "simple_rnn": lambda: zoo.network("simple_rnn"),
     "dropout": with_dropout,
+    "dropout alone": with_dropout_alone,
     "integers": reading_integers,
     **{
         name: networks.NETWORKS[name]
@@ -69,7 +75,7 @@ def guessing(size):
 def trained(
     make, x, y, jit=False, eagerly=False, learn_initial_state=False, **options
 ):
-    """Weights of a network and its synthesiser after some windows."""
+    """Weights of a network and its synthesiser after three or four updates."""
     keras.utils.set_random_seed(3)
     network = make()
     model = ksg.SequenceModel.from_model(
@@ -85,7 +91,7 @@ def trained(
         jit_compile=jit,
         run_eagerly=eagerly,
     )
-    model.fit(x, y, zoo.BATCH, epochs=2, verbose=0, shuffle=False)
+    model.fit(x, y, zoo.BATCH, verbose=0, shuffle=False)
     learnt = model.method_state.parts["synthesis"].network
     return [*model.get_weights(), *learnt.get_weights()]
 
@@ -126,7 +132,7 @@ def compare(counted, make, x, y, tolerance=2e-5, **options):
 
 @pytest.mark.parametrize(
     "name, jit",
-    [(name, False) for name in NETWORKS] + [("dropout", True)],
+    [(name, name == "dropout alone") for name in NETWORKS],
 )
 def test_equal_a_second_way_back(name, jit, counted):
     network = NETWORKS[name]()
@@ -147,9 +153,8 @@ def test_what_the_target_alone_receives_matters():
     assert zoo.differ(found, trained(make, x, y, eagerly=True, bootstrap=0.5))
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision(policy, counted):
-    keras.config.set_dtype_policy(policy)
+def test_mixed_precision(counted):
+    keras.config.set_dtype_policy("mixed_float16")
     try:
         make = NETWORKS["two layers of lstm"]
         compare(counted, make, *zoo.data(STEPS), tolerance=0.02)
