@@ -86,8 +86,14 @@ def test_ways_to_run(options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize(
+    "policy, jit",
+    [
+        ("mixed_float16", False),
+        ("mixed_float16", True),
+        ("mixed_bfloat16", False),
+    ],
+)
 def test_mixed_precision(policy, jit):
     keras.config.set_dtype_policy(policy)
     try:
@@ -106,7 +112,6 @@ def test_mixed_precision(policy, jit):
     "option, jit",
     [
         ("dropout", False),
-        ("dropout", True),
         ("recurrent_dropout", False),
         ("recurrent_dropout", True),
         ("noise", False),
@@ -145,6 +150,7 @@ def test_on_batch_and_predict():
     np.testing.assert_allclose(model(x), stock(x), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_validation_data():
     stock, model = pair(simple(), metrics=lambda: ["mae"])
     x, y = numbers()

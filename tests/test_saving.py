@@ -76,6 +76,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(name, carried, tmp_path):
     assert_equal(numbers_of(loaded), numbers_of(model))
 
 
+@pytest.mark.slow
 def test_the_carried_state_is_saved(tmp_path):
     model = model_of("bptt", kind="stacked", stateful=True)
     x, y = zoo.data()
@@ -89,6 +90,7 @@ def test_the_carried_state_is_saved(tmp_path):
     assert zoo.differ([loaded.predict_on_batch(x)], [expected])
 
 
+@pytest.mark.slow
 def test_a_subclass_is_saved(tmp_path):
     model = Own(units=4, stateful=True)
     model.compile("adam", "mse", method=METHODS["artbp"], jit_compile=False)
@@ -101,6 +103,7 @@ def test_a_subclass_is_saved(tmp_path):
     assert loaded.fit(x, y, **FIT).history == expected
 
 
+@pytest.mark.slow
 def test_weights_of_one_method_go_to_another(tmp_path):
     """Trained by one method, gone on with by another."""
     model = model_of(METHODS["artbp"])

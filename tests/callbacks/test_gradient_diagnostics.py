@@ -132,6 +132,7 @@ def test_training_is_the_same_to_the_last_bit(tmp_path, name):
     check(read(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_disturbed_seed_would_be_seen():
     """The control of the test above."""
 

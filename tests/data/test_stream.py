@@ -97,6 +97,7 @@ def test_windows_are_padded_to_the_next_bucket():
         assert x["inputs"].shape == y.shape == weight.shape == (3, bucket)
 
 
+@pytest.mark.slow
 def test_cuts_are_new_in_every_epoch_and_the_same_for_a_seed():
     first, second = (stream(np.arange(2001), 2, LAW, seed=5) for _ in "ab")
     epochs = [lengths(first), lengths(first)]
@@ -160,6 +161,7 @@ def reset(model):
             layer.reset_state()
 
 
+@pytest.mark.slow
 def test_losses_of_keras_add_up_to_that_of_the_whole_rows():
     tokens = np.random.default_rng(0).integers(0, 11, 201)
     model = stateful_model()

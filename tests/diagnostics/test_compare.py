@@ -73,6 +73,7 @@ def truncated(task, theta, steps, length):
     return total / steps
 
 
+@pytest.mark.slow
 def test_exact_against_itself():
     x, y = zoo.data()
     found = compare(make(), x, y, ["bptt", BPTT(2), TruncatedBPTT(7)])
@@ -135,6 +136,7 @@ def test_planted_bias_and_noise():
     )
 
 
+@pytest.mark.slow
 def test_groups_are_layers_or_what_a_function_says():
     x, y = zoo.data()
     inner = keras.Sequential(
@@ -214,6 +216,7 @@ def test_losses_that_layers_add_need_no_checkpoints():
     assert found["BPTT()"].relative_bias < 1e-6
 
 
+@pytest.mark.slow
 def test_as_table_data_and_picture(tmp_path, monkeypatch):
     x, y = zoo.data()
     found = compare(make(), x, y, ["bptt", ARTBP(3, seed=1)], repeats=4)

@@ -34,6 +34,7 @@ def linear(rate, units=4, seed=0):
     return network
 
 
+@pytest.mark.slow
 def test_decay_of_a_known_spectrum():
     x, _ = zoo.data(30)
     y = np.ones((zoo.BATCH, 30, 4), "float32")
@@ -65,6 +66,7 @@ def test_suggestion_is_the_shortest(stride, rate):
     assert length > suggest_truncation_length(profile, 0.2, stride)
 
 
+@pytest.mark.slow
 def test_linear_system_in_closed_form():
     task = ksg.data.tasks.InfluenceBalancing(30)
     cell = ksg.data.tasks.InfluenceBalancingCell()
@@ -142,6 +144,7 @@ def test_layers_on_one_another_against_a_tape():
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.slow
 def test_one_layer_called_twice():
     """As two layers of the same weights."""
     layers = keras.layers
@@ -162,6 +165,7 @@ def test_one_layer_called_twice():
         np.testing.assert_allclose(found, norms, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_target_masks_and_resets():
     x, y = zoo.data(8, per_sequence=True)
     model = make(zoo.network("gru", per_sequence=True))
@@ -182,6 +186,7 @@ def test_one_target_masks_and_resets():
     assert norms[6] != pytest.approx(norms[5], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_stateful_and_learned_start():
     x, y = zoo.data()
     network = zoo.network("lstm")

@@ -78,6 +78,7 @@ def test_layers_on_one_another_against_a_tape():
         np.testing.assert_array_equal(variable.numpy(), value)
 
 
+@pytest.mark.slow
 def test_one_layer_called_several_times():
     """Each call has a state of its own, under its own name."""
     network = siamese()

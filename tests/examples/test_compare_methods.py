@@ -30,6 +30,7 @@ def test_every_method_from_the_same_start_on_the_same_windows(
 ):
     methods = ["artbp", "dni"]
     arguments = ["--methods", *methods, "--windows", 3, "--rates", 0.01, 0.001]
+    arguments += ["--epochs", 1]
     run(example, monkeypatch, *arguments, "--out", tmp_path)
     printed = capsys.readouterr().out
     found = json.loads((tmp_path / "results.json").read_text())["adding"]
@@ -38,10 +39,10 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     assert (tmp_path / "adding.md").read_text().strip() in printed
     for name, result in found.items():
         [only] = result["runs"]
-        assert only["steps"] == [3 * 4 * 100, 2 * 3 * 4 * 100]
+        assert only["steps"] == [3 * 4 * 100]
         # An update a window, or after each of its 5 segments.
-        assert only["updates"] == {"dni": 30}.get(name, 6)
-        assert len(only["scores"]) == 2
+        assert only["updates"] == {"dni": 15}.get(name, 3)
+        assert len(only["scores"]) == 1
         best = min(result["tried"], key=result["tried"].get)
         assert result["rate"] == float(best)
         assert result["end"] == {"0.001": "<", "0.01": ">"}[best]
@@ -51,7 +52,7 @@ def test_every_method_from_the_same_start_on_the_same_windows(
         assert list((tmp_path / "logs/adding" / name).glob("events.*"))
     quality = {name: result["runs"][0] for name, result in found.items()}
     assert quality["dni"]["bias"][-1] > 1e-5
-    assert quality["dni"]["variance"] == [0, 0]
+    assert quality["dni"]["variance"] == [0]
     assert quality["artbp"]["variance"][-1] > 0.01
     assert (tmp_path / "adding.png").stat().st_size > 20_000
 

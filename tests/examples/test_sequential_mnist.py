@@ -31,15 +31,16 @@ def digits(tmp_path):
 def test_quick_run(example, digits, permuted, capsys):
     arguments = ["--quick", "--data", str(digits), "--out", str(digits / "out")]
     arguments += ["--no-jit", "--batch-size", "64", "--learning-rate", "0.02"]
-    arguments += ["--permuted"] if permuted else []
+    arguments += ["--permuted", "--arms", "equal"] if permuted else []
     results = example.main(arguments)
     printed = capsys.readouterr().out
     order = "permuted" if permuted else "in order"
     assert f"28 steps of 28 pixels, {order}, 512 images, 4 parts" in printed
-    updates = {name: run["updates"] for name, [run] in results.items()}
-    assert updates == {"bptt": 16, "equal": 64, "parts": 64, "fptt": 64}
     assert results["equal"][0]["accuracy"][-1] > 0.3
-    assert results["parts"][0]["loss"] != results["fptt"][0]["loss"]
+    if not permuted:
+        updates = {name: run["updates"] for name, [run] in results.items()}
+        assert updates == {"bptt": 16, "equal": 64, "parts": 64, "fptt": 64}
+        assert results["parts"][0]["loss"] != results["fptt"][0]["loss"]
     assert (digits / "out" / "curves.png").stat().st_size > 10_000
 
 

@@ -147,6 +147,7 @@ def test_keeps_jit_compilation_possible():
     )
 
 
+@pytest.mark.slow
 def test_save_and_load(tmp_path):
     model = network(ksg.layers, truncation=ksg.truncation.Random(2, alpha=6))
     model.compile("sgd", "mse")

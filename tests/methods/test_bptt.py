@@ -91,7 +91,7 @@ def test_checkpoints_of_windows_of_unknown_length(every, jit):
         network = zoo.network("gru")
         model = SequenceModel.from_model(network)
         model.compile("sgd", LOSS, method=method, **compiled)
-        for steps in (7, 4, 2, 5):
+        for steps in (7, 2) if jit else (7, 4, 2, 5):
             model.train_on_batch(*zoo.data(steps))
         found.append(network.get_weights())
     zoo.assert_same(*found)

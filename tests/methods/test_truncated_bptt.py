@@ -129,11 +129,12 @@ def overlapping(network, x, y, begin, end, length, stride, states):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo.KINDS)
 def test_length_of_the_window_is_bptt_and_less_is_not(kind):
-    model = SequenceModel.from_model(zoo.network(kind, layers=2))
+    network = zoo.network(kind, layers=2)
     x, y = zoo.data()
-    model.compile("sgd", LOSS, method="bptt", run_eagerly=True)
-    _, exact = model.estimate_gradients(x, y)
-    for length, stride in [(7, None), (20, None), (7, 3)]:
+    _, exact = zoo.keras_gradients(network, x, y, LOSS)
+    model = SequenceModel.from_model(network)
+    others = [(20, None), (7, 3)] if kind == "lstm" else []
+    for length, stride in [(7, None), *others]:
         model.compile("sgd", LOSS, method=TruncatedBPTT(length, stride))
         zoo.assert_same(model.estimate_gradients(x, y)[1], exact)
     model.compile("sgd", LOSS, method=TruncatedBPTT(3), run_eagerly=True)

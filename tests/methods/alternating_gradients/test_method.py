@@ -109,6 +109,7 @@ def test_the_phase_flips_at_warm_restarts():
     assert restarts.restarts(6) == [2, 4]
 
 
+@pytest.mark.slow
 def test_the_phase_is_saved(tmp_path):
     method = AlternatingGradients(LENGTH, "linear", switch_epochs=[1])
     model, _ = fit(method, epochs=2)
@@ -125,6 +126,7 @@ def test_somebody_must_flip_it():
         AlternatingGradients(LENGTH, switch_epochs=[3, 2])
 
 
+@pytest.mark.slow
 def test_both_phases_learn_from_lambda_returns(monkeypatch):
     x, y = zoo.data(STEPS)
     network = zoo.network("gru")

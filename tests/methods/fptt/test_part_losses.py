@@ -155,6 +155,7 @@ def test_it_learns_and_resumes_bit_for_bit(tmp_path):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.slow
 def test_which_loss_auto_is():
     """(loss, parts of the network) -> the terminal loss or not."""
     steps = zoo.network("gru")
@@ -193,6 +194,7 @@ def late(loss, y, y_pred, progress):
     return progress * loss
 
 
+@pytest.mark.slow
 def test_a_function_of_the_user(tmp_path):
     """6 of 6 steps in 3 parts: t / T is (part + 1) / K."""
     x, y = zoo.data(6, per_sequence=True)

@@ -44,6 +44,7 @@ def test_a_stream_is_taught_as_the_sequence_it_makes(monkeypatch):
     assert len(apart) == 2
 
 
+@pytest.mark.slow
 def test_a_guess_that_needs_the_next_input_stays_in_its_window(monkeypatch):
     x, y = zoo.data(12)
     network = zoo.network("gru")

@@ -102,6 +102,7 @@ def test_an_oracle_makes_it_exact(kind, monkeypatch):
     assert zoo.differ([lesson.target for lesson in lessons], true)
 
 
+@pytest.mark.slow
 def test_an_oracle_makes_it_exact_with_one_target_a_sequence(monkeypatch):
     x, y = zoo.data(STEPS, per_sequence=True)
     network = zoo.network("gru", per_sequence=True)

@@ -207,6 +207,7 @@ def test_in_the_limit_it_is_the_target_of_one_segment(options, monkeypatch):
     assert zoo.differ(targets(monkeypatch, network, x, y, 1.0, **options), one)
 
 
+@pytest.mark.slow
 def test_a_stream_ends_in_a_guess_and_its_next_window_begins_with_a_return(
     monkeypatch,
 ):
@@ -256,6 +257,7 @@ def test_what_running_ahead_moves_is_put_back(jit):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_what_layers_drew_ahead_is_what_they_draw(monkeypatch):
     """At lambda = 1 a return is the gradient of the very pass that follows."""
     x, y = zoo.data(STEPS)
@@ -336,7 +338,7 @@ def test_where_the_state_tells_all_it_learns_faster():
             lambda_=lambda_,
             synthesizer_optimizer=keras.optimizers.SGD(0.05),
         )
-        model = make(method, network)
+        model = make(method, network, jit_compile=True)
         x = 0.1 * generator.normal(size=(1856, 60, 4))
         x[:, 0] *= 10
         y, seen, other = 0 * x, slice(256, None), slice(256)

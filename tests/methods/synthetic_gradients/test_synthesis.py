@@ -121,6 +121,7 @@ def test_the_second_head_learns_beside():
     assert not np.any(learning.network.get_weights()[0])
 
 
+@pytest.mark.slow
 def test_its_learning_rate_follows_the_models():
     x, y = zoo.data()
     model = make(SyntheticGradients(3), zoo.network("gru"), rate=0.1)

@@ -112,6 +112,7 @@ def test_a_boundary_that_is_not_crossed_binds_nothing():
     assert zoo.differ(found[0], found[2])
 
 
+@pytest.mark.slow
 def test_losses_of_single_outputs_are_those_of_the_parameter_steps():
     inputs = keras.Input((None, 2))
     states = keras.layers.GRU(3, return_sequences=True)(inputs)

@@ -1,0 +1,80 @@
+"""The table of methods, from which the tests that all share take them."""
+
+import dataclasses
+from typing import Any
+
+from keras_seqgrad import methods
+
+
+@dataclasses.dataclass
+class Row:
+    """A method, and what it can do."""
+
+    method: Any
+    # Equals BPTT on any window, only in a limit, or only in the mean.
+    gradient: str
+    updates: int  # in a window of zoo.STEPS steps
+    # What `fit` does to the model at the end of an epoch, if anything.
+    epoch_end: Any = lambda model: None
+    # Kinds of cell that it runs in place of those that it refuses.
+    instead: dict = dataclasses.field(default_factory=dict)
+
+
+TABLE = {
+    "bptt": Row(lambda: methods.BPTT(), "exact", 1),
+    "bptt_checkpointed": Row(lambda: methods.BPTT(3), "exact", 1),
+    "tbptt": Row(lambda: methods.TruncatedBPTT(3), "biased", 3),
+    "tbptt_stride": Row(lambda: methods.TruncatedBPTT(4, 2), "biased", 4),
+    "artbp": Row(lambda: methods.ARTBP(3, seed=1), "unbiased", 1),
+    "artbp_rows": Row(
+        lambda: methods.ARTBP(3, per_row=True, seed=1), "unbiased", 1
+    ),
+    "artbp_window": Row(
+        lambda: methods.ARTBP(3, cuts="window"), "reweighted", 1
+    ),
+    "dni": Row(lambda: methods.SyntheticGradients(3), "biased", 3),
+    "dni_next": Row(
+        lambda: methods.SyntheticGradients(
+            3, "linear", 1.0, auxiliary=0.1, condition="next_input"
+        ),
+        "biased",
+        3,
+    ),
+    "dni_lambda": Row(
+        lambda: methods.SyntheticGradients(3, "linear", lambda_=0.7),
+        "biased",
+        3,
+    ),
+    "alternating": Row(
+        lambda: methods.AlternatingGradients(3, "linear", switch_epochs=[1, 3]),
+        "biased",
+        3,
+    ),
+    "fptt": Row(
+        lambda: methods.FPTT(3),
+        "biased",
+        3,
+        epoch_end=lambda model: model.optimizer.average(),
+    ),
+    "inversion": Row(
+        lambda: methods.RegularizedInversion(0.5, 0.5),
+        "biased",
+        1,
+        instead={"lstm": "simple_rnn", "own": "gru_before"},
+    ),
+    "inversion_learned": Row(
+        lambda: methods.RegularizedInversion(
+            0.5, propagation="learned", seed=1
+        ),
+        "biased",
+        1,
+        instead={"lstm": "gru", "own": "simple_rnn"},
+    ),
+    "tprop": Row(
+        lambda: methods.TargetPropagation(
+            3, "lagrangian", parameter_steps=1, multipliers_from=1
+        ),
+        "biased",
+        2,
+    ),
+}
