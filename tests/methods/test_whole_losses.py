@@ -6,7 +6,8 @@ import pytest
 
 from keras_seqgrad import methods
 from tests import zoo
-from tests.methods.test_conformance import TABLE, fit, make, network_for
+from tests.methods.table import TABLE
+from tests.methods.test_conformance import fit, make, network_for
 
 
 @pytest.mark.slow
