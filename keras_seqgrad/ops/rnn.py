@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from keras_seqgrad.ops import rows
 from keras_seqgrad.ops.common import swap_time
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import masks, nested
 
 
 def rnn(
@@ -192,8 +192,8 @@ class _Scan:
             if self.mask is not None:
                 if len(carry) == count:
                     # The first step shows the shape of what it repeats.
-                    carry = carry + rows.zeros(output)
-                    self.restart = self.restart + rows.zeros(output)
+                    carry = carry + nested.zeros_like(output)
+                    self.restart = self.restart + nested.zeros_like(output)
                 new = rows.choose(self.mask[t], new + output, carry)
                 output = new[count:]
             return kept + output, new
@@ -232,8 +232,8 @@ class _Scan:
         d_carry = rows.floating(cotangents[places:])
         count = len(d_carry)
         if self.mask is not None:
-            d_carry += rows.zeros([d[0] for d in d_outputs])
-        d_restart = rows.zeros(rows.floating(self.restart))
+            d_carry += nested.zeros_like([d[0] for d in d_outputs])
+        d_restart = nested.zeros_like(rows.floating(self.restart))
         d_variables = [tf.zeros(v.shape, v.dtype) for v in variables]
         arrays = [
             tf.TensorArray(x.dtype, self.steps)
@@ -241,19 +241,19 @@ class _Scan:
         ]
 
         def body(t, d_carry, d_restart, d_variables, arrays):
-            d_new, d_passed = d_carry[:count], rows.zeros(d_carry)
+            d_new, d_passed = d_carry[:count], nested.zeros_like(d_carry)
             d_output = [d[t] for d in d_outputs]
             if self.mask is not None:
-                d_output = rows.add(d_output, d_carry[count:])
+                d_output = nested.add(d_output, d_carry[count:])
                 d_new, d_passed = rows.split(self.mask[t], d_new + d_output)
                 d_new, d_output = d_new[:count], d_new[count:]
             d_inputs, d_state, d_step = self._pull_back(
                 t, d_output + d_new, variables
             )
-            d_new = rows.add(d_state, d_passed[:count]) + d_passed[count:]
+            d_new = nested.add(d_state, d_passed[:count]) + d_passed[count:]
             if self.reset is not None:
                 d_fresh, d_new = rows.split(self.reset[t], d_new)
-                d_restart = rows.add(d_restart, d_fresh)
+                d_restart = nested.add(d_restart, d_fresh)
             if self.gates is not None:
                 d_new = rows.scale(self.gates[t], d_new)
             arrays = [
@@ -261,7 +261,7 @@ class _Scan:
                 for array, d in zip(arrays, d_inputs, strict=True)
             ]
             d_new = rows.shaped_as(d_new, d_carry)
-            d_variables = rows.add(d_variables, d_step)
+            d_variables = nested.add(d_variables, d_step)
             return t - 1, d_new, d_restart, d_variables, arrays
 
         _, d_carry, d_restart, d_variables, arrays = tf.while_loop(

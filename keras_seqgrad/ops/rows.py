@@ -3,20 +3,12 @@
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.tensors import nested
+
 
 def align(rows, tensor):
     """`rows` (batch,) in a shape that broadcasts against `tensor`."""
     return tf.reshape(rows, [-1] + [1] * (tensor.shape.rank - 1))
-
-
-def zeros(tensors):
-    """Zeros shaped as `tensors`."""
-    return [tf.zeros_like(tensor) for tensor in tensors]
-
-
-def add(tensors, others):
-    """Sums, one by one."""
-    return [a + b for a, b in zip(tensors, others, strict=True)]
 
 
 def choose(flags, chosen, others):
@@ -29,7 +21,7 @@ def choose(flags, chosen, others):
 
 def split(flags, tensors):
     """Rows where `flags` is set and rows where it is not, zeros elsewhere."""
-    nothing = zeros(tensors)
+    nothing = nested.zeros_like(tensors)
     return choose(flags, tensors, nothing), choose(flags, nothing, tensors)
 
 

@@ -58,7 +58,7 @@ class Books:
             share * tf.reduce_mean(loss - of_targets),
         ]
         return [
-            entry + tf.cast(more, entry.dtype)
+            entry + tf.stop_gradient(tf.cast(more, entry.dtype))
             for entry, more in zip(entries, new, strict=True)
         ]
 

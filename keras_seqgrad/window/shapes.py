@@ -33,6 +33,12 @@ def inputs_of(model, x, where=""):
     given, reset, mask = masks.split(arranged)
     has_companions = arranged is x and given is not x
     inputs = named(where + ("x['inputs']" if has_companions else "x"), given)
+    if arranged is not x and not isinstance(given, dict):
+        taken = keras.tree.flatten(model.graph.original.input)
+        inputs = [
+            (f"{where}x[{tensor.name!r}]", leaf)
+            for tensor, (_, leaf) in zip(taken, inputs, strict=True)
+        ]
     temporal = [True] * len(inputs)
     if not model.is_opaque:
         temporal = model.graph.temporal_inputs

@@ -25,11 +25,13 @@ class Trail:
         self.structure = before
         self.masked = None
         self.rest = None
-        kept = [(t.shape, t.dtype) for t in tf.nest.flatten(before)]
+        kept = []
         for flag, (shape, dtype) in zip(temporal, specs, strict=True):
             kept.append((shape, dtype))
             if flag:
                 kept.append((shape[:2], "bool"))
+        self.shapes = [shape for shape, _ in kept]
+        kept = [(t.shape, t.dtype) for t in tf.nest.flatten(before)] + kept
         self.arrays = [
             tf.TensorArray(
                 dtype,
@@ -44,11 +46,28 @@ class Trail:
 
     def write(self, arrays, index, before, outputs):
         """`arrays` with what belongs to full segment `index`."""
-        kept = tf.nest.flatten(before) + self._pieces(outputs)
+        kept = tf.nest.flatten(before)
+        kept += map(self._full, self._pieces(outputs), self.shapes)
         return [
             array.write(index, tensor)
             for array, tensor in zip(arrays, kept, strict=True)
         ]
+
+    def _full(self, tensor, shape):
+        """A piece as long as a full segment.
+
+        XLA also compiles the body of a loop that a short window never runs, on
+        pieces that are shorter.
+        """
+        length = shape[1] if len(shape) > 1 else None
+        if not isinstance(length, int) or tensor.shape[1] is not None:
+            return tensor
+        missing = [[0, 0] for _ in tensor.shape]
+        missing[1][1] = length - tf.shape(tensor)[1]
+        return tf.ensure_shape(
+            tf.pad(tensor, missing),
+            [*tensor.shape[:1], length, *tensor.shape[2:]],
+        )
 
     def before(self, index):
         """The tensors kept from before full segment `index`."""
@@ -87,7 +106,8 @@ class Trail:
         ):
             mask = masks.read(output) if flag else None
             self.masked.append(mask is not None)
-            pieces.append(output)
+            # Else TensorFlow would look for a way back through the loop.
+            pieces.append(tf.stop_gradient(output))
             if flag and mask is None:
                 mask = tf.ones(tf.shape(output)[:2], "bool")
             if flag:
