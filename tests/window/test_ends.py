@@ -11,6 +11,7 @@ from keras_seqgrad.window.window import Window
 from tests import zoo
 
 L = keras.layers
+pytestmark = pytest.mark.slow
 STEPS, LENGTHS = 8, [5, 2, 8, 3]
 METHODS = {
     "tbptt": lambda: methods.TruncatedBPTT(2),

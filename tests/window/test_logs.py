@@ -7,6 +7,7 @@ import pytest
 from keras_seqgrad import SequenceModel, methods
 
 L = keras.layers
+pytestmark = pytest.mark.slow
 ROWS, STEPS = 4, 8
 # Segments that divide the window, and that leave a shorter last one.
 METHODS = {
