@@ -104,14 +104,13 @@ class Trail:
         for flag, output in zip(
             self.temporal, keras.tree.flatten(outputs), strict=True
         ):
-            mask = masks.read(output) if flag else None
-            self.masked.append(mask is not None)
             # Else TensorFlow would look for a way back through the loop.
             pieces.append(tf.stop_gradient(output))
-            if flag and mask is None:
-                mask = tf.ones(tf.shape(output)[:2], "bool")
+            masked = False
             if flag:
-                pieces.append(tf.cast(mask, "bool"))
+                mask, masked = _mask_of(output)
+                pieces.append(mask)
+            self.masked.append(masked)
         return pieces
 
 
@@ -141,11 +140,9 @@ class PiecesTrail:
         """`arrays` with the outputs of piece `index`."""
         self.structure, self.masked, kept = outputs, [], []
         for output in keras.tree.flatten(outputs):
-            mask = masks.read(output)
-            self.masked.append(mask is not None)
-            if mask is None:
-                mask = tf.ones(tf.shape(output)[:2], "bool")
-            kept += [output, tf.cast(mask, "bool")]
+            mask, masked = _mask_of(output)
+            self.masked.append(masked)
+            kept += [output, mask]
         return [
             array.write(index, _swapped(tensor))
             for array, tensor in zip(arrays, kept, strict=True)
@@ -161,6 +158,14 @@ class PiecesTrail:
             )
         ]
         return keras.tree.pack_sequence_as(self.structure, made)
+
+
+def _mask_of(output):
+    """(mask of an output with time, all True without one; whether it has)."""
+    mask = masks.read(output)
+    if mask is None:
+        return tf.ones(tf.shape(output)[:2], "bool"), False
+    return tf.cast(mask, "bool"), True
 
 
 def _swapped(tensor):
