@@ -139,21 +139,25 @@ def last(run):
 def compare(place, name, settings):
     """A method on a task: its best rate, and that of every seed."""
     rates = sorted(settings.rates or TASKS[place](settings, 0).rates)
+    folder = settings.out / "logs" / place / name
     try:
-        tried = [train(place, name, r, settings.seed, settings) for r in rates]
+        build(TASKS[place](settings, 0), name, rates[0], settings)
     except ValueError as error:
         return {"refused": str(error)}
-    best = min(range(len(rates)), key=lambda at: last(tried[at]))
-    folder = settings.out / "logs" / place / name
+    tried, best = [], 0
+    if len(rates) > 1:
+        tried = [train(place, name, r, settings.seed, settings) for r in rates]
+        best = min(range(len(rates)), key=lambda at: last(tried[at]))
     runs = [
         train(place, name, rates[best], settings.seed + n, settings, folder)
         for n, folder in enumerate([folder, *[None] * (settings.seeds - 1)])
     ]
+    ended = zip(rates, tried or runs, strict=False)
     ends = {0: "<", len(rates) - 1: ">"} if len(rates) > 1 else {}
     return {
         "rate": rates[best],
         "end": ends.get(best, ""),
-        "tried": {f"{r:g}": last(t) for r, t in zip(rates, tried, strict=True)},
+        "tried": {f"{rate:g}": last(run) for rate, run in ended},
         "seconds": min(run["seconds"] for run in tried + runs),
         "memory": memory(place, name, rates[best], settings),
         "runs": runs,

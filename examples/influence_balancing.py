@@ -58,7 +58,7 @@ def half_squared_error(y, prediction):
     return 0.5 * keras.ops.mean(keras.ops.square(y - prediction), axis=-1)
 
 
-def make_model(method, learning_rate, jit):
+def make_model(method, jit):
     cell = ksg.data.tasks.InfluenceBalancingCell()
     network = keras.Sequential(
         [
@@ -68,7 +68,7 @@ def make_model(method, learning_rate, jit):
     )
     model = ksg.SequenceModel.from_model(network, stateful=True)
     model.compile(
-        keras.optimizers.SGD(learning_rate),
+        keras.optimizers.SGD(0.0),
         half_squared_error,
         method=method,
         jit_compile=jit,
@@ -87,8 +87,8 @@ def make_windows(cuts, pieces, pieces_per_window=1, seed=0):
         count, options = pieces // pieces_per_window, {}
     else:
         steps, window, count = int(cuts.mean_length) * pieces, cuts, pieces
-        # Few programs for XLA to compile: 16, 64, 256, ... and all steps.
-        lengths = int(cuts.mean_length) * 4 ** np.arange(12)
+        # Few programs for XLA to compile: 16, 128, 1024, ... and all steps.
+        lengths = int(cuts.mean_length) * 8 ** np.arange(8)
         lengths = [*lengths[lengths < steps], steps]
         options = {"bucket_lengths": lengths, "seed": seed}
     ones = np.ones((steps, 1), "float32")
@@ -96,11 +96,11 @@ def make_windows(cuts, pieces, pieces_per_window=1, seed=0):
     return windows.repeat().take(count), count
 
 
-def measure(run, settings):
+def measure(model, run, settings):
     """Mean gradient at the start and its standard error."""
-    model = make_model(run.method, 0.0, settings.jit)
-    # Brings the state to rest.
-    model.fit(make_windows(400, 1)[0], shuffle=False, verbose=0)
+    # At a learning rate of 0, some 400 steps or more bring the state to rest.
+    windows, count = make_windows(run.cuts, 40, 20, settings.seed)
+    model.fit(windows, steps_per_epoch=count, shuffle=False, verbose=0)
     repeats = 10 if isinstance(run.cuts, int) else settings.repeats
     windows, _ = make_windows(run.cuts, repeats, seed=settings.seed)
     gradients = [
@@ -117,6 +117,7 @@ class Trajectory(keras.callbacks.Callback):
         self.updates, self.theta = [], []
 
     def on_train_begin(self, logs=None):
+        self.before = int(self.model.optimizer.iterations)
         self._record()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -125,7 +126,8 @@ class Trajectory(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _record(self):
-        self.updates.append(int(self.model.optimizer.iterations))
+        iterations = int(self.model.optimizer.iterations)
+        self.updates.append(iterations - self.before)
         self.theta.append(float(self.model.trainable_variables[0]))
 
 
@@ -133,10 +135,12 @@ def distance(theta):
     return np.abs(theta - TASK.optimum)
 
 
-def train(run, settings):
+def train(model, run, settings):
     trajectory = Trajectory()
     windows, count = make_windows(run.cuts, settings.updates, 20, settings.seed)
-    make_model(run.method, settings.learning_rate, settings.jit).fit(
+    model.optimizer.learning_rate = settings.learning_rate
+    model.reset_state()
+    model.fit(
         windows,
         steps_per_epoch=count,
         callbacks=[trajectory],
@@ -210,8 +214,9 @@ def main(argv=None):
     table = Table(COLUMNS, *head)
     trajectories, results = {}, {}
     for run in runs():
-        mean, error = measure(run, settings)
-        trajectory = trajectories[run.name] = train(run, settings)
+        model = make_model(run.method, settings.jit)
+        mean, error = measure(model, run, settings)
+        trajectory = trajectories[run.name] = train(model, run, settings)
         theta = trajectory.theta[-1]
         results[run.name] = mean, theta, outcome(trajectory)
         table.add(

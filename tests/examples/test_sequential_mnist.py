@@ -31,11 +31,12 @@ def digits(tmp_path):
 def test_quick_run(example, digits, permuted, capsys):
     arguments = ["--quick", "--data", str(digits), "--out", str(digits / "out")]
     arguments += ["--no-jit", "--batch-size", "64", "--learning-rate", "0.02"]
+    arguments += ["--pixels", "98"]
     arguments += ["--permuted", "--arms", "equal"] if permuted else []
     results = example.main(arguments)
     printed = capsys.readouterr().out
     order = "permuted" if permuted else "in order"
-    assert f"28 steps of 28 pixels, {order}, 512 images, 4 parts" in printed
+    assert f"8 steps of 98 pixels, {order}, 512 images, 4 parts" in printed
     assert results["equal"][0]["accuracy"][-1] > 0.3
     if not permuted:
         updates = {name: run["updates"] for name, [run] in results.items()}

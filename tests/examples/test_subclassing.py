@@ -57,9 +57,10 @@ def test_its_gradient_is_that_of_the_same_layers_in_keras(example):
 
 @pytest.mark.slow
 def test_run(example, tmp_path, capsys, monkeypatch):
-    corpus = ksg.data.text.get("stdlib", limit=30_000)
+    corpus = ksg.data.text.get("stdlib", limit=20_000)
     monkeypatch.setattr(ksg.data.text, "get", lambda name: corpus)
     arguments = ["--quick", "--no-jit", "--out", str(tmp_path)]
+    arguments += ["--limit", "3000", "--window", "20", "--length", "5"]
     arguments += ["--compare", "bptt"]
     example.main([*arguments, "--method", "artbp", "--seed", "3"])
     printed = capsys.readouterr().out
@@ -78,7 +79,7 @@ def test_run(example, tmp_path, capsys, monkeypatch):
     assert list((tmp_path / "logs").glob("events.*"))
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, example.CharacterModel) and loaded.stateful
-    assert loaded.method.get_config()["mean_length"] == 10
+    assert loaded.method.get_config()["mean_length"] == 5
     # What training carried is there too, and no row of it is at rest.
     state, _ = loaded.carried["training"].rows
     assert np.abs(state.numpy()).max(axis=-1).min() > 0

@@ -12,7 +12,8 @@ def example():
 
 
 def test_quick_run(example, tmp_path, capsys):
-    results = example.main(["--quick", "--out", str(tmp_path)])
+    arguments = ["--quick", "--limit", "2000", "--validation", "400"]
+    results = example.main([*arguments, "--out", str(tmp_path)])
     assert [run["arm"] for run in results] == ["penalty", "TBPTT block"]
     scheme, truncated = results
     assert len(scheme["perplexity"]) == 2
