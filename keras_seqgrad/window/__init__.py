@@ -4,6 +4,7 @@ agreement  whether the shapes of a batch agree, before it is traced
 shapes     what shapes inputs, targets and weights may have
 timed      what must have the steps of the window
 per_step   whether a loss is a mean over steps, so that it may be cut
+by_output  what belongs to which output
 targets    which targets and weights have a time axis, and how they are cut
 missing    targets that are not there, where they count for nothing
 losses     the loss of a segment

@@ -41,5 +41,5 @@ def open_window(
     batch_size, _ = model.extent(inputs)
     start = model.start_state(inputs, batch_size)
     state, fresh = carried.read(start, batch_size)
-    data = x, y, targets.spread(weight, *targets.outputs_of(model))
+    data = x, y, targets.spread(weight, model)
     return Window(model, data, state, fresh, training, scaled)
