@@ -12,6 +12,7 @@ learner    what a method changes: parameters, losses, metrics
 ends       where the sequence of each padded row ends
 window     what a method reads: pieces of the batch, run and judged
 trail      what a forward loop over segments leaves for a backward one
+adding     whether logs of segments add up to those of the window
 books      what segments leave for the window's line in the logs
 loops      the loops over the segments of a window
 pullback   loss and gradient of a window or a segment

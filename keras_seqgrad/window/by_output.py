@@ -91,3 +91,19 @@ def losses_of(model):
         [each for each in keras.tree.flatten(one) if each is not None]
         for one in given
     ]
+
+
+def weights_of_losses(model):
+    """The weight of each flattened output's loss in that of the model.
+
+    Of weights that are not one for each output nothing is said: all 1.
+    """
+    given, count = model.loss_weights, len(model.temporal_outputs)
+    if isinstance(given, dict):
+        names = [path[0] for path in paths_of(model)] or sorted(given)
+        found = [given.get(name) for name in names]
+    else:
+        found = keras.tree.flatten(given)
+    if len(found) != count:
+        found = [None] * count
+    return [1.0 if weight is None else weight for weight in found]
