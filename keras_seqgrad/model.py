@@ -82,9 +82,8 @@ class SequenceModel(SegmentedModel):
             network = keras.Model(inputs, outputs)
         super().__init__(network, learn_initial_state, **kwargs)
         self.stateful = bool(stateful)
-        self.method = None
+        self.method = self.loss_weights = self._class_weight = None
         beside.give(self)
-        self._class_weight = None
         self._probes = {}
 
     @classmethod
@@ -116,6 +115,8 @@ class SequenceModel(SegmentedModel):
         method = methods.get(method)
         cuttable.check_model(self, example)
         super().compile(*args, **kwargs)
+        given = runs.bind(keras.Model.compile, self, args, kwargs)
+        self.loss_weights = given.get("loss_weights")
         self.method = method
         self.method_state.parts.clear()
         method.check(self)
@@ -335,10 +336,9 @@ class SequenceModel(SegmentedModel):
             "stateful": self.stateful,
             "learn_initial_state": self.learn_initial_state,
         }
-        if self.network is not None:
-            config["network"] = keras.saving.serialize_keras_object(
-                self.network
-            )
+        network = self.network
+        if network is not None:
+            config["network"] = keras.saving.serialize_keras_object(network)
         return config
 
     @classmethod

@@ -37,7 +37,7 @@ ROOT_FILES = 6
 # The files of a room that other rooms may import; all others are its own.
 # A method's folder shows its `__init__` alone.
 SHOWN = {
-    "tensors": {"arguments", "masks", "nested", "pieces"},
+    "tensors": {"arguments", "masks", "nested", "origin", "pieces"},
     "ops": {
         "arguments",
         "common",

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import is_as_written
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import masks, origin
 
 
 class RecurrentNode(keras.layers.Layer):
@@ -115,9 +115,8 @@ def refuse_overrides(layer, name, methods=("call", "inner_loop")):
     """
     for method in ("__call__", *methods):
         owner = next(c for c in type(layer).__mro__ if method in vars(c))
-        ours = owner.__module__.partition(".")[0] in ("keras", "keras_seqgrad")
         written = method == "__call__" or is_as_written(layer, owner, method)
-        if not (ours and written):
+        if origin.is_own(owner) or not written:
             raise ValueError(
                 f"Layer {name!r} ({type(layer).__name__}) has a `{method}` of "
                 "its own, which segments would not run: they run the cell of "

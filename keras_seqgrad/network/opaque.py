@@ -39,7 +39,7 @@ def call_by_steps(model, inputs, passage, training):
 
 
 def outputs_of(model, inputs):
-    """(whether each flattened output has a time axis, Keras tensors like them).
+    """(whether each flattened output has a time axis, nested Keras tensors).
 
     Found by shapes: those outputs have one whose axis 1 grows with the inputs'.
     """
@@ -52,10 +52,11 @@ def outputs_of(model, inputs):
             ),
             inputs,
         )
-        return keras.tree.flatten(model.compute_output_spec(x))
+        return model.compute_output_spec(x)
 
     short, long = spec(3), spec(5)
     temporal = [
-        a.shape[1:2] != b.shape[1:2] for a, b in zip(short, long, strict=True)
+        a.shape[1:2] != b.shape[1:2]
+        for a, b in zip(*map(keras.tree.flatten, (short, long)), strict=True)
     ]
     return temporal, short

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.tracing import is_graph
+from keras_seqgrad.tensors import origin
 
 NOISES = (
     keras.layers.Dropout,
@@ -137,6 +138,4 @@ def own_layers(graph):
 
 def is_own(layer):
     """Whether what `layer` does is written by the user."""
-    home = type(layer).__module__.partition(".")[0]
-    known = home in ("keras", "keras_seqgrad")
-    return not known or isinstance(layer, keras.layers.Lambda)
+    return origin.is_own(type(layer)) or isinstance(layer, keras.layers.Lambda)

@@ -276,8 +276,13 @@ class SegmentedModel(Handles):
     @property
     def output_specs(self):
         """A Keras tensor of the shape and dtype of each flattened output."""
+        return keras.tree.flatten(self.nested_outputs)
+
+    @property
+    def nested_outputs(self):
+        """`output_specs`, nested as the outputs are."""
         if not self.is_opaque:
-            return keras.tree.flatten(self.graph.outputs)
+            return self.graph.outputs
         return self._opaque_outputs[1]
 
     def extent(self, inputs):

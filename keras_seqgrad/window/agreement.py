@@ -79,8 +79,11 @@ def check(model, data, trains, judged=True, where=""):
 def tie(model, data, trains):
     """A batch whose lengths agree, or a step that fails where they do not.
 
+    Inputs are looked at before anything runs on them, and then a subclass is
+    asked which of its outputs have time.
+
     Args:
-        model: The `SequenceModel`, described where it is a subclass.
+        model: The `SequenceModel`.
         data: Tensors (x, y, sample_weight).
         trains: Whether the method sees the batch.
 
@@ -92,15 +95,21 @@ def tie(model, data, trains):
     """
     x, y, sample_weight = data
     label, steps, timed = inputs_of(model, x)
-    if y is not None:
-        timed += targets_of(model, y, steps, trains)
-        timed += weights_of(model, sample_weight, steps)
-    tied = {}
     for each in timed:
         compare(each, label, steps)
-        if steps is None or each.leaf.shape[1] is None:
-            inputs, _, _ = masks.split(x)
-            tied[id(each.leaf)] = bind(each, label, model.extent(inputs)[1])
+    inputs, _, _ = masks.split(x)
+    model.describe(inputs)
+    if y is not None:
+        judged = targets_of(model, y, steps, trains)
+        judged += weights_of(model, sample_weight, steps)
+        for each in judged:
+            compare(each, label, steps)
+        timed += judged
+    tied = {
+        id(each.leaf): bind(each, label, model.extent(inputs)[1])
+        for each in timed
+        if steps is None or each.leaf.shape[1] is None
+    }
     return keras.tree.map_structure(lambda t: tied.get(id(t), t), data)
 
 

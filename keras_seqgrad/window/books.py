@@ -3,33 +3,39 @@
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.window import adding
+
 
 class Books:
     """Loss and metrics of a window that is learnt from in segments.
 
-    With n_s the number of terms in the mean that is the loss l_s of the
-    targets of segment s, of T_s of T steps, the loss of the window is
+    With n_s the number of terms in the mean that is an output's loss l_s of
+    the targets of segment s, of T_s of T steps, the loss of the window is
 
-        sum n_s l_s / sum n_s + sum T_s / T * (what is added to l_s)
+        sum over outputs of  weight * sum n_s l_s / sum n_s
+        + sum T_s / T * (what is added to l_s)
 
-    or, for a loss that is a sum, the sum of l_s in place of the first term.
-    Where books are kept `together` that term is the loss of the outputs of
-    all segments side by side.
+    or, for a loss that is a sum, the sum of l_s in place of the mean. A metric
+    is entered segment by segment, those variables that are means over steps
+    times T_s / T. Where either is not so (see `adding`), books are kept
+    `together`: from the outputs of all segments side by side.
 
     Args:
         window: The `Window`.
-        together: Whether loss and metrics need all outputs together.
         at_end: What `Window.loss` was given for the segments' losses.
     """
 
-    def __init__(self, window, together, at_end=False):
-        self.window, self.together = window, together
-        self.at_end = at_end
+    def __init__(self, window, at_end=False):
+        self.window, self.at_end = window, at_end
+        self.means = adding.means_over_steps(window)
+        self.together = self.means is None
         self.restore = window.learner.keep_output_losses()
 
     def start(self):
         """The entries before the first segment."""
-        return [tf.zeros((), keras.config.floatx())] * 3
+        zero = tf.zeros((), keras.config.floatx())
+        count = 0 if self.together else len(adding.trained(self.window.model))
+        return [(zero, zero)] * count, zero
 
     def enter(self, entries, segment, outputs, loss):
         """The entries after one more segment.
@@ -47,20 +53,20 @@ class Books:
             )
         share = tf.cast(segment.length, loss.dtype)
         share /= tf.cast(window.steps, loss.dtype)
-        terms, grows = tf.zeros(()), True
+        sums = []
         if not self.together:
-            window.learner.record_metrics(segment, outputs)
-            terms, grows = window.terms(segment, outputs)
-        terms = tf.cast(terms, loss.dtype)
-        new = [
-            terms * tf.reduce_mean(of_targets),
-            terms if grows else terms * share,
-            share * tf.reduce_mean(loss - of_targets),
-        ]
-        return [
-            entry + tf.stop_gradient(tf.cast(more, entry.dtype))
-            for entry, more in zip(entries, new, strict=True)
-        ]
+            adding.enter_metrics(window, segment, outputs, self.means, share)
+            sums = adding.sums_of_losses(
+                window, segment, outputs, share, of_targets
+            )
+        new = sums, share * tf.reduce_mean(loss - of_targets)
+        return tf.nest.map_structure(
+            lambda entry, more: (
+                entry + tf.stop_gradient(tf.cast(more, entry.dtype))
+            ),
+            entries,
+            new,
+        )
 
     def close(self, entries, outputs=None):
         """Enters the window in the logs.
@@ -70,11 +76,13 @@ class Books:
             outputs: The outputs of the window, where they are `together`.
         """
         window, learner = self.window, self.window.learner
-        loss, terms, added = entries
+        sums, added = entries
+        # Keras entered the loss of each output once a segment.
+        self.restore()
         if self.together:
-            # Keras entered the loss of each output once a segment.
-            self.restore()
             loss = window.target_loss(window.whole(), outputs)
             learner.record_window(outputs, loss + tf.cast(added, loss.dtype))
             return
-        learner.record_loss(tf.math.divide_no_nan(loss, terms) + added)
+        loss, of_outputs = adding.total(window.model, sums)
+        learner.record_output_losses(of_outputs)
+        learner.record_loss(loss + added)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_seqgrad.tensors import nested
 from keras_seqgrad.window import missing
+from keras_seqgrad.window.by_output import paths_of
 
 
 class Learner:
@@ -33,6 +34,11 @@ class Learner:
 
     # --- books ------------------------------------------------------------
 
+    @property
+    def loss_tracker(self):
+        """The metric that is the model's `loss` in the logs."""
+        return next(m for m in self.model.metrics if m.name == "loss")
+
     def record_window(self, outputs, loss):
         """Enters the loss and the outputs of the whole window."""
         self.record_loss(loss)
@@ -48,8 +54,7 @@ class Learner:
         # more when the step runs into the end of the data.
         with tf.control_dependencies(keras.tree.flatten(window.inputs)):
             rows = tf.cast(tf.identity(window.batch_size), "float32")
-        tracker = next(m for m in self.model.metrics if m.name == "loss")
-        tracker.update_state(loss, sample_weight=rows)
+        self.loss_tracker.update_state(loss, sample_weight=rows)
 
     def record_metrics(self, segment, outputs):
         """Enters a segment's outputs in the compiled metrics."""
@@ -60,25 +65,45 @@ class Learner:
             segment.inputs, segment.y, outputs, segment.sample_weight
         )
 
+    def output_trackers(self):
+        """Metrics that are the losses of single outputs, in their order.
+
+        Keras makes them with the first loss.
+        """
+        metrics = {metric.name: metric for metric in self.model.metrics}
+        names = ["/".join(map(str, path)) for path in paths_of(self.model)]
+        found = [metrics.get(f"{name}_loss") for name in names]
+        return [tracker for tracker in found if tracker is not None]
+
     def keep_output_losses(self):
-        """A function that puts the loss trackers of single outputs back."""
-        names = {f"{name}_loss" for name in self.model.output_names or ()}
+        """A function that puts the losses of single outputs back."""
 
-        def trackers():
-            return [
-                variable
-                for metric in self.model.metrics
-                if metric.name in names
-                for variable in metric.variables
-            ]
+        def variables():
+            return [v for t in self.output_trackers() for v in t.variables]
 
-        before = [tf.identity(variable) for variable in trackers()]
+        before = [tf.identity(variable) for variable in variables()]
 
         def restore():
-            found = trackers()
-            # Keras makes them, zero, with the first loss.
+            found = variables()
             values = before or nested.zeros_like(found)
             for variable, value in zip(found, values, strict=True):
                 variable.assign(value)
 
         return restore
+
+    def output_losses(self, compute):
+        """The losses of single outputs that `compute`, a loss, enters."""
+        restore = self.keep_output_losses()
+        for tracker in self.output_trackers():
+            tracker.reset_state()
+        compute()
+        values = [tracker.result() for tracker in self.output_trackers()]
+        restore()
+        return values
+
+    def record_output_losses(self, values):
+        """Enters the loss of each output, weighted as Keras does."""
+        rows = self.window.batch_size
+        rows = rows if isinstance(rows, int) else None
+        for tracker, value in zip(self.output_trackers(), values, strict=False):
+            tracker.update_state(value, sample_weight=rows)

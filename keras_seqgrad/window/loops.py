@@ -52,7 +52,7 @@ def each_segment_recorded(window, length, step, state, at_end=False):
         outputs, state, loss = step(window.whole(), state)
         learner.record_window(outputs, loss)
         return state
-    books = Books(window, not adds_up(window, length), at_end)
+    books = Books(window, at_end)
 
     def booked(segment, carry):
         state, entries = carry
@@ -84,8 +84,9 @@ def each_piece_recorded(window, bounds, step, state):
         State after the last piece.
     """
     count = tf.shape(bounds)[0] - 1
-    books = Books(window, together=True)
-    trail = PiecesTrail(window.model.output_specs, count)
+    books = Books(window)
+    specs = window.model.output_specs if books.together else []
+    trail = PiecesTrail(specs, count)
 
     def body(index, carry):
         state, entries, arrays = carry
@@ -93,23 +94,14 @@ def each_piece_recorded(window, bounds, step, state):
         segment = window.segment(start, end - start)
         outputs, state, loss = step(segment, state)
         entries = books.enter(entries, segment, outputs, loss)
-        return state, entries, trail.write(arrays, index, outputs)
+        if books.together:
+            arrays = trail.write(arrays, index, outputs)
+        return state, entries, arrays
 
     carry = state, books.start(), trail.arrays
     state, entries, arrays = pieces.repeat(count, body, carry)
-    books.close(entries, trail.outputs(arrays))
+    books.close(entries, trail.outputs(arrays) if books.together else None)
     return state
-
-
-def adds_up(window, length):
-    """Whether logs of segments, one by one, make up those of the window.
-
-    Metrics are means of rows' means, which parts of different lengths do not
-    make up; the losses of several outputs have terms of their own.
-    """
-    _, rest = pieces.divide(window.steps, length)
-    one_output = len(window.model.temporal_outputs) == 1
-    return not pieces.is_left(rest) and one_output and window.all_steps
 
 
 def each_segment_kept(

@@ -48,10 +48,7 @@ def _is_weighted_mean(model):
 def _weighed(window, segment, outputs, factors):
     """A segment, its rows weighed in outputs without a time axis."""
     weight = targets.weigh_rows(
-        segment.sample_weight,
-        outputs,
-        factors,
-        *targets.outputs_of(window.model),
+        segment.sample_weight, outputs, factors, window.model
     )
     return dataclasses.replace(segment, sample_weight=weight)
 

@@ -16,6 +16,8 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors.origin import is_own
+from keras_seqgrad.window.by_output import by_output, losses_of, places
 
 SPARSE = (
     keras.losses.SparseCategoricalCrossentropy,
@@ -36,8 +38,10 @@ def clear_for_loss(segment, outputs, model):
         return segment
 
     def clear(target, place):
-        loss = found.losses[place]
-        sparse = loss is SPARSE[1] or isinstance(loss, SPARSE[0])
+        sparse = any(
+            loss is SPARSE[1] or isinstance(loss, SPARSE[0])
+            for loss in found.losses[place]
+        )
         return found.clear(target, place, sparse)
 
     return found.replaced(clear)
@@ -87,25 +91,15 @@ class _Found:
         self.outputs = keras.tree.flatten(outputs)
         self.masks = [masks.read(output) for output in self.outputs]
         self.temporal = model.temporal_outputs
-        self.names = model.output_names or [""] * len(self.outputs)
-        if isinstance(outputs, dict):
-            self.names = sorted(outputs)
-        self.weights = self.each_output(segment.sample_weight)
+        self.model = model
+        self.weights = by_output(segment.sample_weight, model, shared=True)
         self.losses = [
-            keras.losses.get(loss) if isinstance(loss, str) else loss
-            for loss in self.each_output(model.loss)
+            [keras.losses.get(each) for each in losses]
+            for losses in losses_of(model)
         ]
         self.any = segment.y is not None and any(
             flags is not None for flags in (*self.masks, *self.weights)
         )
-
-    def each_output(self, structure):
-        """What belongs to each output; one thing alone belongs to all."""
-        if isinstance(structure, dict):
-            return [structure.get(name) for name in self.names]
-        flat, count = keras.tree.flatten(structure), len(self.names)
-        flat = flat * count if len(flat) == 1 else flat
-        return flat if len(flat) == count else [None] * count
 
     def replaced(self, clear):
         """The segment with weights cleared, and targets by a function.
@@ -115,10 +109,11 @@ class _Found:
 
         def judged(target, place):
             output, has_time = self.outputs[place], self.temporal[place]
-            loss = self.losses[place]
-            if _judges_places(loss, target, output, has_time):
-                return clear(target, place)
-            return target
+            counted = self.losses[place] and all(
+                _judges_places(loss, target, output, has_time)
+                for loss in self.losses[place]
+            )
+            return clear(target, place) if counted else target
 
         def weigh(weight, place):
             mask = _along(self.masks[place], weight)
@@ -136,19 +131,11 @@ class _Found:
         """`function(tensor, place of its output)` of targets or weights."""
 
         def call(leaf, place):
-            return function(leaf, place) if tf.is_tensor(leaf) else leaf
+            known = tf.is_tensor(leaf) and place is not None
+            return function(leaf, place) if known else leaf
 
-        if isinstance(structure, dict):
-            return {
-                key: call(leaf, self.names.index(key))
-                if key in self.names
-                else leaf
-                for key, leaf in structure.items()
-            }
         flat = keras.tree.flatten(structure)
-        if len(flat) != len(self.names):
-            return structure
-        flat = map(call, flat, range(len(flat)))
+        flat = map(call, flat, places(structure, self.model))
         return keras.tree.pack_sequence_as(structure, [*flat])
 
     def clear(self, target, place, sparse, by_weight=True):
@@ -214,13 +201,13 @@ def _judges_places(loss, target, output, has_time):
     The others look for missing targets themselves, or have targets of their
     own length, as CTC has.
     """
-    if loss is None or getattr(loss, "ignore_class", None) is not None:
+    if getattr(loss, "ignore_class", None) is not None:
         return False
     function = loss
     if isinstance(loss, keras.losses.Loss):
-        own = not _is_of_keras(type(loss))
+        own = is_own(type(loss))
         function = loss.call if own else getattr(loss, "fn", loss.call)
-    if _is_of_keras(function):
+    if not is_own(function):
         return function is not keras.losses.ctc
     # As Keras calls it, in floats; traced, which computes nothing.
     kind = keras.backend.floatx()
@@ -241,14 +228,10 @@ def _is_own_metric(metric):
     if isinstance(metric, keras.metrics.MeanMetricWrapper):
         return False
     ignores = getattr(metric, "ignore_class", None) is not None
-    return ignores or not _is_of_keras(metric)
+    return ignores or is_own(metric)
 
 
 def _knows_masks(metric):
     """Whether a metric leaves masked steps out, and has values by step."""
     kind = keras.metrics.MeanMetricWrapper
     return isinstance(metric, kind) and type(metric) is not kind
-
-
-def _is_of_keras(judge):
-    return getattr(judge, "__module__", "").partition(".")[0] == "keras"

@@ -27,12 +27,9 @@ def open_window(
         lambda t: tf.constant(t) if isinstance(t, np.ndarray) else t, data
     )
     x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-    x = model.arranged(x)
-    agreement.check(model, (x, None, None), training, judged=False)
+    data = model.arranged(x), y, weight
+    x, y, weight = agreement.tie(model, data, training)
     x = model.clear_masked(x)
-    inputs, _, _ = masks.split(x)
-    model.describe(inputs)
-    x, y, weight = agreement.tie(model, (x, y, weight), training)
     inputs, _, _ = masks.split(x)
     if class_weight:
         weight = targets.class_weights(
@@ -41,5 +38,5 @@ def open_window(
     batch_size, _ = model.extent(inputs)
     start = model.start_state(inputs, batch_size)
     state, fresh = carried.read(start, batch_size)
-    data = x, y, targets.spread(weight, *targets.outputs_of(model))
+    data = x, y, targets.spread(weight, model)
     return Window(model, data, state, fresh, training, scaled)

@@ -13,37 +13,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.tensors import origin
+from keras_seqgrad.window import by_output
+
 ROWS, STEPS = 2, 8
-OWN = ("keras", "keras_seqgrad")
 
 # What losses have shown, by the shapes they have shown it for.
 _known = weakref.WeakKeyDictionary()
 
 
 def losses_of(model):
-    """The compiled losses of each flattened output, a list for each."""
-    count = len(model.temporal_outputs)
-    loss = getattr(model, "loss", None)
+    """The losses of each flattened output, [] where a subclass has its own."""
     if decides_itself(model):
-        return [[]] * count
-    if isinstance(loss, dict):
-        names = model.output_names or sorted(loss)
-        chosen = [loss.get(name) for name in names]
-        given = chosen if len(chosen) == count else [None] * count
-    elif isinstance(loss, (list, tuple)) and len(loss) == count:
-        given = loss
-    else:
-        given = [loss] * count
-    return [
-        [each for each in keras.tree.flatten(one) if each is not None]
-        for one in given
-    ]
+        return [[] for _ in model.temporal_outputs]
+    return by_output.losses_of(model)
 
 
 def decides_itself(model):
     """Whether a subclass has a loss of its own, with targets of its own."""
-    owner = next(c for c in type(model).__mro__ if "compute_loss" in vars(c))
-    return owner.__module__.partition(".")[0] not in OWN
+    return origin.overrides(model, "compute_loss")
 
 
 def is_per_step(losses, target, output):
@@ -78,7 +66,7 @@ def flags(model, y, steps):
         steps: Those of the inputs, an integer or a tensor.
     """
     temporal = model.temporal_outputs
-    aligned = [] if y is None else by_output(y, model)
+    aligned = by_output.by_output(y, model)
     if all(target is None for target in aligned):
         return temporal
     cut = []
@@ -94,24 +82,6 @@ def flags(model, y, steps):
             single = target.shape[1:2] in ((steps,), (None,))
         cut.append(has_time and single is not False)
     return cut
-
-
-def by_output(structure, model):
-    """A target or weight for each flattened output, None where it has none."""
-    count = len(model.temporal_outputs)
-    if isinstance(structure, dict):
-        names = model.output_names or sorted(structure)
-        if len(names) == count and set(structure) <= set(names):
-            return [structure.get(name) for name in names]
-    flat = keras.tree.flatten(structure)
-    if len(flat) == count:
-        return flat
-    # Keras takes targets of those outputs alone that have a loss.
-    trained = [bool(losses) for losses in losses_of(model)]
-    if sum(trained) == len(flat):
-        rest = iter(flat)
-        return [next(rest) if has_loss else None for has_loss in trained]
-    return [None] * count
 
 
 # --- the example -----------------------------------------------------------

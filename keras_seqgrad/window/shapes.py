@@ -8,6 +8,7 @@ import keras
 
 from keras_seqgrad.tensors import masks
 from keras_seqgrad.window import per_step
+from keras_seqgrad.window.by_output import by_output
 from keras_seqgrad.window.timed import (
     Timed,
     named,
@@ -135,7 +136,7 @@ def targets_of(model, y, steps, trains, where=""):
     labels = {id(leaf): label for label, leaf in named(where + "y", y)}
     timed = []
     for target, losses, has_time, output in zip(
-        per_step.by_output(y, model),
+        by_output(y, model),
         per_step.losses_of(model),
         model.temporal_outputs,
         model.output_specs,
@@ -199,9 +200,7 @@ def weights_of(model, sample_weight, steps, where=""):
     pairs = named(where + "sample_weight", sample_weight)
     labels = {id(leaf): label for label, leaf in pairs}
     temporal = model.temporal_outputs
-    weights = per_step.by_output(sample_weight, model)
-    if len(pairs) == 1:
-        weights = [pairs[0][1]] * len(temporal)
+    weights = by_output(sample_weight, model, shared=True)
     timed = []
     for weight, has_time, output in zip(
         weights, temporal, model.output_specs, strict=True

@@ -1,48 +1,27 @@
 """Which targets and weights have a time axis, and how they are cut.
 
 An output with a time axis has a target at every step; one without has a target
-for the sequence, which belongs to its last step. Targets and sample weights
-come as one tensor, in a list in the order of the outputs, or in a dict by
-output name.
+for the sequence, which belongs to its last step.
 """
 
 import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks, nested, pieces
+from keras_seqgrad.window.by_output import by_output, of_leaves
 
 
-def outputs_of(model):
-    """(whether each flattened output has time, their names)."""
-    temporal = model.temporal_outputs
-    return temporal, model.output_names or [""] * len(temporal)
-
-
-def paired(structure, temporal, names):
-    """(leaf, whether its output has time) of targets or sample weights.
-
-    In the order of the flattened `structure`.
-    """
-    if isinstance(structure, dict):
-        by_name = dict(zip(names, temporal, strict=True))
-        return [
-            (leaf, by_name.get(key, any(temporal)))
-            for key in sorted(structure)
-            for leaf in keras.tree.flatten(structure[key])
-        ]
-    flat = keras.tree.flatten(structure)
-    if len(flat) == len(temporal):
-        return list(zip(flat, temporal, strict=True))
-    return [(leaf, any(temporal)) for leaf in flat]
-
-
-def cut(structure, start, length, temporal, names):
+def cut(structure, start, length, flags):
     """Steps of the targets or weights that have time.
 
     A leaf (batch,) or (batch, 1) is one number a sequence and stays as it is.
+
+    Args:
+        structure: Targets or weights, nested.
+        start: The first step.
+        length: Number of steps.
+        flags: Whether each leaf belongs to an output with time.
     """
-    if structure is None:
-        return None
     return keras.tree.pack_sequence_as(
         structure,
         [
@@ -51,62 +30,52 @@ def cut(structure, start, length, temporal, names):
             and leaf is not None
             and leaf.shape[1:2] not in ((), (1,))
             else leaf
-            for leaf, has_time in paired(structure, temporal, names)
+            for leaf, has_time in zip(
+                keras.tree.flatten(structure), flags, strict=True
+            )
         ],
     )
 
 
-def spread(sample_weight, temporal, names):
+def spread(sample_weight, model):
     """Sample weights with those (batch,) of outputs with time as (batch, 1).
 
     Keras itself takes only (batch, time) or (batch, 1) there.
     """
-    if sample_weight is None:
-        return None
-    return keras.tree.pack_sequence_as(
-        sample_weight,
-        [
-            leaf[:, tf.newaxis]
-            if has_time and leaf is not None and len(leaf.shape) == 1
-            else leaf
-            for leaf, has_time in paired(sample_weight, temporal, names)
-        ],
-    )
+    leaves = keras.tree.flatten(sample_weight)
+    flags = of_leaves(model.temporal_outputs, sample_weight, model)
+    spread = map(_spread, leaves, flags)
+    return keras.tree.pack_sequence_as(sample_weight, [*spread])
 
 
-def weigh_rows(sample_weight, outputs, factors, temporal, names):
+def _spread(weight, has_time):
+    if weight is None or not has_time or len(weight.shape) != 1:
+        return weight
+    return weight[:, tf.newaxis]
+
+
+def weigh_rows(sample_weight, outputs, factors, model):
     """Sample weights, those of sequence targets times a factor for each row.
 
     Args:
         sample_weight: Weights as given, or None.
         outputs: Nested outputs of the segment.
         factors: Float (batch,).
-        temporal: For each flattened output, whether it has a time axis.
-        names: Names of the outputs.
+        model: The compiled model.
 
     Returns:
         Weights in the structure of the outputs.
     """
-    flat = keras.tree.flatten(outputs)
-    if sample_weight is None:
-        given = [None] * len(flat)
-    elif isinstance(sample_weight, dict):
-        given = [sample_weight.get(name) for name in names]
-    else:
-        given = keras.tree.flatten(sample_weight)
-        if len(given) == 1:
-            given = given * len(flat)
+    given = by_output(sample_weight, model, shared=True)
     weights = []
-    for weight, has_time in zip(given, temporal, strict=True):
+    for weight, has_time in zip(given, model.temporal_outputs, strict=True):
         if weight is None:
             weight = tf.ones_like(factors)
         if not has_time:
             own = tf.cast(factors, weight.dtype)
             own = tf.reshape(own, [-1] + [1] * (len(weight.shape) - 1))
             weight = weight * own
-        elif len(weight.shape) == 1:
-            weight = weight[:, tf.newaxis]
-        weights.append(weight)
+        weights.append(_spread(weight, has_time))
     return keras.tree.pack_sequence_as(outputs, weights)
 
 

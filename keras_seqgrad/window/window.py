@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_seqgrad.tensors import masks, nested, pieces
 from keras_seqgrad.window import ends, losses, missing, per_step, targets
+from keras_seqgrad.window.by_output import of_leaves
 from keras_seqgrad.window.learner import Learner
 
 
@@ -54,8 +55,9 @@ class Window:
         one_target: Whether all outputs are one per sequence, so that only the
             last step has a loss.
         mixed_targets: Whether there are outputs of both kinds.
-        cut_targets: For each flattened output, whether its targets have the
-            steps of the inputs.
+        cut_targets: For each leaf of the targets, whether it is cut with the
+            inputs.
+        cut_weights: The same of the sample weights.
     """
 
     def __init__(
@@ -76,7 +78,9 @@ class Window:
         self.all_steps = all(temporal)
         self.one_target = not any(temporal)
         self.mixed_targets = any(temporal) and not all(temporal)
-        self.cut_targets = per_step.flags(model, self.y, self.steps)
+        cut = per_step.flags(model, self.y, self.steps)
+        self.cut_targets = of_leaves(cut, self.y, model)
+        self.cut_weights = of_leaves(temporal, self.sample_weight, model)
 
     @functools.cached_property
     def valid(self):
@@ -122,13 +126,12 @@ class Window:
                 return None
             return pieces.steps(tensor, start, length)
 
-        outputs = targets.outputs_of(self.model)
         return Segment(
             start,
             length,
             self.model.cut_inputs(self.inputs, start, length),
-            targets.cut(self.y, start, length, self.cut_targets, outputs[1]),
-            targets.cut(self.sample_weight, start, length, *outputs),
+            targets.cut(self.y, start, length, self.cut_targets),
+            targets.cut(self.sample_weight, start, length, self.cut_weights),
             steps(self.mask),
             steps(self.reset),
             start == 0,

@@ -173,3 +173,47 @@ def test_one_target_a_sequence(name):
         loss=CROSSENTROPY(),
         metrics=["accuracy"],
     )
+
+
+def perplexity(y, outputs):
+    """Of the whole sequence, so that parts of it do not add up."""
+    terms = keras.losses.sparse_categorical_crossentropy(y, outputs)
+    return keras.ops.exp(keras.ops.mean(terms, axis=1))
+
+
+@pytest.mark.parametrize("name", ["even", "rest", "artbp_cut", "fptt_rest"])
+@pytest.mark.parametrize("kind", ["counts", "whole"])
+def test_metrics_that_are_no_means(name, kind):
+    """Counts are summed over segments, others see all outputs together."""
+    inputs = keras.Input((None, 2))
+    hidden = L.GRU(3, reset_after=False, return_sequences=True)(inputs)
+    metrics, y = [perplexity], classes()
+    network = keras.Model(inputs, L.Dense(3, "softmax")(hidden))
+    loss = "sparse_categorical_crossentropy"
+    if kind == "counts":
+        metrics = [keras.metrics.AUC(), keras.metrics.Recall()]
+        network = keras.Model(inputs, L.Dense(1, "sigmoid")(hidden))
+        y, loss = y[..., None] > 1, "binary_crossentropy"
+    assert_logs(
+        network,
+        METHODS[name](),
+        y,
+        {"sample_weight": weights(ROWS, STEPS)},
+        loss=loss,
+        metrics=metrics,
+    )
+
+
+def test_outputs_by_key_with_losses_of_their_own():
+    network = two_outputs()
+    network = keras.Model(
+        network.input, dict(zip(["z", "c"], network.outputs, strict=True))
+    )
+    assert_logs(
+        network,
+        METHODS["rest"](),
+        {"z": numbers(ROWS, STEPS, 1), "c": numbers(ROWS, STEPS, 2)},
+        loss={"z": "mse", "c": "mae"},
+        loss_weights={"z": 0.5, "c": 2.0},
+        metrics={"c": ["mse"]},
+    )

@@ -105,7 +105,10 @@ def cleared(loss, y, weight=None, mask=VALID, names=None, outputs=None):
         outputs = masks.attach(tf.zeros((*VALID.shape, 2)), tf.constant(mask))
     count = len(keras.tree.flatten(outputs))
     model = types.SimpleNamespace(
-        loss=loss, output_names=names, temporal_outputs=[True] * count
+        loss=loss,
+        output_names=names,
+        nested_outputs=outputs,
+        temporal_outputs=[True] * count,
     )
     segment = Segment(0, zoo.STEPS, None, y, weight)
     return missing.clear_for_loss(segment, outputs, model).y

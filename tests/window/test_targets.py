@@ -1,5 +1,7 @@
 """Targets and weights with and without a time axis."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -8,12 +10,15 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad.tensors import masks
 from keras_seqgrad.window import targets
+from keras_seqgrad.window.by_output import of_leaves
 from tests import zoo
 
 L = keras.layers
 STEPS, BATCH = zoo.STEPS, zoo.BATCH
 NAMES = ["late", "each"]
-TEMPORAL = [False, True]
+BOTH = types.SimpleNamespace(
+    temporal_outputs=[False, True], output_names=NAMES, nested_outputs=[0, 0]
+)
 
 
 def mixed():
@@ -133,8 +138,9 @@ def test_estimate_of_mixed_outputs_in_the_limit():
     assert zoo.differ(gradients, expected)
 
 
-def cut(structure, temporal=TEMPORAL):
-    return targets.cut(structure, 2, 3, temporal, NAMES)
+def cut(structure, model=BOTH):
+    flags = of_leaves(model.temporal_outputs, structure, model)
+    return targets.cut(structure, 2, 3, flags)
 
 
 def test_cut():
@@ -148,17 +154,20 @@ def test_cut():
     assert found["each"].shape == (3, 3)
     assert cut({"each": each})["each"].shape == (3, 3)
     assert cut((None, each))[0] is None
+    one = types.SimpleNamespace(
+        temporal_outputs=[True], output_names=None, nested_outputs=0
+    )
     for weight in tf.zeros((3,)), tf.zeros((3, 1)):
-        assert cut(weight, [True]) is weight
-    assert cut(each, [True]).shape == (3, 3)
+        assert cut(weight, one) is weight
+    assert cut(each, one).shape == (3, 3)
 
 
 def test_spread():
     rows = tf.ones((3,))
-    late, each = targets.spread([rows, rows], TEMPORAL, NAMES)
+    late, each = targets.spread([rows, rows], BOTH)
     assert (late.shape, each.shape) == ((3,), (3, 1))
-    assert targets.spread({"late": rows}, TEMPORAL, NAMES)["late"] is rows
-    assert targets.spread(None, TEMPORAL, NAMES) is None
+    assert targets.spread({"late": rows}, BOTH)["late"] is rows
+    assert targets.spread(None, BOTH) is None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +183,7 @@ def test_spread():
 def test_weigh_rows(given, each):
     outputs = [tf.zeros((3, 2)), tf.zeros((3, 4, 2))]
     factors = tf.constant([0.0, 0.5, 1.0])
-    late, found = targets.weigh_rows(given, outputs, factors, TEMPORAL, NAMES)
+    late, found = targets.weigh_rows(given, outputs, factors, BOTH)
     np.testing.assert_array_equal(found, each)
     times = 2.0 if isinstance(given, tf.Tensor) else 1.0
     np.testing.assert_array_equal(np.ravel(late), times * factors)
