@@ -61,6 +61,7 @@ SHOWN = {
     },
     "window": {
         "agreement",
+        "checkpoints",
         "ends",
         "loops",
         "opening",
