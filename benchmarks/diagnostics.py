@@ -1,17 +1,13 @@
 """What GradientDiagnostics adds to the time of training.
 
-    python benchmarks/diagnostics.py
-
-The model of `examples/char_lm.py --full` (two LSTMs of 256 on the characters of
-Python's standard library, 32 rows, windows of 200, TruncatedBPTT(50)) trains on
-the same windows twice in turn, without and with a measurement after every
-`--every` of them on one window of 32 rows. Nothing bounds the measurements
-(max_share=None). Time is that of an epoch without its first window. The first
-epoch of each compiles and does not count; the callback's first measurement,
-which compiles too, is shown.
+The model of `examples/char_lm.py --full` (two LSTMs of 256 on characters, 32
+rows, windows of 200, TruncatedBPTT(50)) trains on the same windows twice in
+turn, without and with a measurement after every 200 of them on one window of
+32 rows. Nothing bounds the measurements (max_share=None). Time is that of an
+epoch without its first window. The first epoch of each compiles and does not
+count; the callback's first measurement, which compiles too, is shown.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -20,6 +16,8 @@ import keras
 import tensorflow as tf
 
 import keras_seqgrad as ksg
+from benchmarks import characters
+from benchmarks.table import Table
 
 
 class Seconds(keras.callbacks.Callback):
@@ -49,61 +47,44 @@ def measurements(folder):
     return found
 
 
-def run(corpus, settings, log_dir=None):
+def run(settings, log_dir=None):
     """Seconds of epochs, and of measurements if there is a `log_dir`."""
+    batch_size, units, window, length, windows, epochs = settings
     keras.utils.clear_session()
     keras.utils.set_random_seed(0)
-    size, window = len(corpus.vocabulary), 200
-    layers = [keras.Input((None,), dtype="int32")]
-    layers += [keras.layers.Embedding(size, 64)]
-    layers += [keras.layers.LSTM(256, return_sequences=True) for _ in "12"]
-    layers += [keras.layers.Dense(size)]
-    network = keras.Sequential(layers)
-    model = ksg.SequenceModel.from_model(network, stateful=True)
-    model.compile(
-        "adam",
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        method=ksg.methods.TruncatedBPTT(50),
-        jit_compile=True,
+    model = characters.compiled(
+        characters.network(units, 2), ksg.methods.TruncatedBPTT(length), "adam"
     )
-    tokens = 32 * window * settings.windows + 1
+    tokens = characters.tokens(batch_size, window * windows)
     seconds = Seconds()
     callbacks = [seconds]
     if log_dir is not None:
-        probe = next(iter(ksg.data.stream(corpus.valid, 32, window)))
+        probe = next(iter(ksg.data.stream(tokens, batch_size, window)))
         callbacks = [
             ksg.callbacks.GradientDiagnostics(
-                log_dir, probe, every=settings.every, max_share=None
+                log_dir, probe, every=windows, max_share=None
             ),
             seconds,
         ]
     model.fit(
-        ksg.data.stream(corpus.train[:tokens], 32, window),
-        epochs=1 + settings.epochs,
+        ksg.data.stream(tokens, batch_size, window),
+        epochs=1 + epochs,
         callbacks=callbacks,
         verbose=0,
     )
     return seconds.epochs[1:], measurements(log_dir) if log_dir else None
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--every", type=int, default=200)
-    parser.add_argument("--windows", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=2)
-    settings = parser.parse_args()
-    corpus = ksg.data.text.get("stdlib")
+def tables(quick):
+    settings = (2, 3, 20, 10, 2, 1) if quick else (32, 256, 200, 50, 200, 2)
     with tempfile.TemporaryDirectory() as folder:
-        watched, (first, *costs) = run(corpus, settings, folder)
-    plain, _ = run(corpus, settings)
+        watched, (first, *costs) = run(settings, folder)
+    plain, _ = run(settings)
     plain, watched = statistics.median(plain), statistics.median(watched)
-    print(f"epoch of {settings.windows} windows: {plain:.1f} s without")
-    print(f"with: {watched:.1f} s, {watched / plain:.3f} times as long")
-    print(f"measurement: first {first:.1f} s, then {costs}")
-
-
-if __name__ == "__main__":
-    main()
+    cost = statistics.median(costs)
+    cells = [plain, watched, first, cost]
+    cells = [f"{seconds:.1f}" for seconds in cells]
+    head = ["epoch without (s)", "epoch with (s)"]
+    head += ["first measurement (s)", "others (s)", "others, of an epoch"]
+    row = [*cells, f"{100 * cost / plain:.1f} %"]
+    yield Table("diagnostics", head, [row])

@@ -1,46 +1,38 @@
 """One training step of target propagation beside one of BPTT.
 
 A tanh SimpleRNN of 100 units, batch 20, one target a sequence, SGD, float32,
-whole training steps under XLA. The arms take turns in one process; medians in
-milliseconds, and how many times BPTT's.
-
-    python benchmarks/inversion.py
-    python benchmarks/inversion.py --lengths 60 --rounds 100
+whole training steps under XLA. Milliseconds, and how many times BPTT's.
 """
-
-import argparse
-import statistics
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_seqgrad as ksg
+from benchmarks.table import Table
+from benchmarks.timing import medians, ratios, turns
 
-UNITS, BATCH, FEATURES, CLASSES = 100, 20, 6, 4
-METHODS = {
-    "BPTT": lambda: ksg.methods.BPTT(),
-    "TP-RI local": lambda: ksg.methods.RegularizedInversion(0.01, 10.0),
-    "TP-RI through time": lambda: ksg.methods.RegularizedInversion(
-        0.01, 10.0, local=False
-    ),
-    "TP-RI difference": lambda: ksg.methods.RegularizedInversion(
-        0.01, 10.0, "difference"
-    ),
-    "TPTT": lambda: ksg.methods.RegularizedInversion(
-        0.01, propagation="learned"
-    ),
-}
+FEATURES, CLASSES = 6, 4
 
 
-def training_step(method, length):
+def make_methods():
+    inversion = ksg.methods.RegularizedInversion
+    return {
+        "BPTT": ksg.methods.BPTT(),
+        "local": inversion(0.01, 10.0),
+        "through time": inversion(0.01, 10.0, local=False),
+        "difference": inversion(0.01, 10.0, "difference"),
+        "learned inverse (TPTT)": inversion(0.01, propagation="learned"),
+    }
+
+
+def training_step(method, length, batch_size, units):
     """A function that trains on one batch and waits for the loss."""
     keras.utils.set_random_seed(0)
     network = keras.Sequential(
         [
             keras.Input((length, FEATURES)),
-            keras.layers.SimpleRNN(UNITS),
+            keras.layers.SimpleRNN(units),
             keras.layers.Dense(CLASSES),
         ]
     )
@@ -52,48 +44,27 @@ def training_step(method, length):
         jit_compile=True,
     )
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(BATCH, length, FEATURES)).astype("float32")
-    y = generator.integers(0, CLASSES, BATCH)
+    shape = batch_size, length, FEATURES
+    x = generator.normal(size=shape).astype("float32")
+    y = generator.integers(0, CLASSES, batch_size)
     batches = iter(tf.data.Dataset.from_tensors((x, y)).repeat())
     model.make_train_function()
     return lambda: float(model.train_function(batches)["loss"])
 
 
-def medians(steps, rounds):
-    """Name -> milliseconds; the arms take turns."""
-    for step in steps.values():
-        step()
-        step()
-    times = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: statistics.median(found) for name, found in times.items()}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--lengths", type=int, nargs="+", default=[60, 120, 784]
-    )
-    parser.add_argument("--rounds", type=int, default=40)
-    arguments = parser.parse_args()
-    print("| steps | " + " | ".join(METHODS) + " |")
-    print("|---" * (len(METHODS) + 1) + "|")
-    for length in arguments.lengths:
+def tables(quick):
+    lengths, batch_size, units = (60, 120, 784), 20, 100
+    if quick:
+        lengths, batch_size, units = (5,), 2, 3
+    rows = []
+    for length in lengths:
         steps = {
-            name: training_step(method(), length)
-            for name, method in METHODS.items()
+            name: training_step(method, length, batch_size, units)
+            for name, method in make_methods().items()
         }
-        found = medians(steps, arguments.rounds)
-        cells = [
-            f"{value:.1f} ({value / found['BPTT']:.2f})"
-            for value in found.values()
-        ]
-        print(f"| {length} | " + " | ".join(cells) + " |", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        seconds = turns(steps, 1 if quick else 40)
+        middle, over = medians(seconds), ratios(seconds, "BPTT")
+        base, *others = middle
+        cells = [f"{1e3 * middle[o]:.1f} ({over[o]:.2f})" for o in others]
+        rows.append([f"{length}", f"{1e3 * middle[base]:.1f}", *cells])
+    yield Table("inversion", ["steps", *make_methods()], rows)

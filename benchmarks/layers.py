@@ -1,25 +1,21 @@
-"""One training step of one layer: ours under XLA, Keras both ways, PyTorch.
+"""One training step of one layer: ours under XLA, Keras both ways, others.
 
-Forward, mean squared error on all outputs, backward, plain SGD; float32. The
-arms take turns in one process; medians in milliseconds. Keras with
-jit_compile is left out beyond 1000 steps, where its gradient grows with the
-square of the length. PyTorch takes part where it is installed.
-
-    python benchmarks/layers.py                     # the five shapes
-    python benchmarks/layers.py --kinds lstm --linear
+Forward, mean squared error on all outputs, backward, plain SGD; float32.
+Milliseconds, and how many times as long as ours. Keras with jit_compile is left
+out beyond 1000 steps, where its gradient grows with the square of the length.
+PyTorch and JAX take part where they are installed.
 """
 
-import argparse
-import importlib.util
-import math
 import statistics
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_seqgrad as ksg
+from benchmarks import rivals
+from benchmarks.table import Table
+from benchmarks.timing import medians, turns
 
 # (batch, steps, inputs, units)
 SHAPES = [
@@ -29,7 +25,8 @@ SHAPES = [
     (16, 784, 1, 100),
     (20, 100, 200, 650),
 ]
-KINDS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
+KINDS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "simple_rnn"}
+KERAS = ["Keras", "Keras, jit"]
 
 
 def data(shape):
@@ -39,10 +36,10 @@ def data(shape):
     return x, generator.normal(size=(batch, steps, units)).astype("float32")
 
 
-def tensorflow_step(module, kind, shape, jit):
+def tensorflow_step(module, kind, x, y, jit):
     """One step of a layer from `keras.layers` or `ksg.layers`."""
-    x, y = (tf.constant(a) for a in data(shape))
-    layer = getattr(module, KINDS[kind])(shape[-1], return_sequences=True)
+    x, y = tf.constant(x), tf.constant(y)
+    layer = getattr(module, kind)(y.shape[-1], return_sequences=True)
     layer.build(x.shape)
 
     @tf.function(jit_compile=jit)
@@ -52,105 +49,71 @@ def tensorflow_step(module, kind, shape, jit):
         variables = layer.trainable_variables
         gradients = tape.gradient(loss, variables)
         for variable, gradient in zip(variables, gradients, strict=True):
-            variable.assign_sub(0.01 * gradient)
+            variable.assign_sub(rivals.RATE * gradient)
         return loss
 
     return lambda: step(x, y).numpy()
 
 
-def pytorch_step(kind, shape):
-    import torch
-
-    torch.set_num_threads(2)
-    x, y = (torch.from_numpy(a) for a in data(shape))
-    name = {"simple_rnn": "RNN"}.get(kind, KINDS[kind])
-    layer = getattr(torch.nn, name)(shape[2], shape[3], batch_first=True)
-    optimizer = torch.optim.SGD(layer.parameters(), 0.01)
-
-    def step():
-        optimizer.zero_grad()
-        loss = ((layer(x)[0] - y) ** 2).mean()
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+def arms(kind, shape):
+    """Steps by name: Keras, others, and ours."""
+    x, y = data(shape)
+    found = {"Keras": tensorflow_step(keras.layers, kind, x, y, False)}
+    if shape[1] < 1000:
+        found["Keras, jit"] = tensorflow_step(keras.layers, kind, x, y, True)
+    for name, make in rivals.installed().items():
+        found[name] = make(kind, x, y)
+    found["ours"] = tensorflow_step(ksg.layers, kind, x, y, True)
+    return found
 
 
-def medians(steps, rounds):
-    """Name -> milliseconds; the arms take turns."""
-    for step in steps.values():
-        step()
-        step()
-    times = {name: [] for name in steps}
-    for _ in range(rounds):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            times[name].append(1e3 * (time.perf_counter() - began))
-    return {name: statistics.median(found) for name, found in times.items()}
+def comparison(kind, shapes, rounds):
+    """The table of a kind; its last line has geometric means."""
+    others = list(rivals.installed())
+    head = ["batch, steps, inputs, units", *KERAS, *others, "ours"]
+    head += [f"over {name}" for name in ("Keras", *others)]
+    rows, against = [], {name: [] for name in ("Keras", *others)}
+    for shape in shapes:
+        found = medians(turns(arms(kind, shape), rounds))
+        for name, values in against.items():
+            names = KERAS if name == "Keras" else [name]
+            best = min(found[name] for name in names if name in found)
+            values.append(best / found["ours"])
+        times = [
+            f"{1e3 * found[name]:.1f}" if name in found else ""
+            for name in (*KERAS, *others, "ours")
+        ]
+        last = [f"{values[-1]:.2f}" for values in against.values()]
+        rows.append([", ".join(map(str, shape)), *times, *last])
+    means = map(statistics.geometric_mean, against.values())
+    empty = [""] * (len(others) + 3)
+    rows.append(["geometric mean", *empty, *(f"{m:.2f}" for m in means)])
+    return Table(f"layers/{KINDS[kind]}", head, rows)
 
 
-def compare(kind, rounds):
-    """Prints a table of all shapes; the last line has geometric means."""
-    with_pytorch = importlib.util.find_spec("torch") is not None
-    print(f"\n{kind}: milliseconds a step, and how much faster ours is")
-    print("| shape | Keras | Keras, jit | PyTorch | ours | Keras | PyTorch |")
-    print("|---|---|---|---|---|---|---|")
-    against = {"keras": [], "pytorch": []}
-    for shape in SHAPES:
-        steps = {
-            "keras": tensorflow_step(keras.layers, kind, shape, False),
-            "ours": tensorflow_step(ksg.layers, kind, shape, True),
-        }
-        if shape[1] < 1000:
-            steps["jit"] = tensorflow_step(keras.layers, kind, shape, True)
-        if with_pytorch:
-            steps["pytorch"] = pytorch_step(kind, shape)
-        found = medians(steps, rounds)
-        best = min(found["keras"], found.get("jit", math.inf))
-        against["keras"].append(best / found["ours"])
-        cells = [f"{found[n]:.1f}" if n in found else "" for n in
-                 ("keras", "jit", "pytorch", "ours")]  # fmt: skip
-        cells.append(f"{against['keras'][-1]:.2f}")
-        if with_pytorch:
-            against["pytorch"].append(found["pytorch"] / found["ours"])
-            cells.append(f"{against['pytorch'][-1]:.2f}")
-        name = ", ".join(map(str, shape))
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
-    means = [
-        f"{statistics.geometric_mean(ratios):.2f}" if ratios else ""
-        for ratios in against.values()
-    ]
-    print(f"| geometric mean | | | | | {means[0]} | {means[1]} |", flush=True)
+def growth(short, long, units, rounds):
+    """How time grows from one length to eight times as many steps."""
+    rows = []
+    for kind in KINDS:
+        steps = {}
+        for length in (short, long):
+            x, y = data((32, length, units, units))
+            steps[length] = tensorflow_step(ksg.layers, kind, x, y, True)
+        found = medians(turns(steps, rounds))
+        rows.append(
+            [
+                kind,
+                *(f"{1e3 * seconds:.1f}" for seconds in found.values()),
+                f"{found[long] / found[short]:.2f}",
+            ]
+        )
+    head = ["layer", f"{short} steps (ms)", f"{long} steps (ms)", "ratio"]
+    return Table("layers/growth", head, rows)
 
 
-def linear(kind, rounds):
-    """Prints how time grows from 1024 to 8192 steps."""
-    found = medians(
-        {
-            steps: tensorflow_step(
-                ksg.layers, kind, (32, steps, 128, 128), True
-            )
-            for steps in (1024, 8192)
-        },
-        rounds,
-    )
-    ratio = found[8192] / found[1024]
-    print(f"{kind}: 8192 steps take {ratio:.2f} times as long as 1024")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument(
-        "--linear", action="store_true", help="growth with the length instead"
-    )
-    arguments = parser.parse_args()
-    for kind in arguments.kinds:
-        (linear if arguments.linear else compare)(kind, arguments.rounds)
-
-
-if __name__ == "__main__":
-    main()
+def tables(quick):
+    shapes = [(2, 5, 3, 4), (2, 6, 3, 4)] if quick else SHAPES
+    rounds = 1 if quick else 9
+    for kind in KINDS:
+        yield comparison(kind, shapes, rounds)
+    yield growth(*((2, 16, 3) if quick else (1024, 8192, 128)), rounds)

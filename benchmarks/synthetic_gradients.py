@@ -2,38 +2,27 @@
 
 One LSTM of 256 units on characters, batch 32, windows of 200 steps in segments
 of 20, Adam; the synthesiser of the default: 512 to 512 to 512 units, with an
-Adam of its own. Both arms make one update a segment.
-
-    python benchmarks/synthetic_gradients.py
-
-Prints milliseconds a segment, medians of the rounds, and ratios to
-TruncatedBPTT(20): the median of those within a round, and that of the fastest
-rounds, which a busy machine disturbs least. The arms take turns.
+Adam of its own. All arms make one update a segment. Milliseconds a segment,
+and ratios to TruncatedBPTT(20): the median of those within a round, and that
+of the fastest rounds, which a busy machine disturbs least.
 """
 
-import argparse
-import statistics
-import time
-
 import keras
-import numpy as np
-import tensorflow as tf
 
 import keras_seqgrad as ksg
+from benchmarks import characters
+from benchmarks.table import Table
+from benchmarks.timing import medians, ratios, turns
 
-VOCABULARY, LENGTH = 100, 20
+LENGTH = 20
+BASE = f"TruncatedBPTT({LENGTH})"
 
 
-def arms(arguments):
-    """Name -> a function that trains on some windows."""
-    tokens = np.random.default_rng(0).integers(
-        VOCABULARY,
-        size=arguments.batch_size * (arguments.window * arguments.windows + 1),
-    )
+def make_methods():
     synthetic = ksg.methods.SyntheticGradients
-    methods = {
-        "TruncatedBPTT(20)": ksg.methods.TruncatedBPTT(LENGTH),
-        "SyntheticGradients(20)": synthetic(LENGTH),
+    return {
+        BASE: ksg.methods.TruncatedBPTT(LENGTH),
+        f"SyntheticGradients({LENGTH})": synthetic(LENGTH),
         "scale = bootstrap": synthetic(LENGTH, scale=1.0),
         "linear synthesiser": synthetic(LENGTH, "linear"),
         "condition next_input": synthetic(LENGTH, condition="next_input"),
@@ -41,67 +30,40 @@ def arms(arguments):
         "lambda-returns": synthetic(LENGTH, lambda_=0.9),
         "elementwise synthesiser": synthetic(LENGTH, "elementwise"),
     }
+
+
+def arms(batch_size, window, windows, units):
+    """Name -> a function that trains on some windows."""
+    tokens = characters.tokens(batch_size, window * windows)
     found = {}
-    for name, method in methods.items():
-        layers = keras.layers
-        network = keras.Sequential(
-            [
-                keras.Input((None,), dtype="int32"),
-                layers.Embedding(VOCABULARY, 64),
-                layers.LSTM(arguments.units, return_sequences=True),
-                layers.Dense(VOCABULARY),
-            ]
-        )
-        model = ksg.SequenceModel.from_model(network, stateful=True)
-        model.compile(
+    for name, method in make_methods().items():
+        model = characters.compiled(
+            characters.network(units),
+            method,
             keras.optimizers.Adam(1e-3, clipnorm=1.0),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            method=method,
-            jit_compile=True,
         )
-        dataset = ksg.data.stream(
-            tokens, arguments.batch_size, arguments.window
-        )
-        # Without the thread that tunes tf.data: the end of a short `fit` may
-        # wait for it, by up to the time `fit` itself took.
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        dataset = dataset.cache().with_options(options)
-        found[name] = lambda model=model, dataset=dataset: model.fit(
-            dataset, verbose=0, shuffle=False
-        )
+        dataset = ksg.data.stream(tokens, batch_size, window)
+        found[name] = characters.training(model, dataset)
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--window", type=int, default=200)
-    parser.add_argument("--windows", type=int, default=5)
-    parser.add_argument("--units", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=9)
-    arguments = parser.parse_args()
-    trained = arms(arguments)
-    for train in trained.values():
-        train()
-    seconds = {name: [] for name in trained}
-    for _ in range(arguments.rounds):
-        for name, train in trained.items():
-            began = time.perf_counter()
-            train()
-            seconds[name].append(time.perf_counter() - began)
-    segments = arguments.windows * -(-arguments.window // LENGTH)
-    base = seconds["TruncatedBPTT(20)"]
-    print("| arm | ms a segment | over TruncatedBPTT(20) | fastest rounds |")
-    print("|---|---|---|---|")
-    for name, times in seconds.items():
-        ratio = statistics.median(
-            time / other for time, other in zip(times, base, strict=True)
-        )
-        each = 1000 * statistics.median(times) / segments
-        fastest = min(times) / min(base)
-        print(f"| {name} | {each:.1f} | {ratio:.2f} | {fastest:.2f} |")
-
-
-if __name__ == "__main__":
-    main()
+def tables(quick):
+    batch_size, window, windows, units = 32, 200, 5, 256
+    if quick:
+        batch_size, window, windows, units = 2, 40, 1, 3
+    seconds = turns(
+        arms(batch_size, window, windows, units), 1 if quick else 25
+    )
+    segments = windows * -(-window // LENGTH)
+    middle, over = medians(seconds), ratios(seconds, BASE)
+    rows = [
+        [
+            name,
+            f"{1e3 * middle[name] / segments:.1f}",
+            f"{over[name]:.2f}",
+            f"{min(times) / min(seconds[BASE]):.2f}",
+        ]
+        for name, times in seconds.items()
+    ]
+    head = ["arm", "ms a segment", f"over {BASE}", "fastest rounds"]
+    yield Table("synthetic_gradients", head, rows)

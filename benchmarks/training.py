@@ -9,25 +9,19 @@ segments of 50, Adam. Every arm sees the same characters.
   step.
 * BPTT, ARTBP and TruncatedBPTT with one update a window (the gradients of
   TruncatedBPTT(50) summed over the window), for the cost of ARTBP's draws.
-
-    python benchmarks/training.py
-
-Prints characters a second, medians of the rounds; the arms take turns.
 """
 
-import argparse
-import statistics
-import time
-
 import keras
-import numpy as np
-import tensorflow as tf
 
 import keras_seqgrad as ksg
+from benchmarks import characters
+from benchmarks.table import Table
+from benchmarks.timing import medians, turns
 from keras_seqgrad.methods.base import WindowMethod
 from keras_seqgrad.window.pullback import pull_window
 
-VOCABULARY, SEGMENT = 100, 50
+SEGMENT = 50
+CUT = "TruncatedBPTT(50), update a window"
 
 
 class CutWindow(WindowMethod):
@@ -38,84 +32,52 @@ class CutWindow(WindowMethod):
         return pull_window(window, gates)
 
 
-def network(units, batch_size=None, steps=None):
-    """The model of every arm; with a batch size, stateful as Keras' own."""
-    stateful = batch_size is not None
-    layers = keras.layers
-    return keras.Sequential(
-        [
-            keras.Input(batch_shape=(batch_size, steps), dtype="int32"),
-            layers.Embedding(VOCABULARY, 64),
-            layers.LSTM(units, return_sequences=True, stateful=stateful),
-            layers.LSTM(units, return_sequences=True, stateful=stateful),
-            layers.Dense(VOCABULARY),
-        ]
-    )
-
-
-def arms(arguments):
+def arms(batch_size, window, windows, units):
     """Name -> a function that trains on some windows."""
-    batch_size, window = arguments.batch_size, arguments.window
-    tokens = np.random.default_rng(0).integers(
-        VOCABULARY, size=batch_size * (window * arguments.windows + 1)
-    )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    tokens = characters.tokens(batch_size, window * windows)
     found = {}
-
-    def add(name, model, steps, **options):
-        model.compile(keras.optimizers.Adam(1e-3), loss, **options)
-        dataset = ksg.data.stream(tokens, batch_size, steps).cache()
-        dataset = dataset.prefetch(tf.data.AUTOTUNE)
-        found[name] = lambda: model.fit(dataset, verbose=0)
-
     for jit in (False, True):
-        stock = network(arguments.units, batch_size, SEGMENT)
+        stock = characters.network(
+            units, 2, batch_size=batch_size, steps=SEGMENT
+        )
+        stock.compile(
+            keras.optimizers.Adam(1e-3), characters.loss(), jit_compile=jit
+        )
+        segments = ksg.data.stream(tokens, batch_size, SEGMENT)
         name = f"Keras, stateful fit, jit {'on' if jit else 'off'}"
-        add(name, stock, SEGMENT, jit_compile=jit)
+        found[name] = characters.training(stock, segments)
     methods = {
         "TruncatedBPTT(50), update a segment": ksg.methods.TruncatedBPTT(50),
-        "TruncatedBPTT(50), update a window": CutWindow(),
+        CUT: CutWindow(),
         "ARTBP(50), update a window": ksg.methods.ARTBP(50),
         "BPTT, update a window": ksg.methods.BPTT(),
     }
     for name, method in methods.items():
-        model = ksg.SequenceModel.from_model(
-            network(arguments.units), stateful=True
+        model = characters.compiled(
+            characters.network(units, 2), method, keras.optimizers.Adam(1e-3)
         )
-        add(name, model, window, method=method, jit_compile=True)
+        dataset = ksg.data.stream(tokens, batch_size, window)
+        found[name] = characters.training(model, dataset)
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--window", type=int, default=400)
-    parser.add_argument("--windows", type=int, default=3)
-    parser.add_argument("--units", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    trained = arms(arguments)
-    for train in trained.values():
-        train()
-    seconds = {name: [] for name in trained}
-    for _ in range(arguments.rounds):
-        for name, train in trained.items():
-            began = time.perf_counter()
-            train()
-            seconds[name].append(time.perf_counter() - began)
-    characters = arguments.batch_size * arguments.window * arguments.windows
-    rates = {
-        name: characters / statistics.median(times)
-        for name, times in seconds.items()
-    }
+def tables(quick):
+    batch_size, window, windows, units = 32, 400, 3, 256
+    if quick:
+        batch_size, window, windows, units = 2, 100, 1, 3
+    trained = arms(batch_size, window, windows, units)
+    found = medians(turns(trained, 1 if quick else 5))
+    count = batch_size * window * windows
+    rates = {name: count / seconds for name, seconds in found.items()}
     stock = max(rate for name, rate in rates.items() if "Keras" in name)
-    cut = rates["TruncatedBPTT(50), update a window"]
-    print("| arm | characters a second | over Keras | over cut window |")
-    print("|---|---|---|---|")
-    for name, rate in rates.items():
-        ratios = f"{rate / stock:.2f} | {rate / cut:.2f}"
-        print(f"| {name} | {rate:,.0f} | {ratios} |")
-
-
-if __name__ == "__main__":
-    main()
+    rows = [
+        [
+            name,
+            f"{rate:,.0f}",
+            f"{rate / stock:.2f}",
+            f"{rate / rates[CUT]:.2f}",
+        ]
+        for name, rate in rates.items()
+    ]
+    head = ["arm", "characters a second", "over Keras"]
+    yield Table("training", [*head, "over truncation by window"], rows)

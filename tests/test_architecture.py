@@ -61,6 +61,7 @@ SHOWN = {
     },
     "window": {
         "agreement",
+        "checkpoints",
         "ends",
         "loops",
         "opening",
@@ -181,7 +182,7 @@ def test_a_method_knows_no_model():
 
 def test_tests_mirror_the_rooms():
     """Every folder of tests is one of the package."""
-    others = {"examples", "docs"}
+    others = {"benchmarks", "examples", "docs"}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         place = path.relative_to(ROOT / "tests").parent
         if place.parts and place.parts[0] not in others:

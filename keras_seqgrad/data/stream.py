@@ -88,9 +88,12 @@ def stream(
             the next token.
         document_starts: Boolean array (time,), or integer positions of the
             first token of each document.
-        bucket_lengths: Lengths to which random windows are padded; the longest
-            must be the row length or more. Default: the (at most six) lengths
-            with the least expected padding under the law.
+        bucket_lengths: Lengths to which random windows are padded, the longest
+            of which must be the row length or more; or their number, for
+            those with the least expected padding under the law (and their
+            doubles for rare long pieces, which few epochs meet). Default: 16,
+            fewer where an epoch has fewer than 128 windows. More take less
+            time a step and more time to compile, each once.
         drop_remainder: Whether to drop the last, shorter window of an integer
             `window`.
         seed: Integer seed of the cuts. The same seed gives the same sequence
@@ -150,9 +153,7 @@ def _constant_windows(rows, length, window, drop_remainder):
 
 
 def _random_windows(rows, length, law, bucket_lengths, seed):
-    if bucket_lengths is None:
-        bucket_lengths = buckets.doubling(law, length)
-    bucket_lengths = buckets.check(bucket_lengths, length)
+    bucket_lengths = buckets.check(bucket_lengths, law, length)
     if seed is None:
         seed = np.random.randint(2**31)
     epochs = iter(range(2**63))

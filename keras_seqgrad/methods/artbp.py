@@ -9,9 +9,10 @@ import tensorflow as tf
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.state.method_state import Draws
 from keras_seqgrad.truncation import Random
+from keras_seqgrad.window import checkpoints
 from keras_seqgrad.window.ends import before_ends
 from keras_seqgrad.window.loops import each_piece_recorded
-from keras_seqgrad.window.pullback import pull, pull_window
+from keras_seqgrad.window.pullback import pull
 
 CUTS = ("drawn", "window")
 UPDATES = ("window", "cut")
@@ -42,8 +43,9 @@ class ARTBP(WindowMethod):
     so that the expected gradient is that of `BPTT`. All layers share the cuts.
 
     Gradient: unbiased for the window's loss. Time and memory: those of `BPTT`
-    on the same window. On an endless stream a window border would be a forced
-    cut, and a bias; `cuts="window"` together with
+    on the same window, with `checkpoint_every` too; the gates are drawn once
+    and serve a segment whenever it is run. On an endless stream a window
+    border would be a forced cut, and a bias; `cuts="window"` together with
     `ksg.data.stream(tokens, batch_size, ksg.truncation.Random(...))` makes
     the window borders themselves the drawn cuts.
 
@@ -62,11 +64,14 @@ class ARTBP(WindowMethod):
             any length. Pieces of any length are no XLA program: "cut" needs
             jit_compile=False. With cuts="window" a window is a piece, so
             every cut has its update anyway.
+        checkpoint_every: Steps between stored states; "auto" for about the
+            square root of the number of steps; None to store everything. As
+            for `BPTT`.
 
     Raises:
-        ValueError: An argument is out of its range, or the model is compiled
-            with XLA or has targets that are not at every step, and
-            update="cut".
+        ValueError: An argument is out of its range, or with update="cut" the
+            model is compiled with XLA, has targets that are not at every
+            step, or `checkpoint_every` is given.
 
     Reference:
         Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
@@ -86,6 +91,7 @@ class ARTBP(WindowMethod):
         cuts="drawn",
         seed=None,
         update="window",
+        checkpoint_every=None,
     ):
         if cuts not in CUTS:
             raise ValueError(
@@ -107,6 +113,14 @@ class ARTBP(WindowMethod):
                 f"all rows share. Received: per_row={per_row}, cuts={cuts!r}. "
                 'Set per_row=False and cuts="drawn".'
             )
+        if update == "cut" and checkpoint_every is not None:
+            raise ValueError(
+                'update="cut" stores one piece between two cuts at a time; '
+                "there is no way back over the window to store states for. "
+                f"Received: checkpoint_every={checkpoint_every!r}. Set "
+                'checkpoint_every=None, or update="window".'
+            )
+        self.checkpoint_every = checkpoints.checked(checkpoint_every)
         self.law = Random(mean_length, alpha)
         self.per_row = bool(per_row)
         self.cuts = cuts
@@ -139,7 +153,9 @@ class ARTBP(WindowMethod):
         return before_ends(window, gates) if window.one_target else gates
 
     def pull(self, window, seed=None):
-        return pull_window(window, self.gates(window, seed))
+        return checkpoints.pull_checkpointed(
+            window, self.checkpoint_every, self.gates(window, seed)
+        )
 
     def train(self, window):
         if self.update == "window":
@@ -171,4 +187,5 @@ class ARTBP(WindowMethod):
             "cuts": self.cuts,
             "seed": self.seed,
             "update": self.update,
+            "checkpoint_every": self.checkpoint_every,
         }

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad.data import buckets
 from keras_seqgrad.data.stream import stream
 from keras_seqgrad.truncation import Random
 
@@ -238,36 +237,6 @@ def test_fit_on_constant_windows_knows_the_number_of_steps():
     assert int(model.optimizer.iterations) == 20
 
 
-def expected_steps(law, lengths_, row):
-    """Mean padded length of a piece, summed over all lengths."""
-    alive = np.cumprod(1 - law.cut_probability(np.arange(1, row)))
-    probability = -np.diff(np.concatenate([[1.0], alive, [0.0]]))
-    padded = [min(b for b in lengths_ if b >= n) for n in range(1, row + 1)]
-    return probability @ np.array(padded)
-
-
-@pytest.mark.parametrize(
-    "mean, row, expected",
-    [
-        (50, 1000, [25, 50, 100, 200, 400, 800, 1000]),
-        (50, 100, [25, 50, 100]),
-        (50, 5, [5]),
-        (50, 1, [1]),
-    ],
-)
-def test_default_buckets_double_up_to_the_row(mean, row, expected):
-    assert buckets.doubling(Random(mean), row).tolist() == expected
-
-
-@pytest.mark.parametrize("alpha, most", [(4.0, 1.55), (6.0, 1.55)])
-def test_expected_padding_of_the_default_buckets(alpha, most):
-    law, row = Random(50, alpha), 60_000
-    lengths = law.draw_lengths(100_000, np.random.default_rng(0), row)
-    chosen = buckets.doubling(law, row)
-    padded = chosen[np.searchsorted(chosen, lengths)]
-    assert 1.2 < padded.sum() / lengths.sum() < most
-
-
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -292,6 +261,7 @@ def test_expected_padding_of_the_default_buckets(alpha, most):
             r"must hold a whole row \(33 steps\).*\n?.*\[8, 16\]",
         ),
         ({"window": LAW, "bucket_lengths": [0.5]}, "list of positive integers"),
+        ({"window": LAW, "bucket_lengths": 0}, "an integer of 1 or more"),
     ],
 )
 def test_refusals(arguments, message):

@@ -225,7 +225,8 @@ def test_updates_at_every_cut_are_refused_where_they_cannot_be():
 def test_draws_go_on_and_are_saved(tmp_path):
     x, y = zoo.data(STEPS)
     model = SequenceModel.from_model(zoo.network("lstm"))
-    model.compile("sgd", "mse", method=ARTBP(3, seed=7))
+    method = ARTBP(3, seed=7, checkpoint_every=4)
+    model.compile("sgd", "mse", method=method)
     model.fit(x, y, batch_size=3, epochs=2, verbose=0)
     draws = model.method_state.draws.seed_and_count.numpy()
     assert draws.tolist() == [7, 2]
@@ -248,6 +249,11 @@ def test_draws_go_on_and_are_saved(tmp_path):
         (
             {"mean_length": 5, "cuts": "window", "per_row": True},
             "Set per_row=False",
+        ),
+        ({"mean_length": 5, "checkpoint_every": 0}, "`checkpoint_every` must"),
+        (
+            {"mean_length": 5, "update": "cut", "checkpoint_every": "auto"},
+            'Set checkpoint_every=None, or update="window"',
         ),
     ],
 )

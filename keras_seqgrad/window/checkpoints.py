@@ -1,0 +1,106 @@
+"""A window's gradient from stored states: each segment is run twice.
+
+Only the states at the boundaries are stored; a segment is run again when the
+gradient comes back through it.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.tensors import nested, pieces
+from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
+from keras_seqgrad.window.pullback import pull_loss, pull_window
+
+
+def checked(every):
+    """The argument `checkpoint_every`, or its refusal."""
+    if every in (None, "auto"):
+        return every
+    return positive_integer(every, "checkpoint_every")
+
+
+def pull_checkpointed(window, every, gates=None):
+    """`pull_window` that stores the states of every `every`-th step only.
+
+    Args:
+        window: The window.
+        every: Steps between stored states, "auto" for about the square root
+            of the number of steps, or None to store everything.
+        gates: (time,) or (batch, time), or None for the exact gradient.
+
+    Returns:
+        (loss, gradients, outputs, state after the window).
+    """
+    every = segment_length(window.steps, every)
+    if every is None:
+        return pull_window(window, gates)
+    return _pull_segments(window, every, gates)
+
+
+def segment_length(steps, every):
+    """Steps of a segment, or None where a window is not worth cutting."""
+    if every is None:
+        return None
+    if isinstance(steps, int):
+        every = round(steps**0.5) if every == "auto" else every
+        return every if every < steps else None
+    root = tf.sqrt(tf.cast(steps, "float32"))
+    every = tf.cast(root, "int32") if every == "auto" else every
+    # At least one stored segment, so that there is one to read.
+    return tf.minimum(every, tf.maximum(steps // 2, 1))
+
+
+def _pull_segments(window, every, gates):
+    """`pull_checkpointed` in segments of `every` steps.
+
+    Runs forward once without a tape, takes the gradient of the window's loss
+    with respect to its outputs, and pulls it back segment by segment:
+
+        d_s, g_s = vjp of segment s at its stored state, its links gated,
+                   applied to (dL/d outputs of s, d_{s+1})
+        gradient = dL/dtheta (regularisers) + sum over s of g_s
+    """
+    state, outputs, trail = each_segment_kept(
+        window, every, window.forward, window.state, window.draws
+    )
+    window.refuse_added_losses()
+    after = window.draws()
+    loss, d_outputs, gradients = pull_loss(window, outputs)
+
+    def pull_back(segment, before, carry):
+        start, drawn = before
+        gradients, delta = carry
+        window.draw_again(drawn)
+        leaves = keras.tree.flatten(start)
+        with tf.GradientTape() as tape:
+            tape.watch(leaves)
+            made = window.forward(segment, start, _of_segment(gates, segment))
+        pulled, d_start = tape.gradient(
+            keras.tree.flatten(made),
+            (window.variables, leaves),
+            output_gradients=[
+                *window.cut_cotangents(d_outputs, segment),
+                *keras.tree.flatten(delta),
+            ],
+        )
+        d_start = nested.fill(d_start, leaves)
+        return (
+            nested.add(gradients, nested.fill(pulled, window.variables)),
+            keras.tree.pack_sequence_as(start, d_start),
+        )
+
+    carry = (gradients, nested.zeros_like(window.state))
+    gradients, _ = each_segment_back(window, every, pull_back, carry, trail)
+    window.draw_again(after)
+    state = keras.tree.map_structure(tf.stop_gradient, state)
+    return loss, gradients, outputs, state
+
+
+def _of_segment(gates, segment):
+    """The gates of a segment's steps; the first is that of its start."""
+    if gates is None:
+        return None
+    if gates.shape.rank == 2:
+        return pieces.steps(gates, segment.start, segment.length)
+    return pieces.steps(gates[tf.newaxis], segment.start, segment.length)[0]
