@@ -171,7 +171,7 @@ def linear_series(
         coefficients: (units,) or (time, batch, units).
         inputs: (time, batch, units).
         state: (batch, units).
-        links: `Links`, gates in the dtype that is carried.
+        links: `Links`.
         reset_state: (batch, units), or None for zeros.
         method: As for `linear_scan`.
 
@@ -225,7 +225,7 @@ def linear_series(
                 if links.reset is not None:
                     link = tf.where(pick(links.reset), _zero(link), link)
                 if links.gates is not None:
-                    link *= pick(links.gates)
+                    link *= tf.cast(pick(links.gates), link.dtype)
                 return _conj(link), wide(pick(d_outputs))
 
             # A cut link stays cut when the gradient behind it has exploded.
