@@ -1,121 +1,24 @@
 """The linear scan, in both of its forms, against a plain loop."""
 
-import re
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
 from keras_seqgrad.ops import linear_forms
-from tests.ops.compiled_promises import loop_bodies
-from tests.ops.reference import assert_differs, assert_same, gated
-
-BATCH, STEPS, UNITS = 3, 5, 2
-FORMS = ["sequential", "chunked"]
-LINKS = [[], ["mask"], ["gates"], ["reset"], ["mask", "gates", "reset"]]
-
-
-def numbers(shape, seed, dtype="float64"):
-    generator = np.random.default_rng(seed)
-    found = generator.normal(size=shape)
-    if "complex" in dtype:
-        found = found + 1j * generator.normal(size=shape)
-    return tf.constant(0.7 * found, dtype)
-
-
-class Problem:
-    """Arguments of a scan, and what its results are weighed by."""
-
-    def __init__(
-        self, names=(), constant=False, dtype="float64", steps=STEPS, seed=0
-    ):
-        series = (BATCH, steps, UNITS)
-        generator = np.random.default_rng(seed)
-        shape = (UNITS,) if constant else series
-        self.coefficients = numbers(shape, seed + 1, dtype)
-        self.inputs = numbers(series, seed + 2, dtype)
-        self.state = numbers((BATCH, UNITS), seed + 3, dtype)
-        self.reset_state = numbers((BATCH, UNITS), seed + 4, dtype)
-        self.weights = [
-            numbers(series, seed + 5, dtype),
-            numbers((BATCH, UNITS), seed + 6, dtype),
-        ]
-        every = {
-            "mask": tf.constant(generator.random((BATCH, steps)) < 0.6),
-            "gates": tf.constant(generator.uniform(0, 2, (BATCH, steps))),
-            "reset": tf.constant(generator.random((BATCH, steps)) < 0.3),
-        }
-        self.links = {name: every[name] for name in names}
-
-    @property
-    def sources(self):
-        return [self.coefficients, self.inputs, self.state, self.reset_state]
-
-    def value(self, results):
-        """A real number made of both results."""
-        return tf.add_n(
-            [
-                tf.reduce_sum(tf.math.real(weight * result))
-                for weight, result in zip(self.weights, results, strict=True)
-            ]
-        )
-
-    def results(self, function, sources=None):
-        coefficients, inputs, state, fresh = sources or self.sources
-        links = dict(self.links)
-        if "reset" in links:
-            links["reset_state"] = [fresh]
-        outputs, [last] = function(coefficients, inputs, [state], **links)
-        return [outputs, last]
-
-    def evaluate(self, function):
-        """Results and all gradients."""
-        with tf.GradientTape() as tape:
-            tape.watch(self.sources)
-            results = self.results(function)
-            value = self.value(results)
-        gradients = tape.gradient(
-            value, self.sources, unconnected_gradients="zero"
-        )
-        return results + gradients
-
-
-def by(form):
-    return lambda *given, **links: ksg.ops.linear_scan(
-        *given, method=form, **links
-    )
-
-
-def plain(
-    coefficients,
-    inputs,
-    state,
-    mask=None,
-    gates=None,
-    reset=None,
-    reset_state=None,
-):
-    """The rule, one step after the other, differentiated by a tape."""
-    [h], outputs = state, []
-    for time in range(inputs.shape[1]):
-        if gates is not None:
-            h = gated(h, tf.cast(gates[:, time, tf.newaxis], h.dtype))
-        if reset is not None:
-            h = tf.where(reset[:, time, tf.newaxis], reset_state[0], h)
-        constant = coefficients.shape.rank == 1
-        a = coefficients if constant else coefficients[:, time]
-        new = a * h + inputs[:, time]
-        if mask is not None:
-            new = tf.where(mask[:, time, tf.newaxis], new, h)
-        h = new
-        outputs.append(h)
-    return tf.stack(outputs, axis=1), [h]
-
-
-def same(received, expected, tolerance=1e-12):
-    for one, other in zip(received, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+from tests.ops.linear import (
+    BATCH,
+    FORMS,
+    LINKS,
+    STEPS,
+    UNITS,
+    Problem,
+    by,
+    numbers,
+    plain,
+    same,
+)
+from tests.ops.reference import assert_differs
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -269,107 +172,6 @@ def test_a_cut_changes_the_gradient_and_not_the_values(form):
     cut = problem.evaluate(by(form))
     same(cut[:2], whole[:2], 0)
     assert_differs(cut[2], whole[2])
-
-
-def long_run(form, dtype, steps=10_000):
-    """Links of 0, of 1 and just below, and the gradients."""
-    generator = np.random.default_rng(0)
-    a = 1.0 - generator.choice([0.0, 1e-5, 1e-3, 1.0], (1, steps, 3),
-                               p=[0.3, 0.3, 0.399, 0.001])  # fmt: skip
-    a, b = tf.constant(a, dtype), numbers((1, steps, 3), 1, dtype)
-    state = tf.ones((1, 3), dtype)
-
-    @tf.function(jit_compile=True)
-    def run():
-        with tf.GradientTape() as tape:
-            tape.watch([a, b, state])
-            outputs, [last] = ksg.ops.linear_scan(a, b, [state], method=form)
-            value = tf.reduce_mean(outputs) + tf.reduce_sum(last)
-        return [outputs, last, *tape.gradient(value, [a, b, state])]
-
-    return run()
-
-
-@pytest.mark.slow
-@pytest.mark.compiled
-def test_the_forms_agree_over_ten_thousand_steps():
-    exact = long_run("sequential", "float64")
-    same(long_run("chunked", "float64"), exact, 1e-9)
-    for form in FORMS:
-        for one, other in zip(long_run(form, "float32"), exact, strict=True):
-            scale = np.max(np.abs(other))
-            assert_same([one], [other], rtol=0, atol=1e-4 * scale)
-
-
-@pytest.mark.slow
-@pytest.mark.compiled
-@pytest.mark.parametrize("form", FORMS)
-def test_half_precision_over_ten_thousand_steps(form):
-    """The coefficient .999 is 1 in bfloat16; the sum of 1,000 ones is lost."""
-    inputs = tf.abs(numbers((1, 10_000, 2), 0, "float32"))
-    inputs = tf.cast(inputs, "bfloat16")
-
-    def run(dtype, wide):
-        a = tf.constant([0.999, 0.9985], wide)
-        given = tf.cast(inputs, dtype)
-        state = tf.zeros((1, 2), dtype)
-        with tf.GradientTape() as tape:
-            tape.watch([a, given])
-            outputs, [last] = ksg.ops.linear_scan(
-                a, given, [state], method=form
-            )
-            value = tf.reduce_sum(tf.cast(outputs, wide))
-        return outputs, last, *tape.gradient(value, [a, given])
-
-    found = tf.function(run, jit_compile=True)("bfloat16", "float32")
-    expected = tf.function(run, jit_compile=True)("float64", "float64")
-    kinds = [tensor.dtype.name for tensor in found]
-    assert kinds == ["bfloat16", "bfloat16", "float32", "bfloat16"]
-    for one, other in zip(found, expected, strict=True):
-        error = np.abs(tf.cast(one, "float64") - other)
-        assert np.all(error < 0.01 * np.abs(other).max())
-
-
-@pytest.mark.compiled
-@pytest.mark.parametrize("form", FORMS)
-def test_compiled_equals_eager_also_of_unknown_length(form):
-    problem = Problem(LINKS[-1], steps=40)
-    expected = problem.evaluate(plain)
-    compiled = tf.function(
-        lambda: problem.evaluate(by(form)), jit_compile=True, autograph=False
-    )
-    same(compiled(), expected, 1e-10)
-
-    @tf.function(
-        autograph=False,
-        input_signature=[tf.TensorSpec([None, None, UNITS], "float64")],
-    )
-    def dynamic(inputs):
-        problem.inputs = inputs
-        return problem.evaluate(by(form))
-
-    same(dynamic(problem.inputs), expected, 1e-10)
-
-
-@pytest.mark.compiled
-def test_loops_copy_no_series():
-    """Under XLA: one such copy makes the time quadratic in the steps."""
-    steps = 37
-    problem = Problem(LINKS[-1], steps=steps)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def compiled(inputs):
-        problem.inputs = inputs
-        return problem.evaluate(by("sequential"))
-
-    program = compiled.experimental_get_compiler_ir(problem.inputs)(
-        stage="optimized_hlo"
-    )
-    bodies = loop_bodies(program)
-    assert len(bodies) == 2
-    for body in bodies:
-        assert f"f64[{steps}," in body
-        assert not re.search(rf"= f64\[{steps},.* copy\(", body)
 
 
 def test_second_derivative_is_refused():
