@@ -44,6 +44,7 @@ SHOWN = {
         "documentation",
         "fast_cell",
         "fast_scan",
+        "linear_scan",
         "rnn",
         "simple_rnn",
     },

@@ -12,6 +12,14 @@ MASK_METHODS = (
     "reset_recurrent_dropout_mask",
 )
 
+# The base of Keras' cells that keeps their dropout masks. Keras shows it by no
+# name, and makes the masks before its loop for cells that have it alone.
+WithMasks = next(
+    base
+    for base in keras.layers.GRUCell.__mro__
+    if "get_dropout_mask" in vars(base)
+)
+
 
 def parts(cell):
     """`cell` and all layers inside it, each once."""

@@ -40,3 +40,54 @@ Returns:
     followed by the tensors of the state with `return_state=True`.
 """,
 )
+
+of_linear_layer = filled(
+    cell_purpose="""
+Linear in its state, so that a whole series of inputs is one product and
+one `ksg.ops.linear_scan`: so it runs in the layer, in `ksg.layers.RNN` and
+in a `SequenceModel`. Called by itself it is one step.
+""",
+    cell_arguments="""
+dropout: Share of the inputs to drop in training, the same at all
+    steps.
+seed: Seed of the dropout.
+**kwargs: What every Keras layer takes: `name`, `dtype`, `trainable`.
+""",
+    cell_call="""
+Call arguments:
+    inputs: (batch, features).
+    states: The tensors of the state.
+    training: Whether dropout applies.
+
+Returns:
+    The output (batch, units) and the new state, a list.
+""",
+    purpose="""
+A linear recurrence: gates and candidates of all steps are made in one
+product, and what is left is `ksg.ops.linear_scan`. Time is linear in the
+number of steps, under XLA as without it, several times less than a GRU's
+where the recurrent product would dominate. Runs in a plain `keras.Model`
+and, as a recurrent layer like any other, in a `SequenceModel`.
+""",
+    arguments="""
+truncation: None for the full gradient, a number of steps or
+    `ksg.truncation.Fixed(length)` for a cut after every so many
+    steps, `ksg.truncation.Random(mean_length, alpha)` for random cuts
+    with compensation, drawn anew for each batch and row. For a plain
+    `keras.Model`.
+**kwargs: Further arguments of the cell, and those of
+    `keras.layers.RNN`: `return_sequences`, `return_state`,
+    `go_backwards`, `stateful`, `zero_output_for_mask`.
+""",
+    call="""
+Call arguments:
+    sequences: (batch, time, features).
+    initial_state: The tensors of the state, or None for zeros.
+    mask: Boolean (batch, time), True = valid.
+    training: Whether dropout and truncation apply.
+
+Returns:
+    (batch, units), or (batch, time, units) with `return_sequences=True`;
+    followed by the tensors of the state with `return_state=True`.
+""",
+)

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers import cells
+from keras_seqgrad.layers.linear_cell import LinearCell, run_series
 from keras_seqgrad.ops.fast_cell import DESCRIBED
 from keras_seqgrad.ops.fast_scan import fast_scan
 from keras_seqgrad.ops.rnn import rnn
@@ -25,10 +26,11 @@ def scan(
     """Runs `cell` over the time axis of `sequences`.
 
     Where `uses_fast_scan(cell, training)` the scan is that of the cell's
-    description in `keras_seqgrad.ops`, as `ksg.ops.lstm`, on its weights;
-    otherwise it is `ksg.ops.rnn` on the cell itself. Both give the cell's own
-    outputs and gradients; the meaning of `mask`, `gates`, `reset`,
-    `reset_state` and `previous_output` is that of `ksg.ops.rnn`.
+    description in `keras_seqgrad.ops`, as `ksg.ops.lstm`, on its weights; for
+    a `LinearCell` it is `ksg.ops.linear_scan`; otherwise it is `ksg.ops.rnn`
+    on the cell itself. All give the cell's own outputs and gradients; the
+    meaning of `mask`, `gates`, `reset`, `reset_state` and `previous_output` is
+    that of `ksg.ops.rnn`.
 
     Random numbers drawn in the cell are drawn again in the backward pass. So
     they must come from the cell's own generators: Keras' dropout layers, or
@@ -93,6 +95,18 @@ def scan(
             "`twin` is for cells with a scan of their own (see "
             f"`uses_fast_scan`). Received: twin={twin} with cell={cell!r}"
         )
+    if is_linear(cell):
+        return run_series(
+            cell,
+            sequences,
+            state,
+            training=training,
+            mask=mask,
+            gates=gates,
+            reset=reset,
+            reset_state=reset_state,
+            previous_output=previous_output,
+        )
 
     def step(inputs, state):
         return cell(inputs, state, training=training)
@@ -126,13 +140,24 @@ def uses_fast_scan(cell, training):
 def state_is_output(cell):
     """Whether the output of `cell` is the first tensor of its new state."""
     # A class or an object whose `call` was replaced is a cell of its own.
+    if is_linear(cell):
+        return cell.state_is_output
     kind = type(cell)
     return kind in DESCRIBED and cells.is_as_written(cell, kind, "call")
 
 
+def is_linear(cell):
+    """Whether a series of steps of `cell` is a linear recurrence."""
+    return (
+        isinstance(cell, LinearCell)
+        and type(cell).call is LinearCell.call
+        and cells.is_as_written(cell, LinearCell, "call")
+    )
+
+
 def _description(cell, training):
     """The `FastCell` that does what `cell` does, None where there is none."""
-    if not state_is_output(cell):
+    if is_linear(cell) or not state_is_output(cell):
         return None
     if training and not cells.drops_inputs_alone(cell):
         return None

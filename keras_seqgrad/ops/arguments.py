@@ -51,7 +51,7 @@ def prepare(cell, inputs, state, weights, links, twin):
     width = cell.blocks * units
 
     def weight(value, name, shape):
-        return _checked(value, name, shape, dtype)
+        return checked(value, name, shape, dtype)
 
     weights = [
         weight(kernel, "kernel", [features, width]),
@@ -67,7 +67,7 @@ def prepare(cell, inputs, state, weights, links, twin):
         )
     batch, names = inputs.shape[0], cell.state_names
     row = [batch, units]
-    state = _checked_state(state, "state", names, row, dtype)
+    state = checked_state(state, "state", names, row, dtype)
     # A batch size known from either side spares the loops a dynamic shape.
     batch = batch or state[0].shape[0]
     row = [batch, units]
@@ -78,7 +78,7 @@ def prepare(cell, inputs, state, weights, links, twin):
     elif reset_state is None:
         reset_state = [tf.zeros_like(tensor) for tensor in state]
     else:
-        reset_state = _checked_state(
+        reset_state = checked_state(
             reset_state, "reset_state", names, row, dtype
         )
     links = make_links(mask, gates, reset, inputs.shape[:2], dtype)
@@ -92,8 +92,8 @@ def prepare(cell, inputs, state, weights, links, twin):
                 f"Received: twin={twin!r}"
             )
         again, *others = twin
-        again = _checked(again, "twin[0]", inputs.shape, dtype)
-        others = _checked_state(others, "twin[1:]", names, row, dtype)
+        again = checked(again, "twin[0]", inputs.shape, dtype)
+        others = checked_state(others, "twin[1:]", names, row, dtype)
         twin = [swap_time(again), *others]
     return Given(series, twin, state, weights, links, reset_state, units)
 
@@ -104,7 +104,7 @@ def make_links(mask, gates, reset, shape, dtype):
     def flags(value, name):
         if value is None:
             return None
-        value = _checked(value, name, shape, tf.bool)
+        value = checked(value, name, shape, tf.bool)
         return swap_time(value)[..., tf.newaxis]
 
     if gates is not None:
@@ -115,7 +115,7 @@ def make_links(mask, gates, reset, shape, dtype):
                 f"time). Received: shape {gates.shape}, dtype "
                 f"{gates.dtype.name}"
             )
-        gates = _checked(gates, "gates", shape[-gates.shape.rank :], None)
+        gates = checked(gates, "gates", shape[-gates.shape.rank :], None)
         gates = tf.stop_gradient(tf.cast(gates, dtype))
         if gates.shape.rank == 1:
             gates = gates[tf.newaxis]
@@ -123,7 +123,7 @@ def make_links(mask, gates, reset, shape, dtype):
     return Links(flags(mask, "mask"), gates, flags(reset, "reset"))
 
 
-def _checked(value, name, shape, dtype):
+def checked(value, name, shape, dtype):
     value = tf.convert_to_tensor(value)
     if dtype is not None and value.dtype != dtype:
         raise TypeError(
@@ -139,13 +139,13 @@ def _checked(value, name, shape, dtype):
     return value
 
 
-def _checked_state(state, name, state_names, shape, dtype):
+def checked_state(state, name, state_names, shape, dtype):
     if not isinstance(state, (list, tuple)) or len(state) != len(state_names):
         raise ValueError(
             f"`{name}` must be a list of {len(state_names)} tensors, "
             f"[{', '.join(state_names)}]. Received: {name}={state!r}"
         )
     return [
-        _checked(tensor, f"{name}[{index}]", shape, dtype)
+        checked(tensor, f"{name}[{index}]", shape, dtype)
         for index, tensor in enumerate(state)
     ]

@@ -85,6 +85,38 @@ def suite(cases):
 
 MODULES = {name: load(name) for name in SUITES}
 
+# Layers that Keras lacks, in the way in which it tests its own.
+LINEAR = {
+    "LRU": {"units": 3},
+    "MinGRU": {"units": 3},
+    "MinLSTM": {"units": 3, "candidate": "positive"},
+    "RGLRU": {"units": 2},
+    "QRNN": {"units": 3},
+}
+
+
+@pytest.mark.skipif(MODULES["rnn_test"] is None, reason="no tests of Keras")
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("name", LINEAR)
+def test_layers_that_keras_lacks(name, sequences):
+    case = MODULES["rnn_test"].testing.TestCase()
+    width = LINEAR[name]["units"] if name != "LRU" else 2
+    case.run_layer_test(
+        getattr(ksg.layers, name),
+        init_kwargs={
+            **LINEAR[name],
+            "dropout": 0.5,
+            "return_sequences": sequences,
+            "bias_regularizer" if name != "LRU" else "output_regularizer": "l2",
+        },
+        input_shape=(3, 2, 2),
+        expected_output_shape=(3, 2, width) if sequences else (3, width),
+        expected_num_seed_generators=1,
+        expected_num_losses=1,
+        supports_masking=True,
+        custom_objects={},
+    )
+
 
 def test_keras_ships_its_tests():
     missing = [name for name, module in MODULES.items() if module is None]

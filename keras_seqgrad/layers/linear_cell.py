@@ -1,0 +1,248 @@
+"""What a recurrent cell is that is linear in its state, and its step.
+
+    h_t = a_t · h_{t-1} + b_t
+
+A `LinearCell` says a, b and the outputs of a whole series of inputs, by
+ordinary operations that act on each step alone. One step in a loop, a layer
+and a node in a network are all made of that: `LinearCell.call` runs it on a
+series of one step, `run_series` on all of them.
+"""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.layers import cells
+from keras_seqgrad.ops import common
+from keras_seqgrad.ops.arguments import make_links
+from keras_seqgrad.ops.linear_scan import carry_dtype, linear_series
+
+KINDS = {
+    "initializer": keras.initializers,
+    "regularizer": keras.regularizers,
+    "constraint": keras.constraints,
+}
+
+
+class LinearCell(cells.WithMasks, keras.layers.Layer):
+    """A Keras recurrent cell, linear in its state.
+
+    A subclass makes its weights in `build` and writes `recurrence`; the rest
+    where it differs. Everything in there is time-major, (time, batch,
+    features), and runs in the compute dtype unless it says otherwise.
+
+    Args:
+        units: Number of units.
+        dropout: Share of the inputs to drop, the same at all steps.
+        seed: Of the dropout.
+        **kwargs: For each kind of weight its initializer, regularizer and
+            constraint, as `kernel_initializer`; and what every layer takes.
+
+    Attributes:
+        weight_kinds: Kinds of weights, with their default initialisers.
+        scanned: How many tensors of the state the scan runs over; the others
+            hold what the cell remembers of the input before.
+        state_is_output: Whether the output is the first tensor of the state.
+    """
+
+    weight_kinds = {}
+    scanned = 1
+    state_is_output = True
+    recurrent_dropout = 0.0
+
+    def __init__(self, units, *, dropout=0.0, seed=None, **kwargs):
+        options = {}
+        for weight, initial in self.weight_kinds.items():
+            for kind, module in KINDS.items():
+                name = f"{weight}_{kind}"
+                default = initial if kind == "initializer" else None
+                options[name] = module.get(kwargs.pop(name, default))
+        super().__init__(**kwargs)
+        if not isinstance(units, int) or units < 1:
+            raise ValueError(
+                f"`units` must be a positive integer. Received: units={units!r}"
+            )
+        self.units = self.state_size = self.output_size = units
+        for name, value in options.items():
+            setattr(self, name, value)
+        self.dropout = min(1.0, max(0.0, dropout))
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def adapt_to(self, features):
+        """Sets the sizes that depend on the inputs, before `build`."""
+
+    # --- what a cell says ---------------------------------------------------
+
+    def recurrence(self, inputs, earlier):
+        """a and b of all steps.
+
+        Args:
+            inputs: (time, batch, features).
+            earlier: What `remembered` gave for the last step before each.
+
+        Returns:
+            a, (units,) or (time, batch, units), b (time, batch, units), and
+            whatever `outputs` takes.
+        """
+        raise NotImplementedError
+
+    def outputs(self, states, *passed):
+        """Outputs of all steps from their states h."""
+        return states
+
+    def remembered(self, inputs):
+        """Series that the step after may look at."""
+        return []
+
+    def joined(self, parts):
+        """h from the tensors of the state."""
+        return parts[0]
+
+    def parted(self, h):
+        """Tensors of the state from h."""
+        return [h]
+
+    # --- what it is made of -------------------------------------------------
+
+    def add_weights(self, name, shape, kind=None, **options):
+        """A weight under the options of its kind."""
+        for option in KINDS:
+            chosen = getattr(self, f"{kind or name}_{option}")
+            options.setdefault(option, chosen)
+        return self.add_weight(name=name, shape=shape, **options)
+
+    def cast(self, variable):
+        """A weight in the compute dtype."""
+        return tf.cast(tf.convert_to_tensor(variable), self.compute_dtype)
+
+    def project(self, inputs, kernel, bias=None):
+        """All inputs times a kernel, in one product."""
+        rows = common.project(inputs, self.cast(kernel))
+        return rows if bias is None else rows + self.cast(bias)
+
+    def get_initial_state(self, batch_size=None):
+        sizes = self.state_size
+        sizes = [sizes] if isinstance(sizes, int) else sizes
+        return [tf.zeros((batch_size, n), self.compute_dtype) for n in sizes]
+
+    def get_config(self):
+        config = {
+            "units": self.units,
+            "dropout": self.dropout,
+            "seed": self.seed,
+        }
+        for weight in self.weight_kinds:
+            for kind, module in KINDS.items():
+                name = f"{weight}_{kind}"
+                config[name] = module.serialize(getattr(self, name))
+        return {**super().get_config(), **config}
+
+    # --- one step -----------------------------------------------------------
+
+    def call(self, inputs, states, training=False):
+        states = list(states) if isinstance(states, (list, tuple)) else [states]
+        if training and self.dropout:
+            inputs *= self.get_dropout_mask(inputs)
+        series = inputs[tf.newaxis]
+        earlier = [held[tf.newaxis] for held in states[self.scanned :]]
+        link, added, *passed = self.recurrence(series, earlier)
+        link = link if link.shape.rank == 1 else link[0]
+        carried = carry_dtype(added.dtype)
+        h = tf.cast(self.joined(states[: self.scanned]), carried)
+        h = tf.cast(link, carried) * h + tf.cast(added[0], carried)
+        h = tf.cast(h, added.dtype)
+        [output] = tf.unstack(self.outputs(h[tf.newaxis], *passed))
+        held = [each[0] for each in self.remembered(series)]
+        return output, [*self.parted(h), *held]
+
+
+def wide(tensor):
+    """`tensor` in the precision in which a state is carried."""
+    return tf.cast(tensor, carry_dtype(tensor.dtype))
+
+
+def run_series(
+    cell,
+    sequences,
+    state,
+    *,
+    training=False,
+    mask=None,
+    gates=None,
+    reset=None,
+    reset_state=None,
+    previous_output=None,
+):
+    """`keras_seqgrad.layers.scan.scan` for a `LinearCell`."""
+    sequences = tf.cast(sequences, cell.compute_dtype)
+    carried = carry_dtype(sequences.dtype)
+    links = make_links(mask, gates, reset, sequences.shape[:2], carried)
+    series = common.swap_time(sequences)
+    if training and cell.dropout:
+        cell.reset_dropout_mask()
+        series *= cell.get_dropout_mask(sequences[:, 0])
+        cell.reset_dropout_mask()
+    if links.mask is not None:
+        # Before all products: 0 · NaN would reach the gradient of a weight.
+        series = tf.where(links.mask, series, tf.zeros((), series.dtype))
+    if reset is not None and reset_state is None:
+        reset_state = [tf.zeros_like(tensor) for tensor in state]
+    fresh = reset_state or state  # not looked at without resets
+    count = cell.scanned
+    earlier, held = [], []
+    for each, start, restart in zip(
+        cell.remembered(series), state[count:], fresh[count:], strict=True
+    ):
+        kept, last = hold(each, start, links, restart)
+        earlier.append(before(kept, start, links, restart))
+        held.append(last)
+    coefficients, inputs, *passed = cell.recurrence(series, earlier)
+    states, last = linear_series(
+        coefficients,
+        inputs,
+        cell.joined(state[:count]),
+        links,
+        cell.joined(fresh[:count]),
+    )
+    outputs = cell.outputs(states, *passed)
+    if mask is not None and not cell.state_is_output:
+        nothing = tf.zeros_like(outputs[0])
+        if previous_output is None:
+            previous_output = nothing
+        outputs, _ = hold(outputs, previous_output, links, nothing)
+    return common.swap_time(outputs), [*cell.parted(last), *held]
+
+
+def hold(series, start, links, restart):
+    """A series that masked steps repeat, and its last row.
+
+    Args:
+        series: (time, batch, width).
+        start: (batch, width), what is repeated before the first step taken.
+        links: `Links`.
+        restart: The same after a reset.
+    """
+    if links.mask is None:
+        return series, series[-1]
+    # The state of a recurrence that forgets at every step it takes.
+    forget = tf.zeros([series.shape[-1]], series.dtype)
+    return linear_series(forget, series, start, links, restart)
+
+
+def before(series, start, links, restart):
+    """What each step finds of a series that the steps hand on."""
+    found = tf.concat([start[tf.newaxis], series[:-1]], axis=0)
+    if links.gates is not None:
+        found = _gated(found, tf.cast(links.gates, found.dtype))
+    if links.reset is not None:
+        found = tf.where(links.reset, restart, found)
+    return tf.ensure_shape(found, series.shape)
+
+
+@tf.custom_gradient
+def _gated(series, gates):
+    def gradient(d_series):
+        # A cut link stays cut when the gradient behind it has exploded.
+        return tf.math.multiply_no_nan(d_series, gates), None
+
+    return tf.identity(series), gradient
