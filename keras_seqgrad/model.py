@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad import methods
-from keras_seqgrad.network import cuttable
+from keras_seqgrad.network import cuttable, scans
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state import beside, by_rows, runs, seeds
 from keras_seqgrad.window import agreement
@@ -109,14 +109,15 @@ class SequenceModel(SegmentedModel):
             **kwargs: As for `keras.Model.compile`.
 
         Raises:
-            ValueError: The method is unknown, no inputs could be drawn, or
-                the model cannot be cut in time; the text names the layer.
+            ValueError: The method is unknown, no inputs could be drawn, or a
+                layer cannot be cut in time or run by cuDNN; the text names it.
         """
         method = methods.get(method)
         cuttable.check_model(self, example)
-        super().compile(*args, **kwargs)
-        given = runs.bind(keras.Model.compile, self, args, kwargs)
-        self.loss_weights = given.get("loss_weights")
+        kwargs = runs.bind(keras.Model.compile, self, args, kwargs)
+        with scans.compilable(self):
+            super().compile(**scans.resolved(self, method, kwargs))
+        self.loss_weights = kwargs.get("loss_weights")
         self.method = method
         self.method_state.parts.clear()
         method.check(self)
@@ -124,8 +125,7 @@ class SequenceModel(SegmentedModel):
         self._probes = {}
 
     def get_compile_config(self):
-        config = super().get_compile_config()
-        if config:
+        if config := super().get_compile_config():
             config["method"] = keras.saving.serialize_keras_object(self.method)
         return config
 

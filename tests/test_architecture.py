@@ -48,9 +48,9 @@ SHOWN = {
         "rnn",
         "simple_rnn",
     },
-    "layers": {"cells", "scan"},
+    "layers": {"cells", "cudnn", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},
-    "network": {"cuttable", "passage", "segmented", "tracing"},
+    "network": {"cuttable", "passage", "scans", "segmented", "tracing"},
     "state": {
         "beside",
         "by_rows",

@@ -127,6 +127,7 @@ class ARTBP(WindowMethod):
         self.seed = seed
         self.update = update
 
+    gates_inside = True
     cuts_targets = property(lambda self: self.update == "cut")
 
     def build(self, model):

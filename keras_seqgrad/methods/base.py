@@ -20,6 +20,9 @@ class Method(abc.ABC):
             are cut with the inputs. Losses that judge a sequence as a whole
             are refused then.
         length: Steps from one cut to the next where that is fixed, or None.
+        gates_inside: Whether it cuts or weights links inside of what it runs
+            at once, or runs cells by a scan of its own. Otherwise a segment
+            may be run by Keras' cuDNN kernel.
 
     Example:
 
@@ -30,6 +33,7 @@ class Method(abc.ABC):
     random = True
     cuts_targets = True
     length = None
+    gates_inside = False
 
     # Most methods run on every model.
     def check(self, model):  # noqa: B027

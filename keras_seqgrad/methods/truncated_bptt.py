@@ -159,10 +159,15 @@ class TruncatedBPTT(Method):
                     f"Received: length={length}, stride={stride}"
                 )
 
+    @property
+    def gates_inside(self):
+        """Whether runs overlap, each cut `length` steps before its end."""
+        return self.stride not in (None, self.length)
+
     def train(self, window):
         if window.one_target:
             return self._train_at_end(window)
-        if self.stride not in (None, self.length):
+        if self.gates_inside:
             return self._train_overlapping(window)
 
         def step(segment, state):

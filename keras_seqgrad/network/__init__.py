@@ -11,6 +11,7 @@ trial       a graph tried on inputs, whole and in segments
 cuttable    proof by numbers that a graph may be cut in time
 naming      inputs by name, beside their companions
 export      a segmented model as functions for serving
+scans       which scan runs each recurrent layer, and whether XLA does
 handles     what users of a Keras model reach for: layers, shapes, summary
 opaque      a model whose segment function is a subclass's own
 segmented   the model as methods run and differentiate it: the forward half

@@ -25,7 +25,6 @@ def check_model(model, example=None):
     """
     if model.is_opaque:
         return
-    model.graph.prefer_jit()
     passed = example is PASSED
     if passed or example is None:
         example = None

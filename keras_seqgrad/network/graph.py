@@ -122,11 +122,6 @@ class Graph:
         """The layers' own start: zeros, by the key of their node."""
         return {key: node.start(batch_size) for key, node in self.nodes.items()}
 
-    def prefer_jit(self):
-        """Lets Keras compile with XLA: the scans here need no cuDNN kernels."""
-        for node in self.nodes.values():
-            node.held[0].supports_jit = True
-
     def initial_state(self, inputs, batch_size):
         """Where a sequence starts: the layers' zeros or what the graph says."""
         if not self.takes_initial_state:

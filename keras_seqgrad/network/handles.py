@@ -5,10 +5,11 @@ from collections import UserList
 import keras
 
 from keras_seqgrad.network import export
+from keras_seqgrad.network.scans import Scanned
 from keras_seqgrad.network.tracing import as_functional, show_again
 
 
-class Handles(keras.Model):
+class Handles(Scanned):
     """A model that shows a network as its own; without one, as Keras does.
 
     Attributes:

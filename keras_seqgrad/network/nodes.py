@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.layers import cudnn
 from keras_seqgrad.layers.cells import is_as_written
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
@@ -36,18 +37,22 @@ class RecurrentNode(keras.layers.Layer):
         reset_state = (passage.reset_state or {}).get(self.key)
         if reset_state is not None:
             reset_state, _ = self.split(reset_state)
-        time_mask = mask[0] if isinstance(mask, (list, tuple)) else mask
-        outputs, state = passage.scan(
-            layer.cell,
-            sequences,
-            state,
-            training=training,
-            mask=masks.combine(time_mask, passage.mask),
-            gates=passage.gates,
-            reset=passage.reset,
-            reset_state=reset_state,
-            previous_output=previous[0] if previous else None,
-        )
+        mask = mask[0] if isinstance(mask, (list, tuple)) else mask
+        mask = masks.combine(mask, passage.mask)
+        if self.takes_kernel(passage, mask):
+            outputs, state = cudnn.run(layer, sequences, state, training)
+        else:
+            outputs, state = passage.scan(
+                layer.cell,
+                sequences,
+                state,
+                training=training,
+                mask=mask,
+                gates=passage.gates,
+                reset=passage.reset,
+                reset_state=reset_state,
+                previous_output=previous[0] if previous else None,
+            )
         last = outputs[:, -1]
         state = list(state)
         passage.new_state[self.key] = (
@@ -58,6 +63,26 @@ class RecurrentNode(keras.layers.Layer):
             batch_size = tf.cast(tf.shape(result)[0], result.dtype)
             layer.add_loss(layer.activity_regularizer(result) / batch_size)
         return (result, *state) if layer.return_state else result
+
+    def takes_kernel(self, passage, mask):
+        """Whether cuDNN runs the layer in a passage.
+
+        Raises:
+            ValueError: Data come with a mask or resets, of which cuDNN knows
+                nothing, and the layer says use_cudnn=True.
+        """
+        layer = self.held[0]
+        if not passage.kernels or cudnn.refusal(layer):
+            return False
+        steps_apart = mask is not None or passage.reset is not None
+        if steps_apart and cudnn.is_forced(layer):
+            raise ValueError(
+                f"Layer {self.key!r} cannot be run by cuDNN on a window with a "
+                "mask or resets. Expected inputs alone, since the layer says "
+                'use_cudnn=True. Set use_cudnn="auto", and the layer takes '
+                "the scan for such windows."
+            )
+        return not steps_apart and passage.gates is None
 
     @property
     def carries_output(self):

@@ -20,6 +20,8 @@ class Passage:
             or None.
         scan: What runs the cell of a recurrent layer, with the arguments of
             `keras_seqgrad.layers.scan.scan`; that one unless another is given.
+        kernels: Whether layers may be run by cuDNN instead, where nothing but
+            the state accompanies the segment: never under XLA.
     """
 
     _current = []
@@ -32,6 +34,7 @@ class Passage:
         reset_state=None,
         mask=None,
         scan=None,
+        kernels=False,
     ):
         self.state = state
         self.start_state = {}
@@ -41,6 +44,7 @@ class Passage:
         self.reset_state = None if reset is None else reset_state
         self.mask = mask
         self.scan = scan or cell_scan
+        self.kernels = kernels and scan is None
 
     @property
     def is_plain(self):

@@ -107,7 +107,10 @@ def step_alone(cell, sequences, state, *, training=False, **_):
 
 @contextlib.contextmanager
 def without_dropout(layers):
-    """Sets the rates of Keras' own noises to zero while it is open."""
+    """Sets the rates of Keras' own noises to zero while it is open.
+
+    And cuDNN aside, whose kernels take no masks but those at the end.
+    """
     kept = []
     for part in {id(p): p for layer in layers for p in parts(layer)}.values():
         names = []
@@ -115,10 +118,12 @@ def without_dropout(layers):
             names = [n for n in ("rate", "stddev") if hasattr(part, n)]
         elif draws_masks(part):
             names = ["dropout", "recurrent_dropout"]
+        elif hasattr(part, "use_cudnn"):
+            names = ["use_cudnn"]
         kept += [(part, name, getattr(part, name)) for name in names]
     try:
         for part, name, _ in kept:
-            setattr(part, name, 0.0)
+            setattr(part, name, False if name == "use_cudnn" else 0.0)
         yield
     finally:
         for part, name, rate in kept:

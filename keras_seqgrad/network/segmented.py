@@ -163,7 +163,7 @@ class SegmentedModel(Handles):
 
     def run_segment(
         self, inputs, state, training, fresh=None, gates=None, reset=None,
-        mask=None, scan=None,
+        mask=None, scan=None, kernels=False,
     ):  # fmt: skip
         """Runs a segment under everything that may accompany it.
 
@@ -177,6 +177,7 @@ class SegmentedModel(Handles):
             reset: Boolean (batch, segment).
             mask: Boolean (batch, segment).
             scan: What runs the recurrent layers' cells (see `Passage`).
+            kernels: Whether cuDNN may run recurrent layers instead.
 
         Returns:
             (outputs, state after the last step).
@@ -187,7 +188,7 @@ class SegmentedModel(Handles):
             start = self.start_state(inputs, batch_size)
         if start is not None and fresh is not None:
             state = nested.select(fresh, start, state)
-        passage = Passage(state, gates, reset, start, mask, scan)
+        passage = Passage(state, gates, reset, start, mask, scan, kernels)
         with passage.open():
             outputs = self(inputs, training=training)
         return outputs, passage.new_state

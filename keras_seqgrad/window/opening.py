@@ -4,14 +4,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.network import scans
 from keras_seqgrad.tensors import masks
 from keras_seqgrad.window import agreement, targets
 from keras_seqgrad.window.window import Window
 
 
 def open_window(
-    model, carried, data, training=False, class_weight=None, scaled=False
-):
+    model, carried, data, training=False, class_weight=None, scaled=False,
+    jit=None,
+):  # fmt: skip
     """The `Window` of a batch, from the state that is carried into it.
 
     Args:
@@ -21,6 +23,7 @@ def open_window(
         training: Whether layers run in training mode.
         class_weight: Weight of each class, a dict, or None.
         scaled: Whether gradients are those of the optimizer's scaled loss.
+        jit: Whether XLA compiles the step; None for as the model says.
     """
     # In eager mode a step gets the very arrays of `train_on_batch`.
     data = keras.tree.map_structure(
@@ -39,4 +42,6 @@ def open_window(
     start = model.start_state(inputs, batch_size)
     state, fresh = carried.read(start, batch_size)
     data = x, y, targets.spread(weight, model)
-    return Window(model, data, state, fresh, training, scaled)
+    jit = model.jit_compile if jit is None else jit
+    kernels = not jit and scans.serves(model)
+    return Window(model, data, state, fresh, training, scaled, kernels)

@@ -90,7 +90,8 @@ class Probe:
         )
 
     def _run(self, carried, data, seed):
-        window = open_window(self.model, carried, data, True)
+        jit = self.jit and not self.model.run_eagerly
+        window = open_window(self.model, carried, data, True, jit=jit)
         return self.step(window, seed)
 
     def build_loss(self, data):

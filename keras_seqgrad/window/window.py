@@ -46,6 +46,7 @@ class Window:
             or True for all.
         training: Whether layers run in training mode.
         scaled: Whether gradients are those of the optimizer's scaled loss.
+        kernels: Whether cuDNN may run recurrent layers (see `Passage`).
 
     Attributes:
         steps: Number of time steps: an integer, or a scalar tensor where the
@@ -61,8 +62,9 @@ class Window:
     """
 
     def __init__(
-        self, model, data, state, fresh=True, training=True, scaled=False
-    ):
+        self, model, data, state, fresh=True, training=True, scaled=False,
+        kernels=False,
+    ):  # fmt: skip
         x, self.y, self.sample_weight = keras.utils.unpack_x_y_sample_weight(
             data
         )
@@ -72,6 +74,7 @@ class Window:
         self.fresh = fresh
         self.training = training
         self.scaled = scaled
+        self.kernels = kernels
         self.batch_size, self.steps = model.extent(self.inputs)
         self.variables = model.trainable_variables
         temporal = model.temporal_outputs
@@ -203,6 +206,7 @@ class Window:
             reset=segment.reset,
             mask=segment.mask,
             scan=scan,
+            kernels=self.kernels,
         )
 
     def advance(self, start, length, state):

@@ -115,6 +115,7 @@ class RegularizedInversion(WindowMethod):
     """
 
     random = False
+    gates_inside = True
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ scan, which makes this cheaper than going back a second time.
 
 import tensorflow as tf
 
+from keras_seqgrad.layers.cudnn import refusal
 from keras_seqgrad.layers.scan import scan, uses_fast_scan
 from keras_seqgrad.tensors import nested
 
@@ -32,13 +33,17 @@ class Twins:
         """Whether there can be twins of a pass over segments of a window.
 
         The cells need a scan of their own, the layers must be in a graph of
-        ours, and a TensorFlow graph must tell what stands between them.
+        ours, and a TensorFlow graph must tell what stands between them. Where
+        cuDNN runs all layers, going back a second time costs less.
         """
         if tf.executing_eagerly() or window.model.is_opaque:
             return False
+        layers = window.recurrent_layers
+        plain = window.reset is None and window.mask is None
+        if window.kernels and plain and not any(map(refusal, layers)):
+            return False
         return all(
-            uses_fast_scan(layer.cell, window.training)
-            for layer in window.recurrent_layers
+            uses_fast_scan(layer.cell, window.training) for layer in layers
         )
 
     def scan(self, cell, sequences, state, **options):

@@ -101,6 +101,7 @@ class Blocks:
             tf.reshape(begins, [rows * full]),
             window.training,
             window.scaled,
+            window.kernels,
         )
 
     def _crossed(self):

@@ -1,0 +1,120 @@
+"""Keras' own cuDNN kernels, where they can serve: on a GPU, outside XLA."""
+
+from typing import NamedTuple
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.layers import cells
+from keras_seqgrad.layers.scan import state_is_output, uses_fast_scan
+
+KINDS = (keras.layers.LSTM, keras.layers.GRU)
+# No bfloat16: of that Keras, too, would only learn while the step runs.
+DTYPES = ("float16", "float32", "float64")
+TANH = (keras.activations.tanh, keras.ops.tanh, tf.tanh)
+SIGMOID = (keras.activations.sigmoid, keras.ops.sigmoid, tf.sigmoid)
+
+
+class Choice(NamedTuple):
+    """Which scan runs a recurrent layer, and why.
+
+    Attributes:
+        scan: "cudnn", Keras' kernel; "fast", a scan of this package for the
+            cell's kind; or "general", the one for any cell.
+        why: What speaks for it, or against the one before it in that order.
+    """
+
+    scan: str
+    why: str
+
+
+def choose(layer, obstacle=None):
+    """Which scan runs a layer in training.
+
+    Args:
+        layer: A recurrent Keras layer.
+        obstacle: What keeps a cuDNN kernel from running it, beside the layer
+            itself and the machine, or None.
+    """
+    against = refusal(layer) or obstacle
+    if against is None:
+        return Choice("cudnn", "a GPU is visible, and XLA is not used")
+    if uses_fast_scan(layer.cell, training=True):
+        return Choice("fast", against)
+    return Choice("general", _has_no_fast_scan(layer.cell))
+
+
+def refusal(layer):
+    """Why no cuDNN kernel runs a layer; None where Keras runs it by one."""
+    kind = next((kind for kind in KINDS if isinstance(layer, kind)), None)
+    if kind is None:
+        return f"cuDNN has no kernel for {type(layer).__name__}"
+    if layer.use_cudnn is False:
+        return "use_cudnn=False"
+    cell = layer.cell
+    if not state_is_output(cell):
+        return "its cell is not that of Keras"
+    asked = {
+        "activation='tanh'": cell.activation in TANH,
+        "recurrent_activation='sigmoid'": cell.recurrent_activation in SIGMOID,
+        "use_bias=True": cell.use_bias,
+        "reset_after=True": getattr(cell, "reset_after", True),
+        "recurrent_dropout=0": not cell.recurrent_dropout,
+        "one mask of dropout": cells.drops_inputs_alone(cell),
+        f"a dtype of {DTYPES}": cell.compute_dtype in DTYPES,
+    }
+    for what, holds in asked.items():
+        if not holds:
+            return f"cuDNN needs {what}"
+    return None if gpu_is_visible() else "no GPU is visible"
+
+
+def is_forced(layer):
+    """Whether a layer asks for its cuDNN kernel, or an error."""
+    return getattr(layer, "use_cudnn", False) is True
+
+
+def gpu_is_visible():
+    """Whether TensorFlow sees a GPU, by the question that Keras asks."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def run(layer, sequences, state, training=False):
+    """Runs a layer's loop as Keras does.
+
+    Args:
+        layer: A layer without a `refusal`.
+        sequences: (batch, time, features).
+        state: The tensors of its state, each (batch, units).
+        training: Whether the layer runs in training mode.
+
+    Returns:
+        (outputs, the last state). Outputs are (batch, time, units), or
+        (batch, 1, units) where the layer returns the last one alone.
+    """
+    kind = next(kind for kind in KINDS if isinstance(layer, kind))
+    dtype, cell = layer.cell.compute_dtype, layer.cell
+    sequences = tf.cast(sequences, dtype)
+    state = [tf.cast(tensor, dtype) for tensor in state]
+    # A mask of dropout is drawn for this call and left to no other.
+    cell.reset_dropout_mask()
+    _, outputs, end = kind.inner_loop(
+        layer, sequences, state, mask=None, training=training
+    )
+    cell.reset_dropout_mask()
+    steps = sequences.shape[1] if layer.return_sequences else 1
+    outputs = tf.ensure_shape(outputs, [sequences.shape[0], steps, cell.units])
+    end = [
+        tf.ensure_shape(new, old.shape)
+        for new, old in zip(end, state, strict=True)
+    ]
+    return outputs, end
+
+
+def _has_no_fast_scan(cell):
+    """Why a cell is run by the general scan."""
+    if not state_is_output(cell):
+        return f"there is no fast scan for {type(cell).__name__}"
+    if not cells.drops_inputs_alone(cell):
+        return "dropout within the step"
+    return "activations without a fast scan"

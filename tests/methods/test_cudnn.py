@@ -1,0 +1,93 @@
+"""Every method on Keras' cuDNN kernel: the numbers of the scan."""
+
+import keras
+import pytest
+
+from keras_seqgrad import SequenceModel, methods
+from tests import zoo
+from tests.cudnn import gpu
+from tests.methods.table import TABLE
+
+MANY = {
+    "dni_twins": lambda: methods.SyntheticGradients(3, bootstrap=0.3),
+    **{name: row.method for name, row in TABLE.items()},
+}
+# What weights links inside of segments takes the scan.
+SERVED = [n for n, method in MANY.items() if not method().gates_inside]
+
+
+def trained(name, kind, x, y, per_sequence=False, **options):
+    """What two windows leave behind, and which scan the layer had."""
+    keras.utils.set_random_seed(1)
+    layer = zoo.recurrent(
+        kind, return_sequences=not per_sequence, dropout=0.3, seed=2
+    )
+    network = keras.Sequential(
+        [keras.Input((None, 2)), layer, keras.layers.Dense(2)]
+    )
+    model = SequenceModel.from_model(network, stateful=True)
+    model.compile(
+        keras.optimizers.SGD(0.1), "mse", method=MANY[name](), **options
+    )
+    [choice] = model.scans.values()
+    batches = zoo.repeated(2, x, y)
+    history = model.fit(*batches, batch_size=3, shuffle=False, verbose=0)
+    _, estimate = model.estimate_gradients(x, y, seed=3)
+    found = [v.numpy().astype("float32") for v in zoo.everything(model)]
+    return [*found, *history.history.values(), *estimate], choice.scan
+
+
+def compare(name, kind, *data):
+    """The kernel's calls, after the numbers are found to be the scan's."""
+    with gpu() as calls:
+        found, scan = trained(name, kind, *data)
+    assert scan == "cudnn" and calls
+    expected, scan = trained(name, kind, *data)
+    assert scan == "fast"
+    zoo.assert_same(found, expected)
+    return calls
+
+
+def test_which_methods_are_served():
+    assert {"bptt", "bptt_checkpointed", "tbptt", "dni"} <= {*SERVED}
+    assert {"alternating", "fptt", "tprop"} <= {*SERVED}
+    left = {*MANY} - {*SERVED}
+    assert left == {
+        "artbp",
+        "artbp_rows",
+        "artbp_window",
+        "tbptt_stride",
+        "inversion",
+        "inversion_learned",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted({*SERVED} - {"dni_next", "dni_twins"}))
+def test_equals_the_scan(name):
+    compare(name, "lstm", *zoo.data(4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["bptt", "tbptt", "dni"])
+def test_one_target_a_sequence(name):
+    compare(name, "gru", *zoo.data(4, per_sequence=True), True)
+
+
+@pytest.mark.compiled
+def test_in_a_graph():
+    """In a loop over segments, and where a twin would go back beside."""
+    calls = compare("dni_twins", "lstm", *zoo.data())
+    # A turn of the loop, and the shorter segment behind it.
+    assert {(3, True), (1, True)} <= {call[1:] for call in calls}
+
+
+def test_gates_take_the_scan():
+    """Whatever the machine has."""
+    x, y = zoo.data(4)
+    with gpu() as calls:
+        found, scan = trained("artbp", "lstm", x, y, run_eagerly=True)
+        assert scan == "fast"
+        assert 4 not in {steps for _, steps, _ in calls}
+    expected, _ = trained("artbp", "lstm", x, y)
+    zoo.assert_same(found, expected)
