@@ -4,6 +4,7 @@ import contextlib
 import inspect
 
 import keras
+import tensorflow as tf
 
 MASK_METHODS = (
     "get_dropout_mask",
@@ -81,6 +82,19 @@ def drops_inputs_alone(cell):
     # Keras' first implementation of a gated cell has a mask for each gate.
     for_gates = cell.dropout and getattr(cell, "implementation", 2) == 1
     return not (for_gates or cell.recurrent_dropout)
+
+
+def input_mask(cell, sequences):
+    """What inputs (batch, time, features) are multiplied by in training.
+
+    For a cell of which `drops_inputs_alone` holds; None where it drops none.
+    """
+    if not (draws_masks(cell) and cell.dropout):
+        return None
+    cell.reset_dropout_mask()
+    mask = cell.get_dropout_mask(sequences[:, 0])[:, tf.newaxis]
+    cell.reset_dropout_mask()
+    return mask
 
 
 @contextlib.contextmanager

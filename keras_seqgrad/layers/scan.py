@@ -170,10 +170,8 @@ def _fast(cell, described, sequences, state, links, twin, training):
     )
     sequences = tf.cast(sequences, cell.compute_dtype)
     shape = [*sequences.shape[:2], cell.units]
-    if training and cells.draws_masks(cell) and cell.dropout:
-        cell.reset_dropout_mask()
-        dropped = cell.get_dropout_mask(sequences[:, 0])[:, tf.newaxis]
-        cell.reset_dropout_mask()
+    dropped = cells.input_mask(cell, sequences) if training else None
+    if dropped is not None:
         sequences *= dropped
         if twin is not None:
             twin = [twin[0] * dropped, *twin[1:]]

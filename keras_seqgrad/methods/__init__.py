@@ -6,9 +6,12 @@ from keras_seqgrad.methods.base import Method
 from keras_seqgrad.methods.bptt import BPTT
 from keras_seqgrad.methods.fptt import FPTT
 from keras_seqgrad.methods.regularized_inversion import RegularizedInversion
+from keras_seqgrad.methods.rtrl import RTRL
+from keras_seqgrad.methods.snap import SnAp
 from keras_seqgrad.methods.synthetic_gradients import SyntheticGradients
 from keras_seqgrad.methods.target_propagation import TargetPropagation
 from keras_seqgrad.methods.truncated_bptt import TruncatedBPTT
+from keras_seqgrad.methods.uoro import UORO
 
 # What a name stands for in `compile(method=...)`.
 BY_NAME = {
@@ -21,6 +24,9 @@ BY_NAME = {
     "synthetic_gradients": lambda: SyntheticGradients(50),
     "fptt": lambda: FPTT(10),
     "regularized_inversion": lambda: RegularizedInversion(0.01, 10.0),
+    "snap": lambda: SnAp(10),
+    "rtrl": lambda: RTRL(10),
+    "uoro": lambda: UORO(10),
     "target_propagation": lambda: TargetPropagation(10),
     "tprop": lambda: TargetPropagation(10),
 }
@@ -31,13 +37,13 @@ def get(identifier):
 
     Names give the defaults most often used in the literature: a truncation
     length, or mean length, of 50 steps; 10 parts for "fptt"; blocks of 10 for
-    "tprop".
+    "tprop", and segments of 10 for "snap", "rtrl" and "uoro".
 
     Args:
         identifier: A `Method`, or one of "bptt", "tbptt" (or
             "truncated_bptt"), "artbp", "synthetic_gradients" (or "dni"),
             "alternating", "fptt", "regularized_inversion", "target_propagation"
-            (or "tprop").
+            (or "tprop"), "snap", "rtrl", "uoro".
 
     Raises:
         ValueError: The name is not known.
@@ -63,9 +69,12 @@ __all__ = [
     "BPTT",
     "FPTT",
     "Method",
+    "RTRL",
     "RegularizedInversion",
+    "SnAp",
     "SyntheticGradients",
     "TargetPropagation",
     "TruncatedBPTT",
+    "UORO",
     "get",
 ]

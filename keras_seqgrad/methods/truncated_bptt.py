@@ -13,11 +13,7 @@ from keras_seqgrad.methods.base import Method, serializable
 from keras_seqgrad.tensors import nested
 from keras_seqgrad.tensors.arguments import positive_integer
 from keras_seqgrad.truncation import Fixed
-from keras_seqgrad.window.ends import (
-    before_ends,
-    segment_of_rows,
-    state_of_rows,
-)
+from keras_seqgrad.window.ends import before_ends, split_at_end
 from keras_seqgrad.window.loops import each_segment, each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_loss, pull_window
 from keras_seqgrad.window.window import Segment
@@ -179,30 +175,15 @@ class TruncatedBPTT(Method):
 
     def _train_at_end(self, window):
         """One update whose gradient reaches back from each row's last step."""
-        segment, state = self._last(window)
+        before, segment = split_at_end(window, self.length)
+        state = window.state
+        if before is not None:
+            _, state = window.forward(before, state)
+            state = keras.tree.map_structure(tf.stop_gradient, state)
         loss, gradients, outputs, state = pull(window, segment, state)
         window.learner.apply(gradients)
         window.learner.record_window(outputs, loss)
         return state
-
-    def _last(self, window):
-        """The last `length` steps of all rows, and the state before them."""
-        steps, length = window.steps, self.length
-        if isinstance(steps, int):
-            length = min(steps, length)
-            if length == steps:
-                return window.whole(), window.state
-        else:
-            length = tf.minimum(steps, length)
-        start = steps - length
-        if window.lengths is None:
-            state = window.advance(0, start, window.state)
-            return window.segment(start, length), state
-        starts = tf.clip_by_value(window.lengths - length, 0, start)
-        return (
-            segment_of_rows(window, starts, length),
-            state_of_rows(window, starts, start),
-        )
 
     def _train_overlapping(self, window):
         if window.mixed_targets:

@@ -20,10 +20,10 @@ def size_of(spec):
     )
 
 
-def join(leaves):
-    """Tensors (batch, ...) as one (batch, size), in float32."""
+def join(leaves, dtype="float32"):
+    """Tensors (batch, ...) as one (batch, size)."""
     flat = [
-        tf.reshape(tf.cast(t, "float32"), [-1, math.prod(t.shape[1:])])
+        tf.reshape(tf.cast(t, dtype), [-1, math.prod(t.shape[1:])])
         for t in leaves
     ]
     return tf.concat(flat, axis=1)

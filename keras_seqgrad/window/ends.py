@@ -7,7 +7,6 @@ step, and from there a method counts back.
 
 import dataclasses
 
-import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan
@@ -101,8 +100,8 @@ def segment_of_rows(window, starts, length):
     )
 
 
-def state_of_rows(window, starts, steps):
-    """State of each row before a step of its own, without a gradient.
+def segment_before_rows(window, starts, steps):
+    """The steps of each row before one of its own: a segment, masked.
 
     Args:
         window: The window.
@@ -114,5 +113,30 @@ def state_of_rows(window, starts, steps):
     segment.mask = masks.combine(segment.mask, before)
     if segment.reset is not None:
         segment.reset &= before
-    _, state = window.forward(segment, window.state)
-    return keras.tree.map_structure(tf.stop_gradient, state)
+    return segment
+
+
+def split_at_end(window, length):
+    """The last `length` steps of all rows, and what is before them.
+
+    Args:
+        window: A window with one target per sequence.
+        length: Number of steps, counted back from the last valid one.
+
+    Returns:
+        (segment before, or None where there is nothing, last segment).
+    """
+    steps = window.steps
+    if isinstance(steps, int):
+        if length >= steps:
+            return None, window.whole()
+    else:
+        length = tf.minimum(steps, length)
+    start = steps - length
+    if window.lengths is None:
+        return window.segment(0, start), window.segment(start, length)
+    starts = tf.clip_by_value(window.lengths - length, 0, start)
+    return (
+        segment_before_rows(window, starts, start),
+        segment_of_rows(window, starts, length),
+    )

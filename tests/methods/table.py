@@ -77,4 +77,7 @@ TABLE = {
         "biased",
         2,
     ),
+    "snap": Row(lambda: methods.SnAp(3), "biased", 3, instead={"own": "gru"}),
+    "rtrl": Row(lambda: methods.RTRL(3), "exact", 3),
+    "uoro": Row(lambda: methods.UORO(3, seed=1), "unbiased", 3),
 }

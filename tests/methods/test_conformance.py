@@ -288,4 +288,4 @@ def test_names_and_refusal_of_others():
     for name in methods.BY_NAME:
         assert isinstance(ksg.methods.get(name), methods.Method)
     with pytest.raises(ValueError, match=r"'artbp', 'bptt'.*Received: method"):
-        ksg.methods.get("rtrl")
+        ksg.methods.get("other")

@@ -1,0 +1,358 @@
+"""Traces: how each weight has moved its unit's state, row by row.
+
+With s_i the states of unit i, S of them, D_t[i] (S, S) their derivative by the
+states before, and I_t[w] (S,) that by weight w of this unit,
+
+    J_t[w] = D_t[i] J_{t-1}[w] + I_t[w]
+
+Since I_t[w] of the weight (j, i) is source_t[j] times a number of row i, a
+segment of T steps needs one product for each weight:
+
+    P_t = D_T ... D_{t+1}
+    J_T = P_0 J_0 + sum over t of source_t^T (P_t I_t)
+
+All else is element-wise. A masked step has D = 1 and I = 0; at a reset D = 0.
+"""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from keras_seqgrad.layers import cells as keras_cells
+from keras_seqgrad.layers.scan import scan, state_is_output, uses_fast_scan
+from keras_seqgrad.methods.snap.cells import row_value, rule_of
+from keras_seqgrad.tensors import masks, pieces
+
+
+@dataclasses.dataclass
+class Visit:
+    """A recurrent layer's run over a segment, as its traces need it.
+
+    All are constants, in float32 or float64: inputs and outputs (batch, time,
+    ...), the state before the first step and the one that resets bring, mask
+    and reset (batch, time, 1) or None.
+    """
+
+    cell: Any
+    inputs: Any
+    outputs: Any
+    start: list
+    mask: Any
+    reset: Any
+    reset_state: list
+
+
+class Recorder:
+    """Runs the cells of a model as ever, and keeps what it has seen."""
+
+    def __init__(self):
+        self.visits = {}
+
+    def visit(self, layer):
+        """The `Visit` of a recurrent layer."""
+        return self.visits[id(layer.cell)]
+
+    def __call__(
+        self, cell, sequences, state, *, training, mask, reset, reset_state,
+        **options,
+    ):  # fmt: skip
+        """`keras_seqgrad.layers.scan.scan`."""
+        sequences = tf.cast(sequences, cell.compute_dtype)
+        if training and uses_fast_scan(cell, training):
+            # All dropout there is, so that the scan has none left to draw.
+            dropped = keras_cells.input_mask(cell, sequences)
+            sequences = sequences if dropped is None else sequences * dropped
+            training = False
+        outputs, last = scan(
+            cell,
+            sequences,
+            state,
+            training=training,
+            mask=mask,
+            reset=reset,
+            reset_state=reset_state,
+            **options,
+        )
+        flags = [
+            None if each is None else tf.cast(each, "bool")[..., tf.newaxis]
+            for each in (mask, reset)
+        ]
+        inputs = wide(sequences)
+        if flags[0] is not None:
+            inputs = masks.clear(inputs, flags[0])
+        start = [wide(tensor) for tensor in state]
+        if reset_state is None:
+            reset_state = [tf.zeros_like(tensor) for tensor in start]
+        reset_state = [wide(tensor) for tensor in reset_state]
+        self.visits[id(cell)] = Visit(
+            cell, inputs, wide(outputs), start, *flags, reset_state
+        )
+        return outputs, last
+
+
+def wide(tensor):
+    """A constant in float32, or float64 where it is: traces are long sums."""
+    dtype = tf.float64 if tensor.dtype == tf.float64 else tf.float32
+    return tf.stop_gradient(tf.cast(tensor, dtype))
+
+
+def states_before(rule, visit):
+    """Every state tensor before each step, a list of (batch, time, units)."""
+    rows, step = rule
+    known = [None] * len(visit.start)
+    if state_is_output(visit.cell):
+        before = [visit.start[0][:, tf.newaxis], visit.outputs[:, :-1]]
+        known[0] = tf.concat(before, axis=1)
+        if visit.reset is not None:
+            again = visit.reset_state[0][:, tf.newaxis]
+            known[0] = tf.where(visit.reset, again, known[0])
+    if None not in known:
+        return known
+    given = [row_value(row, visit.inputs, known) for row in rows]
+    unknown = [
+        [
+            (source, weight)
+            for source, weight in row
+            if isinstance(source, int) and known[source] is None
+        ]
+        for row in rows
+    ]
+    steps = visit.inputs.shape[1] or tf.shape(visit.inputs)[1]
+    rest = [k for k, tensor in enumerate(known) if tensor is None]
+    arrays = [tf.TensorArray(visit.inputs.dtype, steps) for _ in rest]
+
+    def at(tensor, time):
+        return pieces.steps(tensor, time, 1)
+
+    def body(time, carry):
+        state, arrays = carry
+        state = list(state)
+        if visit.reset is not None:
+            state = choose(visit.reset[:, time], visit.reset_state, state)
+        arrays = [
+            array.write(time, state[k])
+            for array, k in zip(arrays, rest, strict=True)
+        ]
+        here = [tensor[:, tf.newaxis] for tensor in state]
+        for k, tensor in enumerate(known):
+            if tensor is not None:
+                here[k] = at(tensor, time)
+        inputs = at(visit.inputs, time)
+        values = [
+            at(each, time) + (row_value(row, inputs, here) if row else 0.0)
+            for each, row in zip(given, unknown, strict=True)
+        ]
+        new = [tensor[:, 0] for tensor in step(inputs, values, here)]
+        if visit.mask is not None:
+            new = choose(visit.mask[:, time], new, state)
+        return new, arrays
+
+    _, arrays = pieces.repeat(steps, body, (visit.start, arrays))
+    for array, k in zip(arrays, rest, strict=True):
+        series = tf.transpose(array.stack(), [1, 0, 2])
+        known[k] = tf.ensure_shape(series, [*visit.inputs.shape[:2], None])
+    return known
+
+
+def choose(condition, chosen, other):
+    """Pairs of tensors, one of each."""
+    return [
+        tf.where(condition, a, b) for a, b in zip(chosen, other, strict=True)
+    ]
+
+
+def derivatives(rule, visit, self_recurrence):
+    """What a step does to a unit's states.
+
+    Args:
+        rule: The rule of the cell.
+        visit: The `Visit`.
+        self_recurrence: Whether a unit's state counts in the rows that it is
+            multiplied into.
+
+    Returns:
+        (sources, by_state, by_row): for each row the list of its summands'
+        (batch, time, ...) or None; the derivative of new state r by state s,
+        `by_state[r][s]` (batch, time, units), and by row k, `by_row[r][k]`
+        (batch, time, width).
+    """
+    rows, step = rule
+    states = states_before(rule, visit)
+    values = [row_value(row, visit.inputs, states) for row in rows]
+    with tf.GradientTape(
+        persistent=True, watch_accessed_variables=False
+    ) as tape:
+        tape.watch([values, states])
+        made = step(visit.inputs, values, states)
+    zero = tf.zeros((), visit.inputs.dtype)
+    by_state, by_row = [], []
+    for r, new in enumerate(made):
+        found, d_values = tape.gradient(
+            new,
+            (states, values),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        if self_recurrence:
+            for row, d_value in zip(rows, d_values, strict=True):
+                for s, weight in row:
+                    if isinstance(s, int):
+                        found[s] += through_itself(d_value, weight)
+        for s, tensor in enumerate(found):
+            if visit.mask is not None:
+                same = tf.ones_like(zero) if r == s else zero
+                tensor = tf.where(visit.mask, tensor, same)
+            if visit.reset is not None:
+                tensor = tf.where(visit.reset, zero, tensor)
+            found[s] = tensor
+        if visit.mask is not None:
+            d_values = [tf.where(visit.mask, d, zero) for d in d_values]
+        by_state.append(found)
+        by_row.append(d_values)
+    sources = [
+        [source_of(source, visit, states) for source, _ in row] for row in rows
+    ]
+    return sources, by_state, by_row
+
+
+def source_of(source, visit, states):
+    """What a weight is multiplied by, (batch, time, ...), or None."""
+    if source is None:
+        return None
+    return visit.inputs if source == "inputs" else states[source]
+
+
+def through_itself(d_value, weight):
+    """A row's derivative by the state of its own unit."""
+    units = weight.shape[0]
+    blocks = weight.shape[1] // units
+    weight = tf.cast(weight, d_value.dtype)
+    square = tf.transpose(tf.reshape(weight, [units, blocks, units]), [1, 0, 2])
+    diagonal = tf.reshape(tf.linalg.diag_part(square), [-1])
+    shape = tf.shape(d_value)
+    product = tf.reshape(
+        d_value * diagonal, [shape[0], shape[1], blocks, units]
+    )
+    return tf.reduce_sum(product, axis=2)
+
+
+def products_behind(by_state):
+    """P_t, the product of all derivatives after step t, and that of all.
+
+    Args:
+        by_state: As of `derivatives`.
+
+    Returns:
+        (series, whole): by the state at the end, and that after step t, each
+        (batch, time, units); the same without time for all steps.
+    """
+    size = range(len(by_state))
+    stacked = [
+        [tf.transpose(tensor, [1, 0, 2]) for tensor in row] for row in by_state
+    ]
+    first = by_state[0][0]
+    steps = first.shape[1] or tf.shape(first)[1]
+    one = tf.ones_like(first[:, 0])
+    start = [
+        [one if e == s else tf.zeros_like(one) for s in size] for e in size
+    ]
+    arrays = [[tf.TensorArray(one.dtype, steps) for _ in size] for _ in size]
+
+    def body(time, carry):
+        product, arrays = carry
+        arrays = [
+            [arrays[e][s].write(time, product[e][s]) for s in size]
+            for e in size
+        ]
+        here = [[stacked[r][s][time] for s in size] for r in size]
+        product = [
+            [tf.add_n([product[e][r] * here[r][s] for r in size]) for s in size]
+            for e in size
+        ]
+        return product, arrays
+
+    whole, arrays = pieces.repeat(steps, body, (start, arrays), backwards=True)
+    series = [
+        [tf.transpose(array.stack(), [1, 0, 2]) for array in row]
+        for row in arrays
+    ]
+    return series, whole
+
+
+def spread(tensor, width):
+    """(..., units) once for each block of a row of `width`."""
+    blocks = width // tensor.shape[-1]
+    return tf.tile(tensor, [1] * (tensor.shape.rank - 1) + [blocks])
+
+
+def advance(visit, traces, self_recurrence):
+    """The traces of a layer after a segment.
+
+    Args:
+        visit: The layer's `Visit`, with the weights that it has run with.
+        traces: For each summand of each row a list with a trace (batch,
+            *shape of the weight) for each state; [] where it has none.
+        self_recurrence: See `derivatives`.
+    """
+    rule = rule_of(visit.cell)
+    sources, by_state, by_row = derivatives(rule, visit, self_recurrence)
+    series, whole = products_behind(by_state)
+    size = range(len(by_state))
+    new = []
+    for k, (row, traced) in enumerate(zip(sources, traces, strict=True)):
+        width = by_row[0][k].shape[-1]
+        # What row k at step t has moved in the state at the end.
+        moved = [
+            tf.add_n([spread(series[e][s], width) * by_row[s][k] for s in size])
+            for e in size
+        ]
+        new.append(
+            [
+                [
+                    tf.add_n([kept(trace[s], whole[e][s]) for s in size])
+                    + brought(source, moved[e])
+                    for e in size
+                    if trace
+                ]
+                for source, trace in zip(row, traced, strict=True)
+            ]
+        )
+    return new
+
+
+def kept(trace, product):
+    """What is left of a trace; nothing of an infinite one behind a reset."""
+    product = spread(product, trace.shape[-1])
+    if trace.shape.rank == 3:
+        product = product[:, tf.newaxis]
+    return tf.math.multiply_no_nan(trace, product)
+
+
+def brought(source, moved):
+    """What a segment adds to a trace: one product for all steps."""
+    if source is None:
+        return tf.reduce_sum(moved, axis=1)
+    return tf.matmul(source, moved, transpose_a=True)
+
+
+def pulled(traces, d_state):
+    """Gradient that traces bring back from the state before a segment.
+
+    Args:
+        traces: As of `advance`.
+        d_state: Gradient of the loss by the layer's state, a list of (batch,
+            units).
+
+    Returns:
+        By row and summand a tensor like the weight, 0.0 where it has no trace.
+    """
+
+    def pull(trace):
+        total = 0.0
+        for each, d in zip(trace, d_state, strict=bool(trace)):
+            d = spread(tf.cast(d, each.dtype), each.shape[-1])
+            form = "bm,bm->m" if each.shape.rank == 2 else "bm,bjm->jm"
+            total += tf.einsum(form, d, each)
+        return total
+
+    return [[pull(trace) for trace in row] for row in traces]
