@@ -48,6 +48,17 @@ class MethodState(keras.layers.Layer):
         """The `Draws` of the method."""
         return self.parts["draws"]
 
+    @property
+    def optimizer_variables(self):
+        """Those of the optimizers among the parts, and of the parts'."""
+        return [
+            variable
+            for part in self.parts.values()
+            for found in (part, *vars(part).values())
+            if isinstance(found, keras.optimizers.Optimizer)
+            for variable in found.variables
+        ]
+
     def admit(self, batch_size):
         """Tells the parts how many rows the next batch has."""
         for part in self.parts.values():

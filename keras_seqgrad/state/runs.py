@@ -52,11 +52,34 @@ class ResetCarriedState(keras.callbacks.Callback):
         self.model.carried["prediction"].release()
 
 
+class Arranging(keras.callbacks.Callback):
+    """A callback that has a say in the arguments of `fit`.
+
+    It is called after all others, wherever it is among them.
+    """
+
+    def arrange(self, model, given):
+        """The arguments of `fit` by name, as they are to be."""
+        return given
+
+
 def with_own(callbacks, own):
     """`callbacks` after our `own`; a list in use already has them."""
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
-    return [*own, *keras.tree.flatten(callbacks or []), ResetCarriedState()]
+    callbacks = keras.tree.flatten(callbacks or [])
+    last = arranging(callbacks)
+    others = [callback for callback in callbacks if callback not in last]
+    return [*own, *others, ResetCarriedState(), *last]
+
+
+def arranging(callbacks):
+    """Those of the callbacks of a `fit` that have a say in it."""
+    return [
+        callback
+        for callback in keras.tree.flatten(callbacks or [])
+        if isinstance(callback, Arranging)
+    ]
 
 
 def bind(function, model, args, kwargs):
@@ -78,6 +101,8 @@ def complete(given, run, model):
         rows = rows_told(given, model.network)
         if model.stateful and rows is not None:
             begin(model, rows)
+        for callback in arranging(given.get("callbacks")):
+            given = callback.arrange(model, given)
     return {**given, "callbacks": with_own(given.get("callbacks"), own)}
 
 
