@@ -1,10 +1,10 @@
 """Seconds from a model's construction to the end of its first step.
 
 The model of `examples/char_lm.py --full`: two LSTM layers of 256 units on
-characters, batch 32, windows of 200 steps in segments of 50 (or 60, the last
-one then being shorter), Adam, XLA. Stock Keras is the stateful model on segments
-of 50. RegularizedInversion, which has no LSTM, runs GRU layers and stands beside
-stock Keras with such layers.
+characters, batch 32, windows of 200 steps, Adam, XLA, in segments of 50, or of
+60, where a shorter one is left over. Stock Keras is the stateful model on
+segments of 50. RegularizedInversion, which has no LSTM, runs GRU layers and
+stands beside stock Keras with such layers.
 
     python benchmarks/compile_time.py
     python benchmarks/compile_time.py --only "TruncatedBPTT(50)" --profile

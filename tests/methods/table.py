@@ -18,6 +18,7 @@ class Row:
     epoch_end: Any = lambda model: None
     # Kinds of cell that it runs in place of those that it refuses.
     instead: dict = dataclasses.field(default_factory=dict)
+    rate: float = 0.1  # at which it learns without running away
 
 
 TABLE = {
@@ -78,6 +79,6 @@ TABLE = {
         2,
     ),
     "snap": Row(lambda: methods.SnAp(3), "biased", 3, instead={"own": "gru"}),
-    "rtrl": Row(lambda: methods.RTRL(3), "exact", 3),
-    "uoro": Row(lambda: methods.UORO(3, seed=1), "unbiased", 3),
+    "rtrl": Row(lambda: methods.RTRL(3), "exact", 3, rate=0.03),
+    "uoro": Row(lambda: methods.UORO(3, seed=1), "unbiased", 3, rate=0.01),
 }

@@ -19,7 +19,7 @@ def network_for(name, kind="lstm", **options):
 
 def make(name, network=None, **options):
     model = SequenceModel.from_model(network or network_for(name))
-    options.setdefault("optimizer", keras.optimizers.SGD(0.1))
+    options.setdefault("optimizer", keras.optimizers.SGD(TABLE[name].rate))
     options.setdefault("loss", "mse")
     options.setdefault("jit_compile", False)
     model.compile(method=TABLE[name].method(), **options)

@@ -148,9 +148,12 @@ class UORO(OnlineMethod):
         _, found = run.pull(split(signs, run.ends))
         new = flat(found, dtype)
         moved = join(pushed(run, split(of_state, run.leaves)), dtype)
+        # Where resets have left nothing of it, its partner would be noise.
+        left = tf.reduce_any(moved != 0.0)
+        of_parameters = tf.where(left, of_parameters, 0.0)
         along = ratio(of_parameters, moved)
         across = ratio(new, signs)
-        pair = tf.random.experimental.stateless_fold_in(pair, 1)
+        pair = tf.random.experimental.stateless_fold_in(pair, 1, "philox")
         return (
             tf.ensure_shape(along * moved + across * signs, of_state.shape),
             of_parameters / along + new / across,
@@ -163,8 +166,11 @@ class UORO(OnlineMethod):
 
 def draw_signs(pair, like):
     """A sign for every row and unit, from a pair of seeds."""
-    drawn = tf.random.stateless_uniform(tf.shape(like), pair, dtype=like.dtype)
-    return tf.where(drawn < 0.5, -tf.ones_like(like), tf.ones_like(like))
+    # Integers, because XLA draws other floats from the same seed.
+    bits = tf.random.stateless_uniform(
+        tf.shape(like), pair, 0, 2, dtype="int32", alg="philox"
+    )
+    return tf.cast(2 * bits - 1, like.dtype)
 
 
 def ratio(first, second):
