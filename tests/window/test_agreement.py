@@ -316,6 +316,7 @@ def test_lengths_that_only_a_step_knows(steps, jit_compile):
         ksg.methods.TruncatedBPTT(8),
         ksg.methods.SyntheticGradients(8),
         ksg.methods.FPTT(length=8),
+        ksg.methods.TargetPropagation(8),
     ],
 )
 def test_a_length_beyond_the_window_is_noted(method):
