@@ -164,13 +164,18 @@ def targets_of(model, y, steps, trains, where=""):
 
 
 def _refuse_cut(label, losses, method):
-    names = [str(getattr(each, "name", each)) for each in losses]
+    names = [
+        str(getattr(each, "name", getattr(each, "__name__", each)))
+        for each in losses
+    ]
     raise ValueError(
         f"`{label}`: the loss {', '.join(names)} judges a sequence as a whole "
         f"and not its steps one by one, and {method!r} takes the loss of each "
         "segment by itself. Train with ksg.methods.BPTT() or "
         "ksg.methods.ARTBP(...), which take that of the window, or let the "
-        "loss give a value for each step, (batch, time)."
+        "loss give a value for each step, (batch, time), and no sum over "
+        "them; their sum is that of a keras.losses.Loss with such a `call` "
+        'and reduction="sum".'
     )
 
 

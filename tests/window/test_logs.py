@@ -25,6 +25,7 @@ METHODS = {
     "fptt": lambda: methods.FPTT(2),
     "fptt_rest": lambda: methods.FPTT(3),
     "checkpoints": lambda: methods.BPTT(3),
+    "targets": lambda: methods.TargetPropagation(3, parameter_steps=2),
     "inversion": lambda: methods.RegularizedInversion(0.5, 0.5),
 }
 
@@ -134,7 +135,16 @@ def test_class_weights(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["even", "stride", "artbp_cut", "dni", "fptt_rest", "checkpoints"]
+    "name",
+    [
+        "even",
+        "stride",
+        "artbp_cut",
+        "dni",
+        "fptt_rest",
+        "checkpoints",
+        "targets",
+    ],
 )
 def test_several_outputs(name):
     assert_logs(

@@ -67,13 +67,15 @@ def wide(tensor):
 
 
 def run_in_order(blocks):
-    """(loss, states between blocks, state after) of the window as it is."""
+    """The window as it is.
+
+    Returns:
+        ((loss, outputs, state after), states between blocks).
+    """
     window = blocks.window
     outputs, inner, end = blocks.run_in_order()
-    restore = window.learner.keep_output_losses()
     loss = window.loss(window.whole(), outputs)
-    restore()
-    return loss, inner, end
+    return (loss, outputs, end), inner
 
 
 def run_from_zeros(blocks, run):

@@ -9,26 +9,15 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.methods.base import Method, serializable
-from keras_seqgrad.methods.target_propagation import multipliers
+from keras_seqgrad.methods.target_propagation import multipliers, settings
 from keras_seqgrad.methods.target_propagation.blocks import Blocks
 from keras_seqgrad.methods.target_propagation.lagrangian import (
-    STATE_OPTIMIZERS,
     Lagrangian,
     run_from_zeros,
     run_in_order,
 )
 from keras_seqgrad.tensors import nested, pieces
 from keras_seqgrad.tensors.arguments import above, positive_integer
-
-SCHEMES = ("penalty", "lagrangian", "admm")
-STARTS = ("forward", "parallel", "zero")
-# What only schemes with multipliers have, and its defaults.
-MULTIPLIED = {
-    "rounds": None,
-    "multiplier_form": "textbook",
-    "multiplier_rate": None,
-    "multipliers_from": 0,
-}
 
 
 @serializable
@@ -98,10 +87,12 @@ class TargetPropagation(Method):
         multiplier_rate: None for 1 with "textbook" and 0.1 with "code".
         multipliers_from: Epochs of `fit` during which u stays 0 at first.
 
-    Metrics, means over the parameter steps: `loss` and the compiled metrics
-    of the blocks started from their targets; `constraint_violation`, the mean
-    of ||f(h_b) - h_(b+1)||. With the start "forward" also `sequential_loss`,
-    of the window run in order, as `evaluate` and validation always run.
+    Metrics: with the start "forward", `loss` and the compiled metrics are
+    those of the window run in order, before it is learnt from, as `evaluate`
+    gives them (`sequential_loss` is the same loss); with another start no such
+    pass is made, and they are those of the blocks. Means over the parameter
+    steps: `block_loss`, of the blocks started from their targets, and
+    `constraint_violation`, the mean of ||f(h_b) - h_(b+1)||.
 
     Raises:
         ValueError: An argument is out of its range, or without effect in the
@@ -125,11 +116,12 @@ class TargetPropagation(Method):
     >>> x, y = np.ones((2, 20, 3)), np.zeros((2, 20, 1))
     >>> history = model.fit(x, y, verbose=0)
     >>> sorted(history.history)
-    ['constraint_violation', 'loss', 'sequential_loss']
+    ['block_loss', 'constraint_violation', 'loss', 'sequential_loss']
     """
 
     random = False
     cuts_targets = False
+    length = property(lambda self: self.block)
 
     def __init__(
         self,
@@ -146,17 +138,6 @@ class TargetPropagation(Method):
         multiplier_rate=None,
         multipliers_from=0,
     ):
-        for name, value, known in (
-            ("scheme", scheme, SCHEMES),
-            ("start", start, STARTS),
-            ("state_optimizer", state_optimizer, STATE_OPTIMIZERS),
-            ("multiplier_form", multiplier_form, tuple(multipliers.FORMS)),
-        ):
-            if value not in known:
-                raise ValueError(
-                    f"`{name}` must be one of {known}. Received: "
-                    f"{name}={value!r}"
-                )
         self.block = positive_integer(block, "block")
         self.scheme = scheme
         self.penalty = above(penalty, "penalty", 0.0)
@@ -170,7 +151,8 @@ class TargetPropagation(Method):
         self.multiplier_form = multiplier_form
         self.multiplier_rate = multiplier_rate
         self.multipliers_from = multipliers_from
-        self._refuse_without_effect()
+        settings.refuse_unknown(self.get_config())
+        settings.refuse_without_effect(self.get_config())
         if state_steps is not None:
             positive_integer(state_steps, "state_steps")
         if rounds is not None:
@@ -179,32 +161,6 @@ class TargetPropagation(Method):
             above(multiplier_rate, "multiplier_rate", 0.0)
         if multipliers_from != 0:
             positive_integer(multipliers_from, "multipliers_from")
-
-    def _refuse_without_effect(self):
-        """Refuses arguments that do nothing in the scheme."""
-        if self.scheme != "admm" and self.state_steps is not None:
-            raise ValueError(
-                f"With scheme={self.scheme!r} the targets move with every "
-                "update of the parameters: leave `state_steps` out, or set "
-                f'scheme="admm". Received: state_steps={self.state_steps!r}'
-            )
-        given = {
-            name: getattr(self, name)
-            for name, default in MULTIPLIED.items()
-            if getattr(self, name) != default
-        }
-        if self.scheme == "penalty" and given:
-            raise ValueError(
-                'scheme="penalty" has no multipliers, and one round: leave '
-                f"{', '.join(map(repr, given))} out, or set "
-                f'scheme="lagrangian" or "admm". Received: {given}'
-            )
-        if self.scheme != "penalty" and self.rounds == 1:
-            raise ValueError(
-                "Multipliers begin at 0 with every window and first act in "
-                "its second round. Expected rounds=2 or more, received "
-                'rounds=1. Set scheme="penalty" to have no multipliers.'
-            )
 
     # --- what is kept -----------------------------------------------------
 
@@ -220,6 +176,7 @@ class TargetPropagation(Method):
             )
         parts = model.method_state.parts
         parts["violation"] = keras.metrics.Mean("constraint_violation")
+        parts["blocks"] = keras.metrics.Mean("block_loss")
         if self.start == "forward":
             parts["sequential"] = keras.metrics.Mean("sequential_loss")
         if self.multipliers_from:
@@ -231,19 +188,19 @@ class TargetPropagation(Method):
     # --- the schemes ------------------------------------------------------
 
     def _start(self, window):
-        """(`Lagrangian`, its first memory, sequential loss, state after).
+        """(`Lagrangian`, its first memory, pass through the window in order).
 
-        The last two are None where no sequential pass is made.
+        The last is (loss, outputs, state after), or None without such a pass.
         """
-        blocks, loss, end = Blocks(window, self.block), None, None
+        blocks, in_order = Blocks(window, self.block), None
         if self.start == "forward":
-            loss, inner, end = run_in_order(blocks)
+            in_order, inner = run_in_order(blocks)
         else:
             inner = run_from_zeros(blocks, self.start == "parallel")
         lagrangian = Lagrangian(
             blocks, inner, self.penalty, self.state_optimizer, self.state_rate
         )
-        return lagrangian, lagrangian.start(), loss, end
+        return lagrangian, lagrangian.start(), in_order
 
     def _awake(self, window):
         """Whether multipliers move in this epoch."""
@@ -301,14 +258,20 @@ class TargetPropagation(Method):
     # --- the seam ---------------------------------------------------------
 
     def train(self, window):
-        lagrangian, memory, loss, end = self._start(window)
-        parts = window.method_state.parts
-        if loss is not None:
-            parts["sequential"].update_state(loss)
+        lagrangian, memory, in_order = self._start(window)
+        learner, parts = window.learner, window.method_state.parts
+        if in_order is not None:
+            loss, outputs, _ = in_order
+            learner.record_window(outputs, loss)
+            rows = tf.cast(window.batch_size, "float32")
+            parts["sequential"].update_state(loss, sample_weight=rows)
+        restore = learner.keep_output_losses()
 
         def learn(pulled, gaps, _):
-            window.learner.apply(pulled.gradients)
-            window.learner.record_window(pulled.outputs, pulled.loss)
+            learner.apply(pulled.gradients)
+            parts["blocks"].update_state(pulled.loss)
+            if in_order is None:
+                learner.record_window(pulled.outputs, pulled.loss)
             violation, count = lagrangian.violation(gaps)
             parts["violation"].update_state(violation, sample_weight=count)
             return keras.tree.map_structure(tf.stop_gradient, pulled.end)
@@ -316,12 +279,14 @@ class TargetPropagation(Method):
         last = self._follow(
             lagrangian, memory, self.parameter_steps, learn, window.state
         )
-        return last if end is None else end
+        if in_order is None:
+            return last
+        restore()  # the losses of single outputs are those in order
+        return in_order[-1]
 
     def estimate(self, window, seed=None):
-        lagrangian, memory, loss, _ = self._start(window)
-        if loss is None:
-            loss, _, _ = run_in_order(lagrangian.blocks)
+        lagrangian, memory, in_order = self._start(window)
+        loss, *_ = in_order or run_in_order(lagrangian.blocks)[0]
         # At the same targets and parameters all updates of "admm" are one.
         steps = 1 if self.scheme == "admm" else self.parameter_steps
 
