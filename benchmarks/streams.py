@@ -21,7 +21,7 @@ from benchmarks.timing import medians, ratios, turns
 
 FIXED = "TruncatedBPTT({length})"
 DRAWN = "ARTBP({length}), drawn windows"
-HALF = "ARTBP({length}), bucket_lengths=8"
+MORE = "ARTBP({length}), bucket_lengths=20"
 
 
 def arms(units, layers, length, batch_size, row):
@@ -54,7 +54,7 @@ def arms(units, layers, length, batch_size, row):
         ksg.methods.TruncatedBPTT(length),
         ksg.data.stream(tokens, batch_size, min(200, row)),
     )
-    for name, count in ((DRAWN, None), (HALF, 8)):
+    for name, count in ((DRAWN, None), (MORE, 20)):
         windows = ksg.data.stream(
             tokens, batch_size, law, seed=0, bucket_lengths=count
         )

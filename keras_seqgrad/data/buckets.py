@@ -1,18 +1,19 @@
-"""Lengths to which random pieces are padded, so that XLA compiles few programs.
+"""Lengths to which sequences are padded, so that XLA compiles few programs.
 
-Every window length is a program of its own for XLA. Padding each piece to the
-next of a few *bucket lengths* bounds their number. What a bucket length costs
-is compiling once; what it saves are padded steps in every epoch.
+Every length is a program of its own for XLA. Padding each sequence to the next
+of a few *bucket lengths* bounds their number. What a bucket length costs is
+compiling once; what it saves are padded steps in every epoch.
 """
 
 import numpy as np
 
 from keras_seqgrad.tensors.arguments import positive_integer
 
-MOST = 16
-# Windows of an epoch for each bucket length: compiling takes as long as some
-# tens of windows, and it should pay within a few epochs.
-WINDOWS = 8
+FEWEST, MOST = 4, 16
+# Windows of an epoch for each bucket length. To compile a program takes as long
+# as thirty windows of a large model do, or three hundred of a small one, and it
+# should pay within a few epochs.
+WINDOWS = 50
 # Ends of buckets to choose from; more make no difference that could be seen.
 PLACES = 512
 
@@ -20,7 +21,7 @@ PLACES = 512
 def default_count(law, row_length):
     """How many bucket lengths to choose by `fewest_steps`."""
     windows = row_length / law.mean_length
-    return int(np.clip(windows // WINDOWS, 2, MOST))
+    return int(np.clip(windows // WINDOWS, FEWEST, MOST))
 
 
 def fewest_steps(law, row_length, count):
@@ -46,19 +47,80 @@ def fewest_steps(law, row_length, count):
         Increasing integer array; the last is `row_length`.
     """
     longer = _chances_of_longer(law, row_length)
-    ends = np.geomspace(1, row_length, PLACES)
-    ends = np.unique(np.round(ends).astype("int64"))
+    ends = np.unique(_spread(1, row_length))
+    after = [_steps_of_doubles(end, longer) for end in ends]
+    lengths = _choose(ends, longer[ends], after, count)
+    return np.unique([*lengths, *_doubles(lengths[-1], row_length)])
+
+
+def bucket_lengths(lengths, count):
+    """The `count` lengths to which sequences are padded with fewest steps.
+
+    For batches of sequences of different lengths: a batch holds sequences of
+    one bucket, each padded on the right to the bucket's length and masked. More
+    buckets mean fewer padded steps and more programs for XLA to compile, each
+    once. Not for the windows of `ksg.data.stream`, which chooses its own.
+
+    Rule: of all ways to choose `count` lengths, the longest sequence's among
+    them, the one with the least sum of padded lengths.
+
+    Args:
+        lengths: Integers, the length of each sequence; a sample will do, if
+            the longest is in it.
+        count: Number of bucket lengths, 1 or more. Fewer are returned where
+            sequences have fewer different lengths.
+
+    Returns:
+        Increasing list of integers; the last is the longest of `lengths`.
+
+    Raises:
+        ValueError: `lengths` are no positive integers, or `count` is not.
+
+    Example:
+
+    >>> ksg.data.bucket_lengths([3, 4, 4, 9, 10, 40], count=3)
+    [4, 10, 40]
+
+    Each length is one less than a boundary of
+    `tf.data.Dataset.bucket_by_sequence_length`.
+    """
+    found = _integers(lengths, "lengths")
+    count = positive_integer(count, "count")
+    ends, many = np.unique(found, return_counts=True)
+    beyond = 1.0 - np.cumsum(many) / found.size
+    if ends.size > PLACES:
+        kept = np.unique(_spread(1, ends.size)) - 1
+        ends, beyond = ends[kept], beyond[kept]
+    # Nothing may be longer than the last.
+    after = np.full(ends.size, np.inf)
+    after[-1] = beyond[-1] = 0.0
+    return [int(length) for length in _choose(ends, beyond, after, count)]
+
+
+def _spread(first, last):
+    """Integers from one to another, close where they are small."""
+    return np.round(np.geomspace(first, last, PLACES)).astype("int64")
+
+
+def _choose(ends, beyond, after, count):
+    """At most `count` of `ends` with the fewest expected steps.
+
+    Args:
+        ends: Increasing integers, the last the longest there is.
+        beyond: The share that is longer than each.
+        after: Steps that these take where no length is left to choose.
+        count: Number of lengths to choose.
+    """
     ends = np.concatenate([[0], ends])
-    chances = longer[ends]
+    beyond = np.concatenate([[1.0], beyond])
+    after = np.concatenate([[np.inf], after])
     # From one end (a row) to the next (a column).
-    step = (chances[:, np.newaxis] - chances) * ends
+    step = (beyond[:, np.newaxis] - beyond) * ends
     step[np.tril_indices(len(ends))] = np.inf
-    after = [_steps_of_doubles(end, longer) for end in ends[1:]]
-    after = np.array([np.inf, *after])
     choices = []
     for _ in range(count):
         total = step + after
-        # No piece is longer than the row.
+        # None is longer than the last.
         total[-1, -1] = 0.0
         choices.append(total.argmin(axis=1))
         after = total.min(axis=1)
@@ -66,7 +128,7 @@ def fewest_steps(law, row_length, count):
     for choice in reversed(choices):
         place = choice[place]
         lengths.append(ends[place])
-    return np.unique([*lengths, *_doubles(lengths[-1], row_length)])
+    return np.unique(lengths)
 
 
 def _chances_of_longer(law, row_length):
@@ -102,14 +164,7 @@ def check(bucket_lengths, law, row_length):
     if np.ndim(bucket_lengths) == 0:
         count = positive_integer(bucket_lengths, "bucket_lengths")
         return fewest_steps(law, row_length, count)
-    lengths = np.asarray(bucket_lengths)
-    whole = lengths.ndim == 1 and np.issubdtype(lengths.dtype, np.integer)
-    if not whole or not lengths.size or lengths.min() < 1:
-        raise ValueError(
-            "`bucket_lengths` must be a list of positive integers, or one: "
-            "their number. "
-            f"Received: bucket_lengths={bucket_lengths!r}"
-        )
+    lengths = _integers(bucket_lengths, "bucket_lengths", ", or their number")
     if lengths.max() < row_length:
         raise ValueError(
             "The longest of `bucket_lengths` must hold a whole row "
@@ -119,3 +174,15 @@ def check(bucket_lengths, law, row_length):
             f"Received: bucket_lengths={bucket_lengths!r}"
         )
     return np.unique(lengths)
+
+
+def _integers(given, name, or_else=""):
+    """An array of positive integers, or the refusal of what is none."""
+    found = np.asarray(given)
+    whole = found.ndim == 1 and np.issubdtype(found.dtype, np.integer)
+    if not whole or not found.size or found.min() < 1:
+        raise ValueError(
+            f"`{name}` must be a list of positive integers{or_else}. "
+            f"Received: {name}={given!r}"
+        )
+    return found

@@ -91,9 +91,9 @@ def stream(
         bucket_lengths: Lengths to which random windows are padded, the longest
             of which must be the row length or more; or their number, for
             those with the least expected padding under the law (and their
-            doubles for rare long pieces, which few epochs meet). Default: 16,
-            fewer where an epoch has fewer than 128 windows. More take less
-            time a step and more time to compile, each once.
+            doubles for rare long pieces, which few epochs meet). Default: one
+            for 50 expected windows of an epoch, at least 4 and at most 16.
+            More take less time a step and more time to compile, each once.
         drop_remainder: Whether to drop the last, shorter window of an integer
             `window`.
         seed: Integer seed of the cuts. The same seed gives the same sequence

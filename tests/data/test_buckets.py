@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from keras_seqgrad.data import buckets, stream
+from keras_seqgrad.data import bucket_lengths, buckets, stream
 from keras_seqgrad.truncation import Random
 
 
@@ -46,9 +47,9 @@ def test_a_row_shorter_than_what_is_asked_for(row):
 
 
 @pytest.mark.parametrize(
-    "row, count", [(10, 2), (50 * 40, 5), (50 * 128, 16), (10**6, 16)]
+    "row, count", [(10, 4), (50 * 375, 7), (50 * 800, 16), (10**6, 16)]
 )
-def test_default_number_is_that_of_eight_windows_each(row, count):
+def test_default_number_is_one_for_fifty_windows(row, count):
     assert buckets.default_count(Random(50), row) == count
 
 
@@ -69,3 +70,61 @@ def test_a_number_of_lengths_is_chosen_by_the_law():
     shapes = {x["inputs"].shape[1] for x, _, _ in windows}
     assert shapes <= set(buckets.fewest_steps(law, 400, 3).tolist())
     assert len(shapes) > 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_no_other_buckets_pad_less(count):
+    lengths = np.array([2, 2, 3, 5, 5, 5, 8, 9, 13, 20])
+    different = np.unique(lengths)
+
+    def padded(chosen):
+        return sum(min(b for b in chosen if b >= n) for n in lengths)
+
+    choices = [
+        (*choice, 20)
+        for choice in itertools.combinations(different[:-1], count - 1)
+    ]
+    found = bucket_lengths(lengths, count)
+    assert len(found) == count and found[-1] == 20
+    assert padded(found) == min(map(padded, choices))
+    # More than there are different ones are all of those.
+    assert bucket_lengths(lengths, 99) == different.tolist()
+
+
+def test_buckets_of_many_different_lengths():
+    """From 1 to 5000, all alike: equal steps pad least."""
+    lengths = np.arange(1, 5001)
+    found = np.array(bucket_lengths(lengths, 10))
+    padded = found[np.searchsorted(found, lengths)]
+    assert found[-1] == 5000
+    assert padded.sum() / lengths.sum() == pytest.approx(1.1, abs=0.005)
+
+
+def test_a_batch_is_padded_to_its_bucket():
+    """As docs/data.md has it."""
+    lengths = [3, 4, 4, 9, 10, 40]
+    found = bucket_lengths(lengths, 3)
+    dataset = tf.data.Dataset.from_tensor_slices(lengths).map(
+        lambda n: tf.ones([n])
+    )
+    dataset = dataset.bucket_by_sequence_length(
+        lambda x: tf.shape(x)[0],
+        bucket_boundaries=[length + 1 for length in found],
+        bucket_batch_sizes=[32] * (len(found) + 1),
+        pad_to_bucket_boundary=True,
+    )
+    assert sorted(x.shape[1] for x in dataset) == found == [4, 10, 40]
+
+
+@pytest.mark.parametrize(
+    "lengths, count, text",
+    [
+        ([], 2, "`lengths` must be a list of positive integers. Received"),
+        ([1.5], 2, "`lengths` must be a list of positive integers"),
+        ([4, 0], 2, "`lengths` must be a list of positive integers"),
+        ([4], 0, "`count` must be an integer of 1 or more"),
+    ],
+)
+def test_refusals(lengths, count, text):
+    with pytest.raises(ValueError, match=text):
+        bucket_lengths(lengths, count)
