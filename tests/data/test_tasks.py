@@ -14,6 +14,7 @@ DRAWN = [
     tasks.TemporalOrder(20),
     tasks.TemporalOrder(20, symbols=3),
     tasks.InfluenceBalancing(10),
+    tasks.MarkedSymbol(30, delay=(3, 5)),
 ]
 
 
@@ -41,6 +42,30 @@ def test_datasets_are_finite_static_and_seeded(task):
         assert not equal(epochs[0], list(task.dataset(4, steps=3, seed=2)))
         cached = task.dataset(4, steps=3, seed=1).cache()
         assert equal(list(cached), list(cached))
+
+
+def test_marked_symbol_is_asked_for_after_a_delay_across_windows():
+    task = tasks.MarkedSymbol(7, delay=(3, 5), symbols=4, shown=2)
+    windows = list(task.dataset(2, steps=40, seed=0))
+    x, y, weight = (
+        np.concatenate(parts, axis=1) for parts in zip(*windows, strict=True)
+    )
+    np.testing.assert_array_equal(weight, x[..., -1])
+    seen = set()
+    for row, targets in zip(x, y, strict=True):
+        [marked] = np.nonzero(row[:, 4])
+        [asked] = np.nonzero(row[:, 5])
+        assert len(asked) > 25 and len(marked) - len(asked) in (0, 1)
+        marked = marked[: len(asked)]
+        assert set(asked - marked) <= set(range(4, 8))
+        np.testing.assert_array_equal(targets[asked], row[marked].argmax(1))
+        seen |= set(targets[asked])
+        assert not np.any(np.delete(targets, asked))
+        blank = row[:, :4].sum(axis=1) == 0
+        assert blank[asked].all() and not blank[marked].any()
+    assert seen == set(range(4))
+    with pytest.raises(ValueError, match=r"`delay\[1\]` must be 4 or more"):
+        tasks.MarkedSymbol(7, delay=(4, 3))
 
 
 def test_without_steps_a_dataset_never_ends():

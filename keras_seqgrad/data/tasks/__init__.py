@@ -10,6 +10,7 @@ from keras_seqgrad.data.tasks.influence_balancing import (
     InfluenceBalancing,
     InfluenceBalancingCell,
 )
+from keras_seqgrad.data.tasks.marked_symbol import MarkedSymbol
 from keras_seqgrad.data.tasks.mnist import SequentialMNIST
 from keras_seqgrad.data.tasks.temporal_order import TemporalOrder
 
@@ -17,6 +18,7 @@ __all__ = [
     "Adding",
     "InfluenceBalancing",
     "InfluenceBalancingCell",
+    "MarkedSymbol",
     "RepeatCopy",
     "SequentialMNIST",
     "TemporalOrder",

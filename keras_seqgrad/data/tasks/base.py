@@ -1,6 +1,7 @@
 """What the synthetic tasks share: drawn batches as a seeded dataset."""
 
 import abc
+import itertools
 
 import keras
 import numpy as np
@@ -29,6 +30,11 @@ class Task(abc.ABC):
             Tuple of arrays `(x, y)` or `(x, y, sample_weight)`.
         """
 
+    def batches(self, batch_size, generator):
+        """The batches of a pass, without end, drawn by a NumPy `generator`."""
+        while True:
+            yield self.draw(batch_size, generator)
+
     def dataset(self, batch_size, steps=None, seed=None):
         """Batches of fresh examples as a `tf.data.Dataset`.
 
@@ -52,10 +58,8 @@ class Task(abc.ABC):
 
         def batches():
             generator = np.random.default_rng([seed, next(epochs)])
-            drawn = 0
-            while steps is None or drawn < steps:
-                yield self.draw(batch_size, generator)
-                drawn += 1
+            drawn = self.batches(batch_size, generator)
+            return itertools.islice(drawn, steps)
 
         example = self.draw(batch_size, np.random.default_rng(0))
         dataset = tf.data.Dataset.from_generator(
