@@ -2,8 +2,6 @@
 
 import warnings
 
-import keras
-
 from keras_seqgrad.callbacks.backup_files import Backups
 from keras_seqgrad.callbacks.position import (
     Position,
@@ -98,8 +96,6 @@ class BackupAndRestore(runs.Arranging):
 
     def arrange(self, model, given):
         self.arranged_for = model
-        self.set_model(model)
-        self._end_skipping()  # of a fit that was left in the middle of it
         if model.method is None:
             return given  # what Keras says of it is to the point
         if model.distribute_strategy.num_replicas_in_sync > 1:

@@ -12,6 +12,7 @@ import warnings
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.state import by_rows
 from keras_seqgrad.state.runs import all_arrays
 
 
@@ -120,14 +121,17 @@ def come_again(given, position, length):
         return x
     for _ in range(position.passes):
         next(iter(x), None)
+        if length and not given.get("steps_per_epoch"):
+            # Keras makes one more at the end of each, and makes no use of it.
+            iter(x)
     if given.get("steps_per_epoch") and length:
         # The first pass is shorter now, which Keras cannot know.
         return x.repeat()
     return x
 
 
-class Skipping:
-    """Stands for a model's function of a training step until data is there.
+class Skipping(by_rows.StandIn):
+    """Stands for the function of a training until its data is there.
 
     The first execution is one of the step itself, which makes all variables
     that a step makes; then everything is restored.
@@ -140,24 +144,22 @@ class Skipping:
     """
 
     def __init__(self, model, ahead, executions, restore):
-        self.model = model
+        super().__init__(model, "training")
         self.ahead = ahead
         self.executions = executions
         self.restore = restore
         self.done = 0
-        self.step = model.train_function
-        model.train_function = self
 
     def __call__(self, iterator):
         drop(iterator, self.ahead)
         self.ahead = 0
         if not self.executions:
             self.end()
-            return self.step(iterator)
+            return self.function(iterator)
         if self.done == 0:
-            self.step(iterator)
-            # What compiles the step may have put itself here.
-            self.model.train_function = self
+            self.function(iterator)
+            # What compiles for rows has put itself here.
+            self.begin()
             self.restore()
         elif not drop(iterator, self.model.steps_per_execution):
             raise StopIteration
@@ -167,9 +169,6 @@ class Skipping:
             self.restore()
             self.end()
         return self.model.get_metrics_result()
-
-    def end(self):
-        self.model.train_function = self.step
 
 
 def drop(iterator, count):

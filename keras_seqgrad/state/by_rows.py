@@ -15,10 +15,33 @@ def make_function(model, run, make, force):
         force: Whether to make it where there is one.
     """
     name = RUNS[run].function
+    if isinstance(getattr(model, name), StandIn):
+        getattr(model, name).end()  # of a run that was left
     if not model.stateful:
         make(force)
     elif force or getattr(model, name) is None:
         setattr(model, name, ByRows(model, run, make))
+
+
+class StandIn:
+    """Stands for the function of a run, for a while.
+
+    Args:
+        model: The `SequenceModel`.
+        run: "training", "evaluation" or "prediction".
+    """
+
+    def __init__(self, model, run):
+        self.model = model
+        self.name = RUNS[run].function
+        self.function = getattr(model, self.name)
+        self.begin()
+
+    def begin(self):
+        setattr(self.model, self.name, self)
+
+    def end(self):
+        setattr(self.model, self.name, self.function)
 
 
 class ByRows:

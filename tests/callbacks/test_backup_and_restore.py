@@ -9,7 +9,7 @@ import keras_seqgrad as ksg
 from tests import zoo
 from tests.methods.table import TABLE
 
-WINDOWS = 4
+WINDOWS = 3
 
 
 class Stop(keras.callbacks.Callback):
@@ -25,8 +25,8 @@ class Stop(keras.callbacks.Callback):
             raise InterruptedError
 
 
-class Count(keras.callbacks.Callback):
-    """The number of updates by `iterations`, and the last logs of epochs."""
+class Logs(keras.callbacks.Callback):
+    """Keeps the logs of each epoch."""
 
     def on_train_begin(self, logs=None):
         self.epochs = {}
@@ -68,10 +68,10 @@ def assert_equal(found, expected):
 
 def run(model, data, folder=None, stop=None, epochs=2, every=1, **options):
     """Epochs' logs; None where it was stopped."""
-    count, callbacks = Count(), []
+    kept, callbacks = Logs(), []
     if folder is not None:
         callbacks = [ksg.callbacks.BackupAndRestore(folder, every)]
-    callbacks.append(count)
+    callbacks.append(kept)
     if stop:
         callbacks.append(Stop(stop))
     fit = {"epochs": epochs, "verbose": 0, "callbacks": callbacks} | options
@@ -79,35 +79,343 @@ def run(model, data, folder=None, stop=None, epochs=2, every=1, **options):
         model.fit(data, **fit)
     except InterruptedError:
         return None
-    return count.epochs
+    return kept.epochs
 
 
-def stopped_and_whole(make_model, make_data, folder, stops, **options):
-    """(model and logs of a stopped training, and of one that was not)."""
+def check_same(make_model, make_data, folder, stops, **options):
+    """Asserts that a stopped training is one that was not stopped.
+
+    Args:
+        make_model: Function () -> compiled model.
+        make_data: Function () -> data.
+        folder: Where states are kept.
+        stops: After how many batches each run is stopped, those counted that
+            only pass.
+        **options: Arguments of `run`.
+    """
     whole = make_model()
     expected = run(whole, make_data(), **options)
-    found = {}
     for stop in [*stops, None]:
         model = make_model()
         logs = run(model, make_data(), folder, stop, **options)
         assert (logs is None) == (stop is not None)
-    found = logs
     assert not folder.exists()
-    return (model, found), (whole, expected)
-
-
-def assert_same(found, whole):
-    (model, logs), (other, expected) = found, whole
-    assert_equal(numbers_of(model), numbers_of(other))
-    assert model.optimizer.iterations == other.optimizer.iterations
+    for a, b in zip(numbers_of(model), numbers_of(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert set(logs) <= set(expected)
     for epoch, values in logs.items():
         assert values == expected[epoch]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TABLE)
 def test_every_method_goes_on_bit_for_bit(method, tmp_path):
-    assert_same(
-        *stopped_and_whole(
-            lambda: model_of(method), windows, tmp_path / "b", [3, 3]
-        )
+    folder = tmp_path / "states"
+    check_same(lambda: model_of(method), windows, folder, [5])
+
+
+def plain_model(stateful=False):
+    network = keras.Sequential(
+        [keras.Input((None, 1)), keras.layers.SimpleRNN(1, seed=1)]
     )
+    network.set_weights([np.eye(1) / 3, np.eye(1) / 2, np.ones(1)])
+    model = ksg.SequenceModel.from_model(network, stateful=stateful)
+    model.compile(keras.optimizers.SGD(0.1, 0.9), "mse", metrics=["mae"])
+    return model
+
+
+def plain_rows(count=10):
+    x = np.linspace(-1, 1, count * 2, dtype="float32").reshape(count, 2, 1)
+    return x, np.cos(3 * x[:, 0])
+
+
+def batches(count=5):
+    """Five batches of two rows."""
+    return tf.data.Dataset.from_tensor_slices(plain_rows(2 * count)).batch(2)
+
+
+def shuffled():
+    rows = tf.data.Dataset.from_tensor_slices(plain_rows())
+    return rows.shuffle(10, seed=3).batch(2)
+
+
+def generator():
+    while True:
+        yield from batches().as_numpy_iterator()
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 5
+
+    def __getitem__(self, place):
+        return [part[2 * place : 2 * place + 2] for part in plain_rows()]
+
+
+DATA = {
+    "batches": (batches, {}),
+    # An epoch is a part of a pass, or goes over several.
+    "parts": (lambda: batches(6), {"steps_per_epoch": 3}),
+    "repeated": (lambda: batches().repeat(), {"steps_per_epoch": 4}),
+    "shuffled": (shuffled, {}),
+    "shuffled_repeated": (
+        lambda: shuffled().repeat(),
+        {"steps_per_epoch": 4},
+    ),
+    "generator": (generator, {"steps_per_epoch": 4}),
+    "sequence": (Batches, {"shuffle": False}),
+}
+
+
+@pytest.mark.parametrize("stops", [[7], [5], [2, 4, 8]], ids=str)
+@pytest.mark.parametrize("name", DATA)
+def test_data_goes_on_where_it_was(name, stops, tmp_path):
+    make_data, options = DATA[name]
+    check_same(
+        plain_model, make_data, tmp_path / "states", stops, epochs=3, **options
+    )
+
+
+def test_epochs_alone(tmp_path):
+    """Saved at epochs' ends, of data that is another in every pass."""
+    folder = tmp_path / "states"
+    options = {"every": "epoch", "epochs": 4}
+    check_same(plain_model, shuffled, folder, [7, 7], **options)
+
+
+def test_windows_cut_at_random(tmp_path):
+    """Padded to lengths that differ, so by a model that reads masks."""
+
+    def model():
+        network = keras.Sequential(
+            [
+                keras.Input((None, 1)),
+                keras.layers.SimpleRNN(1, return_sequences=True, seed=1),
+            ]
+        )
+        network.set_weights([np.eye(1) / 3, np.eye(1) / 2, np.ones(1)])
+        model = ksg.SequenceModel.from_model(network, stateful=True)
+        method = ksg.methods.ARTBP(2, cuts="window", seed=1)
+        model.compile("sgd", "mse", method=method)
+        return model
+
+    def data():
+        x, y = plain_rows(40)
+        law = ksg.truncation.Random(4)
+        stream = ksg.data.stream(x[:, 0], 2, law, targets=y, seed=1)
+        return stream.repeat()
+
+    check_same(model, data, tmp_path / "states", [5], steps_per_epoch=4)
+
+
+def test_twenty_updates_for_twenty(tmp_path):
+    """Keras' own begins the epoch again from the weights in its middle."""
+    folder, options = tmp_path / "states", {"epochs": 4, "every": 3}
+    model = plain_model()
+    assert run(model, batches(), folder, 9, **options) is None
+    model = plain_model()
+    run(model, batches(), folder, **options)
+    assert model.optimizer.iterations == 20
+
+
+def test_arrays_in_order(tmp_path):
+    x, y = plain_rows()
+    options = {"y": y, "batch_size": 2, "shuffle": False}
+    check_same(plain_model, lambda: x, tmp_path / "s", [3, 7], **options)
+
+
+def test_shuffled_arrays_are_told_of(tmp_path):
+    x, y = plain_rows()
+    options = {"y": y, "batch_size": 2}
+    assert run(plain_model(), x, tmp_path, 4, **options) is None
+    with pytest.warns(UserWarning, match=r"shuffled anew.*In epoch 1 some"):
+        run(plain_model(), x, tmp_path, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+def test_executions_of_several_steps(tmp_path):
+    def model():
+        network = zoo.network()
+        model = ksg.SequenceModel.from_model(network, stateful=True)
+        model.compile(
+            "adam",
+            "mse",
+            method=TABLE["tbptt"].method(),
+            steps_per_execution=2,
+            jit_compile=False,
+        )
+        return model
+
+    check_same(model, lambda: windows(5), tmp_path / "states", [2, 4])
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
+def test_compiled_by_xla(tmp_path):
+    check_same(
+        lambda: model_of("artbp", jit_compile=True),
+        windows,
+        tmp_path / "states",
+        [4],
+    )
+
+
+def test_validation_and_other_callbacks(tmp_path):
+    """An epoch that was over but for its evaluation; rates of epochs."""
+
+    def scheduled(model, data, folder=None, stop=None):
+        rates = keras.callbacks.LearningRateScheduler(
+            lambda epoch, rate: 0.1 / (1 + epoch)
+        )
+        others = [rates, Logs(), *([Stop(stop)] if stop else [])]
+        if folder is not None:
+            backup = ksg.callbacks.BackupAndRestore(folder, 5)
+            others.insert(0, backup)
+        try:
+            return model.fit(
+                data,
+                epochs=3,
+                verbose=0,
+                validation_data=batches(2),
+                callbacks=others,
+            ).history
+        except InterruptedError:
+            return None
+
+    class EvaluationFails(plain_model().__class__):
+        def evaluate(self, *args, **kwargs):
+            if self.optimizer.iterations == 10:
+                raise InterruptedError
+            return super().evaluate(*args, **kwargs)
+
+    whole, stopped, last = plain_model(), plain_model(), plain_model()
+    expected = scheduled(whole, batches())
+    stopped.__class__ = EvaluationFails
+    assert scheduled(stopped, batches(), tmp_path / "s") is None
+    found = scheduled(last, batches(), tmp_path / "s")
+    assert found == {name: logs[1:] for name, logs in expected.items()}
+    for a, b in zip(numbers_of(last), numbers_of(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_finished_and_kept(tmp_path):
+    """As with Keras' own: nothing is left to do, or only more epochs."""
+    fit = {"verbose": 0, "epochs": 2}
+    backup = ksg.callbacks.BackupAndRestore(tmp_path, delete_checkpoint=False)
+    model, again = plain_model(), plain_model()
+    model.fit(batches(), callbacks=[backup], **fit)
+    again.fit(batches(), callbacks=[backup], **fit)
+    assert again.optimizer.iterations == 10
+    for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    again.fit(batches(), callbacks=[backup], **fit | {"epochs": 3})
+    assert again.optimizer.iterations == 15
+
+
+def test_a_fit_left_while_batches_pass(tmp_path):
+    model = plain_model()
+    assert run(model, batches(), tmp_path, 4) is None
+    assert run(model, batches(), tmp_path, 2) is None
+    model.fit(batches(), verbose=0)
+    assert model.optimizer.iterations == 8
+
+
+@pytest.mark.slow
+def test_a_damaged_file_is_passed_over(tmp_path):
+    """By a stop in the middle of writing, or a bad disk."""
+    folder = tmp_path / "states"
+    whole = plain_model()
+    run(whole, batches())
+    assert run(plain_model(), batches(), folder, 7) is None
+    latest, before = sorted(folder.glob("*"), reverse=True)
+    latest.write_bytes(latest.read_bytes()[:-100])
+    (folder / "unfinished.tmp").write_bytes(b"half")
+    model = plain_model()
+    text = f"{latest.name} .damaged..*goes on from .*{before.name}"
+    with pytest.warns(UserWarning, match=text):
+        run(model, batches(), folder)
+    for a, b in zip(numbers_of(model), numbers_of(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not folder.exists()
+
+
+def test_what_is_refused_before_fit(tmp_path):
+    for given, text in [
+        ({"backup_dir": ""}, "`backup_dir` must be the path of a folder"),
+        ({"save_freq": 0}, "`save_freq` must be an integer of 1 or more"),
+        ({"save_freq": True}, "Received: save_freq=True"),
+        ({"save_freq": "batch"}, "Received: save_freq='batch'"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            ksg.callbacks.BackupAndRestore(**{"backup_dir": "d"} | given)
+
+
+def test_other_models_are_refused(tmp_path):
+    model = keras.Sequential([keras.Input((2, 1)), keras.layers.Flatten()])
+    model.compile("sgd", "mse")
+    backup = ksg.callbacks.BackupAndRestore(tmp_path)
+    with pytest.raises(ValueError, match=r"needs a ksg.SequenceModel.*Seq"):
+        model.fit(batches(), callbacks=[backup], verbose=0)
+
+
+@pytest.mark.parametrize(
+    "data, options, text",
+    [
+        (batches(7), {}, "Expected 5 batches in an epoch, received 7"),
+        (
+            batches().repeat(),
+            {"steps_per_epoch": 5},
+            "Expected steps_per_epoch=None, received 5",
+        ),
+        (batches(), {"steps_per_epoch": 2}, "a divisor of the 5 batches, rec"),
+        (Batches(), {"steps_per_epoch": 5}, "received Batches"),
+        (
+            tf.data.Dataset.from_generator(
+                lambda: iter(batches(3)),
+                output_signature=batches().element_spec,
+            ),
+            {},
+            "Expected 4 batches or more in epoch 1, received fewer",
+        ),
+    ],
+    ids=["more", "endless", "no divisor", "sequence", "fewer"],
+)
+def test_other_data_is_refused(data, options, text, tmp_path):
+    assert run(plain_model(), batches(), tmp_path, 5) is None
+    with pytest.raises(ValueError, match=text):
+        run(plain_model(), data, tmp_path, **options)
+
+
+def test_other_models_and_methods_are_refused(tmp_path):
+    assert run(plain_model(), batches(), tmp_path, 3) is None
+    model = plain_model()
+    model.compile("sgd", "mse", method=ksg.methods.BPTT(1))
+    with pytest.raises(ValueError, match="method=.*checkpoint_every"):
+        run(model, batches(), tmp_path)
+    model = plain_model(stateful=True)
+    with pytest.raises(ValueError, match="stateful=False, received True"):
+        run(model, batches(), tmp_path)
+    network = keras.Sequential(
+        [keras.Input((None, 1)), keras.layers.SimpleRNN(2)]
+    )
+    model = ksg.SequenceModel.from_model(network)
+    model.compile(keras.optimizers.SGD(0.1, 0.9), "mse", metrics=["mae"])
+    with pytest.raises(ValueError, match="another model, in its weights"):
+        model.fit(
+            batches().map(lambda x, y: (x, tf.repeat(y, 2, 1))),
+            callbacks=[ksg.callbacks.BackupAndRestore(tmp_path)],
+            verbose=0,
+        )
+
+
+def test_epochs_of_different_lengths_are_told_of(tmp_path):
+    lengths = iter([3, 5, 4, 3])
+
+    def pieces(_):
+        count = tf.numpy_function(lambda: np.int64(next(lengths)), [], "int64")
+        return batches().take(tf.ensure_shape(count, ()))
+
+    data = tf.data.Dataset.range(1).flat_map(pieces)
+    with pytest.warns(UserWarning, match=r"from epoch to epoch \[3, 4\]"):
+        run(plain_model(), data, tmp_path)
