@@ -28,6 +28,11 @@ from keras_seqgrad.network import cuttable  # noqa: E402
 # and again for garbage is a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
 
+# Tests of replicas need two devices, and they cannot be made later.
+[cpu] = tf.config.list_physical_devices("CPU")
+two = [tf.config.LogicalDeviceConfiguration()] * 2
+tf.config.set_logical_device_configuration(cpu, two)
+
 # What a test has in common with others is prepared eagerly, too.
 tf.config.run_functions_eagerly(True)
 

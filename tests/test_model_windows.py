@@ -1,16 +1,12 @@
 """Windows of any length, and replicas."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from tests import zoo
+from tests import replicas, zoo
 
 RATE = 0.1
 LENGTHS = [7, 2, 6, 7]
@@ -91,56 +87,53 @@ def test_the_end_of_the_data_is_not_counted(per_sequence):
     assert model.evaluate(dataset, verbose=0) == pytest.approx(found)
 
 
-REPLICAS = """
-    import keras, numpy as np, tensorflow as tf
-    cpus = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(
-        cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-    import keras_seqgrad as ksg
-    from tests import zoo
-
-    def train(method, eagerly=False, **options):
-        network = zoo.network()
-        model = ksg.SequenceModel.from_model(network, **options)
-        model.compile(keras.optimizers.SGD(0.1), "mse", metrics=["mae"],
-                      method=method, jit_compile=False, run_eagerly=eagerly)
-        x, y = (np.concatenate([a, -a[:1]]) for a in zoo.data(6))
-        logs = model.fit(x, y, batch_size=4, epochs=2, shuffle=False,
-                         verbose=0).history
-        return logs, network.get_weights()
-
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    for method in ("bptt", ksg.methods.TruncatedBPTT(3),
-                   ksg.methods.FPTT(3),
-                   ksg.methods.SyntheticGradients(
-                       3, scale=0.5,
-                       synthesizer_optimizer=keras.optimizers.SGD(0.5)),
-                   ksg.methods.SyntheticGradients(
-                       3, lambda_=0.7,
-                       synthesizer_optimizer=keras.optimizers.SGD(0.5))):
-        expected = train(method, eagerly=True)
-        with strategy.scope():
-            found = train(method)
-        for name in {*expected[0]} - {"synthesizer_norm_ratio"}:
-            np.testing.assert_allclose(
-                found[0][name], expected[0][name], rtol=1e-4, err_msg=name)
-        zoo.assert_same(found[1], expected[1], 1e-4)
-    with strategy.scope():
-        try:
-            train("bptt", stateful=True)
-        except ValueError as error:
-            assert "Expected one replica" in str(error), error
-        else:
-            raise AssertionError("stateful=True was not refused")
-    print("replicas agree")
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_train_as_one():
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(REPLICAS)],
-        capture_output=True,
-        text=True,
+def trained(method, **options):
+    """The logs and weights after a few windows of four rows."""
+    network = zoo.network()
+    stateful = options.pop("stateful", False)
+    model = ksg.SequenceModel.from_model(network, stateful=stateful)
+    options.setdefault("jit_compile", False)
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        "mse",
+        metrics=["mae"],
+        method=method,
+        **options,
     )
-    assert "replicas agree" in result.stdout, result.stderr[-4000:]
+    x, y = replicas.four_rows(*zoo.data(6))
+    options = {"epochs": 2, "shuffle": False, "verbose": 0}
+    return model.fit(x, y, 4, **options).history, network.get_weights()
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    "method",
+    [
+        ksg.methods.BPTT(),
+        ksg.methods.TruncatedBPTT(3),
+        ksg.methods.FPTT(3),
+        *[
+            ksg.methods.SyntheticGradients(
+                3,
+                **options,
+                synthesizer_optimizer=keras.optimizers.SGD(0.5),
+            )
+            for options in ({"scale": 0.5}, {"lambda_": 0.7})
+        ],
+    ],
+    ids=["bptt", "tbptt", "fptt", "dni", "dni_lambda"],
+)
+def test_two_replicas_train_as_one(method):
+    expected, weights = trained(method, run_eagerly=True)
+    with replicas.strategy().scope():
+        found, moved = trained(method)
+    for name in {*expected} - {"synthesizer_norm_ratio"}:
+        assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+    zoo.assert_same(moved, weights, 1e-4)
+
+
+@pytest.mark.compiled
+def test_carried_state_is_refused_in_two_replicas():
+    with replicas.strategy().scope():
+        with pytest.raises(ValueError, match="Expected one replica"):
+            trained("bptt", stateful=True)

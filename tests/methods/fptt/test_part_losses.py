@@ -1,9 +1,5 @@
 """The terminal loss against NumPy, and the user's own loss of a part."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import numpy as np
 import pytest
@@ -13,7 +9,7 @@ from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import FPTT
 from keras_seqgrad.methods.fptt import part_losses
 from keras_seqgrad.window.opening import open_window
-from tests import zoo
+from tests import replicas, zoo
 from tests.network.test_segmented import Own
 
 L = keras.layers
@@ -234,39 +230,17 @@ def test_a_function_also_sees_targets_at_every_step():
     assert ((3, 3, 2), (3, 3, 2)) in shapes and ((3, 1, 2), (3, 1, 2)) in shapes
 
 
-REPLICAS = """
-    import keras, numpy as np, tensorflow as tf
-    cpus = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(
-        cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-    import keras_seqgrad as ksg
-    from tests import zoo
-    from tests.methods.fptt.test_part_losses import SPARSE, model_of, table_of
-
+@pytest.mark.compiled
+def test_two_replicas_train_as_one():
     def train():
-        model = model_of(SPARSE(from_logits=True), ksg.methods.FPTT(3))
-        x, _ = zoo.data()
-        x, y = np.concatenate([x, -x[:1]]), np.array([0, 2, 2, 1])
-        logs = model.fit(x, y, batch_size=4, epochs=3, shuffle=False,
-                         verbose=0).history
+        model = model_of(SPARSE(from_logits=True), FPTT(3))
+        [x], y = replicas.four_rows(zoo.data()[0]), np.array([0, 2, 2, 1])
+        options = {"epochs": 3, "shuffle": False, "verbose": 0}
+        losses = model.fit(x, y, 4, **options).history["loss"]
         table = table_of(model)
-        return logs, [*model.get_weights(), table.table, table.sums]
+        return [*model.get_weights(), table.table, table.sums, losses]
 
     expected = train()
-    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    with replicas.strategy().scope():
         found = train()
-    np.testing.assert_allclose(
-        found[0]["loss"], expected[0]["loss"], rtol=1e-4)
-    zoo.assert_same(found[1], expected[1], 1e-4)
-    print("replicas agree")
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_train_as_one():
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(REPLICAS)],
-        capture_output=True,
-        text=True,
-    )
-    assert "replicas agree" in result.stdout, result.stderr[-4000:]
+    zoo.assert_same(found, expected, 1e-4)

@@ -1,16 +1,12 @@
 """What RegularizedInversion refuses, and what it says."""
 
-import subprocess
-import sys
-import textwrap
-
 import keras
 import pytest
 import tensorflow as tf
 
 from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import RegularizedInversion
-from tests import zoo
+from tests import replicas, zoo
 
 L = keras.layers
 
@@ -91,45 +87,26 @@ def test_a_subclass_of_the_users_own_is_refused():
         Own().compile("sgd", "mse", method="regularized_inversion")
 
 
-REPLICAS = """
-    import keras, numpy as np, tensorflow as tf
-    cpus = tf.config.list_physical_devices("CPU")
-    tf.config.set_logical_device_configuration(
-        cpus[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-    import keras_seqgrad as ksg
-    from tests import zoo
-
-    def train(method):
+@pytest.mark.compiled
+def test_two_replicas_train_as_one_or_are_refused():
+    def train(method, **options):
         network = zoo.network("simple_rnn")
-        model = ksg.SequenceModel.from_model(network)
-        model.compile(keras.optimizers.SGD(0.1), "mse", method=method,
-                      jit_compile=False)
-        x, y = (np.concatenate([a, -a[:1]]) for a in zoo.data())
-        model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        model = SequenceModel.from_model(network)
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            "mse",
+            method=method,
+            jit_compile=False,
+            **options,
+        )
+        x, y = replicas.four_rows(*zoo.data())
+        model.fit(x, y, 4, epochs=2, shuffle=False, verbose=0)
         return network.get_weights()
 
-    inversion = ksg.methods.RegularizedInversion
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    expected = train(inversion(0.5, 0.5, "difference"))
-    with strategy.scope():
-        found = train(inversion(0.5, 0.5, "difference"))
+    difference = RegularizedInversion(0.5, 0.5, "difference")
+    expected = train(difference, run_eagerly=True)
+    with replicas.strategy().scope():
+        found = train(difference)
+        with pytest.raises(ValueError, match="Expected one replica"):
+            train(RegularizedInversion(0.5, propagation="learned"))
     zoo.assert_same(found, expected, 1e-4)
-    with strategy.scope():
-        try:
-            train(inversion(0.5, propagation="learned"))
-        except ValueError as error:
-            assert "Expected one replica" in str(error), error
-        else:
-            raise AssertionError("a learned inverse was not refused")
-    print("replicas agree")
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_train_as_one_or_are_refused():
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(REPLICAS)],
-        capture_output=True,
-        text=True,
-    )
-    assert "replicas agree" in result.stdout, result.stderr[-4000:]

@@ -236,23 +236,22 @@ def test_what_running_ahead_moves_is_put_back(jit):
         inputs = keras.Input((None, zoo.FEATURES))
         hidden = keras.layers.GRU(3, return_sequences=True)(inputs)
         hidden = keras.layers.Dropout(0.5, seed=7)(hidden)
-        heads = [keras.layers.Dense(2, name=name)(hidden) for name in "ab"]
-        network = keras.Model(inputs, dict(zip("ab", heads, strict=True)))
+        # Of XLA it is asked once more, of as little as it takes.
+        names = "a" if jit else "ab"
+        heads = {name: keras.layers.Dense(2, name=name) for name in names}
+        network = keras.Model(inputs, {n: h(hidden) for n, h in heads.items()})
         model = make(
             method,
             network,
             rate=0.1,
             jit_compile=jit,
-            loss={"a": "mse", "b": "mae"},
+            loss={name: {"a": "mse", "b": "mae"}[name] for name in names},
             metrics={"a": "mae"},
         )
-        history = model.fit(x, {"a": y, "b": -y}, epochs=3, verbose=0).history
-        found.append(
-            [
-                *network.get_weights(),
-                *[history[n] for n in ("loss", "a_loss", "b_loss", "a_mae")],
-            ]
-        )
+        targets = {name: {"a": y, "b": -y}[name] for name in names}
+        history = model.fit(x, targets, epochs=2, verbose=0).history
+        logged = ["loss", *(["a_loss", "b_loss", "a_mae"] if not jit else [])]
+        found.append([*network.get_weights(), *[history[n] for n in logged]])
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
 
