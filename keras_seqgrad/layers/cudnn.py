@@ -6,7 +6,11 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers import cells
-from keras_seqgrad.layers.scan import state_is_output, uses_fast_scan
+from keras_seqgrad.layers.scan import (
+    is_linear,
+    state_is_output,
+    uses_fast_scan,
+)
 
 KINDS = (keras.layers.LSTM, keras.layers.GRU)
 # No bfloat16: of that Keras, too, would only learn while the step runs.
@@ -20,7 +24,8 @@ class Choice(NamedTuple):
 
     Attributes:
         scan: "cudnn", Keras' kernel; "fast", a scan of this package for the
-            cell's kind; or "general", the one for any cell.
+            cell's kind; "linear", `ksg.ops.linear_scan`; or "general", the one
+            for any cell.
         why: What speaks for it, or against the one before it in that order.
     """
 
@@ -41,6 +46,8 @@ def choose(layer, obstacle=None):
         return Choice("cudnn", "a GPU is visible, and XLA is not used")
     if uses_fast_scan(layer.cell, training=True):
         return Choice("fast", against)
+    if is_linear(layer.cell):
+        return Choice("linear", "its recurrence is linear in the state")
     return Choice("general", _has_no_fast_scan(layer.cell))
 
 

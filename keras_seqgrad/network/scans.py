@@ -22,9 +22,10 @@ class Scanned(keras.Model):
 
         A dict of pairs (scan, why) by the names of the layers: "cudnn" for
         Keras' kernel; "fast" for the scan of this package for the kind of
-        cell; "general" for the one that runs any cell. Where masks or resets
-        come beside the inputs, the kernel gives way to the scan. Empty for a
-        subclass with `call_segment`, whose layers are its own affair.
+        cell; "linear" for a linear recurrence; "general" for the one that
+        runs any cell. Where masks or resets come beside the inputs, the
+        kernel gives way to the scan. Empty for a subclass with
+        `call_segment`, whose layers are its own affair.
 
         Example:
 

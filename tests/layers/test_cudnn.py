@@ -4,6 +4,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+import keras_seqgrad as ksg
 from keras_seqgrad.layers import cudnn
 from keras_seqgrad.layers.scan import scan
 from tests.cudnn import gpu
@@ -185,6 +186,11 @@ def test_refuses_a_cell_of_the_users_own():
             keras.layers.GRU(2, activation="elu"),
             "general",
             "activations without a fast scan",
+        ),
+        (
+            ksg.layers.MinGRU(2),
+            "linear",
+            "its recurrence is linear in the state",
         ),
     ],
 )
