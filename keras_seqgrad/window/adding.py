@@ -79,14 +79,19 @@ def sums_of_losses(window, segment, outputs, share, of_targets):
         )
     outputs = keras.tree.flatten(outputs)
     weights = by_output(segment.sample_weight, model, shared=True)
+    of_window = by_output(window.sample_weight, model, shared=True)
     pairs = []
     for place, value in zip(chosen, values, strict=True):
+        reduction = targets.reduction_of(losses[place])
         terms, grows = targets.terms(
-            targets.reduction_of(losses[place]),
+            reduction,
             [window.batch_size, segment.length],
             outputs[place],
             weights[place],
         )
+        if reduction != "sum" and weights[place] is not None:
+            # A weight for each step, be the segment one of a single step.
+            grows |= of_window[place].shape[1] != 1
         terms = tf.cast(terms, value.dtype)
         pairs.append(
             (

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_seqgrad import methods
+from keras_seqgrad import SequenceModel, methods
 from tests import zoo
 from tests.methods.table import TABLE
 from tests.methods.test_conformance import fit, make, network_for
@@ -54,3 +54,28 @@ def test_methods_that_cut_targets():
         "fptt",
     }
     assert methods.ARTBP(3, update="cut").cuts_targets
+
+
+def test_a_sum_over_steps_is_told_what_to_write_instead():
+    """And what it is told is taken, and is the same loss."""
+    x, y = zoo.data()
+
+    def summed(y, outputs):
+        return keras.ops.sum((y - outputs) ** 2)
+
+    class Each(keras.losses.Loss):
+        def call(self, y, outputs):
+            return keras.ops.sum((y - outputs) ** 2, axis=-1)
+
+    method = methods.TruncatedBPTT(3)
+    model = SequenceModel.from_model(zoo.network())
+    model.compile("sgd", summed, method=method)
+    text = r'the loss summed judges .* and no sum .* reduction="sum"'
+    with pytest.raises(ValueError, match=text):
+        model.fit(x, y, verbose=0)
+    model.compile(
+        keras.optimizers.SGD(0.0), Each(reduction="sum"), method=method
+    )
+    logs = model.train_on_batch(x, y)
+    expected = summed(y, model(x))
+    assert float(logs) == pytest.approx(float(expected), rel=1e-5)

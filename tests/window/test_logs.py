@@ -227,3 +227,14 @@ def test_outputs_by_key_with_losses_of_their_own():
         loss_weights={"z": 0.5, "c": 2.0},
         metrics={"c": ["mse"]},
     )
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_weights_of_a_segment_of_one_step(length):
+    assert_logs(
+        one_output(),
+        methods.TruncatedBPTT(length),
+        classes(),
+        {"sample_weight": weights(ROWS, STEPS)},
+        loss=CROSSENTROPY(reduction="mean_with_sample_weight"),
+    )
