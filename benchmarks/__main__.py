@@ -24,6 +24,7 @@ from benchmarks.table import Table, machine, put
 # In the order of the page.
 FILES = [
     "layers",
+    "linear",
     "training",
     "streams",
     "synthetic_gradients",
@@ -32,6 +33,7 @@ FILES = [
     "inversion",
     "checkpointing",
     "diagnostics",
+    "compile_time",
 ]
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"

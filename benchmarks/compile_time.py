@@ -6,32 +6,26 @@ characters, batch 32, windows of 200 steps, Adam, XLA, in segments of 50, or of
 segments of 50. RegularizedInversion, which has no LSTM, runs GRU layers and
 stands beside stock Keras with such layers.
 
-    python benchmarks/compile_time.py
-    python benchmarks/compile_time.py --only "TruncatedBPTT(50)" --profile
+Every run is a fresh process, after its imports; the arms take turns. Medians of
+wall and CPU seconds (that of all threads, steadier where others compute, too):
+of `compile`, which tries whether the model may be cut in time, and of the first
+step, which is traced and compiled. Ratios are those of CPU seconds to the end
+of the first step over stock Keras'. Where an arm spends its time:
 
-Every run is a fresh process, after its imports; the arms take turns. Prints
-medians of wall and CPU seconds (that of all threads, steadier where others
-compute, too): of `compile`, which tries whether the model may be cut in time,
-and of the first step, which is traced and compiled. Ratios are those of CPU
-seconds to the end of the first step over stock Keras'.
+    python -m cProfile -s cumulative -m benchmarks.compile_time "BPTT()" 256
 """
 
-import argparse
-import cProfile
 import json
-import os
-import pstats
 import statistics
 import subprocess
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import keras
+import numpy as np
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-
-import keras_seqgrad as ksg  # noqa: E402
+import keras_seqgrad as ksg
+from benchmarks.table import Table
 
 VOCABULARY, BATCH, WINDOW, SEGMENT = 100, 32, 200, 50
 STOCK = "Keras, stateful"
@@ -101,20 +95,15 @@ def first_step(arm, units):
     return np.diff(clocks, axis=0).tolist()
 
 
-def measured(arm, units):
+def in_fresh_process(arm, units):
     """`first_step` in a process of its own."""
-    command = [sys.executable, __file__, "--only", arm, "--units", str(units)]
-    done = subprocess.run(
-        [*command, "--here"], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-m", __name__, arm, str(units)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(seconds):
-    """Prints medians of the runs by arm, (runs, 2, 2) each."""
-    print("| arm | compile | first step | both | CPU, both | over Keras |")
-    print("|---|---|---|---|---|---|")
-    stock = None
+def rows(seconds):
+    """Rows of the table from the runs by arm, (runs, 2, 2) each."""
     for arm, runs in seconds.items():
         wall = [statistics.median(run[i][0] for run in runs) for i in (0, 1)]
         both, cpu = (
@@ -123,35 +112,19 @@ def table(seconds):
         )
         if arm.startswith(STOCK):
             stock = cpu
-        ratio = f"{cpu / stock:.2f}" if stock else ""
-        shown = " | ".join(f"{each:.1f}" for each in (*wall, both, cpu))
-        print(f"| {arm} | {shown} | {ratio} |")
+        shown = [f"{each:.1f}" for each in (*wall, both, cpu)]
+        yield [arm, *shown, f"{cpu / stock:.2f}"]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--units", type=int, default=256)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="*", default=ARMS, choices=ARMS)
-    here = "measure in this process, and print numbers alone"
-    parser.add_argument("--here", action="store_true", help=here)
-    where = "show where the time goes in Python"
-    parser.add_argument("--profile", action="store_true", help=where)
-    arguments = parser.parse_args()
-    if arguments.here:
-        print(json.dumps(first_step(arguments.only[0], arguments.units)))
-        return
-    if arguments.profile:
-        with cProfile.Profile() as profile:
-            first_step(arguments.only[0], arguments.units)
-        pstats.Stats(profile).sort_stats("cumulative").print_stats(80)
-        return
-    seconds = {arm: [] for arm in arguments.only}
-    for _ in range(arguments.rounds):
+def tables(quick):
+    units, rounds = (2, 1) if quick else (256, 3)
+    seconds = {arm: [] for arm in (ARMS[:2] if quick else ARMS)}
+    for _ in range(rounds):
         for arm, runs in seconds.items():
-            runs.append(measured(arm, arguments.units))
-    table(seconds)
+            runs.append(in_fresh_process(arm, units))
+    head = ["arm", "compile", "first step", "both", "CPU, both", "over Keras"]
+    yield Table("compile_time", head, list(rows(seconds)))
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(first_step(sys.argv[1], int(sys.argv[2]))))
