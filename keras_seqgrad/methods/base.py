@@ -19,6 +19,8 @@ class Method(abc.ABC):
         cuts_targets: Whether it takes the loss of segments, for which targets
             are cut with the inputs. Losses that judge a sequence as a whole
             are refused then.
+        crosses_windows: Whether, with a carried state, something of the
+            gradient reaches over the end of a window.
         length: Steps from one cut to the next where that is fixed, or None.
         gates_inside: Whether it cuts or weights links inside of what it runs
             at once, or runs cells by a scan of its own. Otherwise a segment
@@ -32,6 +34,7 @@ class Method(abc.ABC):
 
     random = True
     cuts_targets = True
+    crosses_windows = False
     length = None
     gates_inside = False
 

@@ -139,6 +139,8 @@ class OnlineMethod(Method):
     goes on. What it carries it has in a `Kept`, the part "influence".
     """
 
+    crosses_windows = True
+
     def check(self, model):
         refuse_replicas(type(self).__name__)
 

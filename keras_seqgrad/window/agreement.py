@@ -32,7 +32,9 @@ def check_run(model, run, given):
     data = [given.get(name) for name in ("x", "y", "sample_weight")]
     steps = check(model, data, trains, judged=run != "prediction")
     if trains and model.method is not None and steps:
-        note_length(model.method, steps)
+        carried = model.stateful and model.method.crosses_windows
+        if not carried:
+            note_length(model.method, steps)
     if given.get("validation_data") is not None:
         data = given["validation_data"]
         if isinstance(data, (tuple, list)):

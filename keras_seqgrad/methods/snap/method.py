@@ -3,7 +3,8 @@
 from keras_seqgrad.methods.base import serializable
 from keras_seqgrad.methods.online import Kept, OnlineMethod
 from keras_seqgrad.methods.snap import cells, memory
-from keras_seqgrad.methods.snap.traces import Recorder, advance
+from keras_seqgrad.methods.snap.traces import advance
+from keras_seqgrad.methods.snap.visits import Recorder
 from keras_seqgrad.tensors.arguments import positive_integer
 
 

@@ -104,6 +104,14 @@ def test_a_compiled_stream_is_an_eager_one():
     zoo.assert_same(*found)
 
 
+@pytest.mark.parametrize("stateful, said", [(True, 0), (False, 1)])
+def test_a_stream_of_short_windows_is_no_bptt(stateful, said, recwarn):
+    model = SequenceModel.from_model(zoo.network("gru"), stateful=stateful)
+    model.compile("sgd", "mse", method=SnAp(5), run_eagerly=True)
+    model.fit(*zoo.data(2), batch_size=3, shuffle=False, verbose=0)
+    assert sum("none is cut" in str(w.message) for w in recwarn) == said
+
+
 def test_traces_are_float32_under_every_policy():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

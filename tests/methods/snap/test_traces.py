@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad.methods.snap import memory, traces
+from keras_seqgrad.methods.snap import memory, traces, visits
 from keras_seqgrad.methods.snap.cells import rule_of
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -19,7 +19,7 @@ CELLS = {
 
 def visit(cell, x, state, mask=None, reset=None, training=False):
     """What is recorded of a cell's run, and the state after it."""
-    recorder = traces.Recorder()
+    recorder = visits.Recorder()
     _, state = recorder(
         cell,
         tf.constant(x),

@@ -1,0 +1,148 @@
+"""What a recurrent layer did in a segment, as its traces need it."""
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from keras_seqgrad.layers import cells as keras_cells
+from keras_seqgrad.layers.scan import scan, state_is_output, uses_fast_scan
+from keras_seqgrad.methods.snap.cells import row_value
+from keras_seqgrad.tensors import masks, pieces
+
+
+@dataclasses.dataclass
+class Visit:
+    """A recurrent layer's run over a segment, as its traces need it.
+
+    All are constants, in float32 or float64: inputs and outputs (batch, time,
+    ...), the state before the first step and the one that resets bring, mask
+    and reset (batch, time, 1) or None.
+    """
+
+    cell: Any
+    inputs: Any
+    outputs: Any
+    start: list
+    mask: Any
+    reset: Any
+    reset_state: list
+
+
+class Recorder:
+    """Runs the cells of a model as ever, and keeps what it has seen."""
+
+    def __init__(self):
+        self.visits = {}
+
+    def visit(self, layer):
+        """The `Visit` of a recurrent layer."""
+        return self.visits[id(layer.cell)]
+
+    def __call__(
+        self, cell, sequences, state, *, training, mask, reset, reset_state,
+        **options,
+    ):  # fmt: skip
+        """`keras_seqgrad.layers.scan.scan`."""
+        sequences = tf.cast(sequences, cell.compute_dtype)
+        if training and uses_fast_scan(cell, training):
+            # All dropout there is, so that the scan has none left to draw.
+            dropped = keras_cells.input_mask(cell, sequences)
+            sequences = sequences if dropped is None else sequences * dropped
+            training = False
+        outputs, last = scan(
+            cell,
+            sequences,
+            state,
+            training=training,
+            mask=mask,
+            reset=reset,
+            reset_state=reset_state,
+            **options,
+        )
+        flags = [
+            None if each is None else tf.cast(each, "bool")[..., tf.newaxis]
+            for each in (mask, reset)
+        ]
+        inputs = wide(sequences)
+        if flags[0] is not None:
+            inputs = masks.clear(inputs, flags[0])
+        start = [wide(tensor) for tensor in state]
+        if reset_state is None:
+            reset_state = [tf.zeros_like(tensor) for tensor in start]
+        reset_state = [wide(tensor) for tensor in reset_state]
+        self.visits[id(cell)] = Visit(
+            cell, inputs, wide(outputs), start, *flags, reset_state
+        )
+        return outputs, last
+
+
+def wide(tensor):
+    """A constant in float32, or float64 where it is: traces are long sums."""
+    dtype = tf.float64 if tensor.dtype == tf.float64 else tf.float32
+    return tf.stop_gradient(tf.cast(tensor, dtype))
+
+
+def states_before(rule, visit):
+    """Every state tensor before each step, a list of (batch, time, units)."""
+    rows, step = rule
+    known = [None] * len(visit.start)
+    if state_is_output(visit.cell):
+        before = [visit.start[0][:, tf.newaxis], visit.outputs[:, :-1]]
+        known[0] = tf.concat(before, axis=1)
+        if visit.reset is not None:
+            again = visit.reset_state[0][:, tf.newaxis]
+            known[0] = tf.where(visit.reset, again, known[0])
+    if None not in known:
+        return known
+    given = [row_value(row, visit.inputs, known) for row in rows]
+    unknown = [
+        [
+            (source, weight)
+            for source, weight in row
+            if isinstance(source, int) and known[source] is None
+        ]
+        for row in rows
+    ]
+    steps = visit.inputs.shape[1] or tf.shape(visit.inputs)[1]
+    rest = [k for k, tensor in enumerate(known) if tensor is None]
+    arrays = [tf.TensorArray(visit.inputs.dtype, steps) for _ in rest]
+
+    def at(tensor, time):
+        return pieces.steps(tensor, time, 1)
+
+    def body(time, carry):
+        state, arrays = carry
+        state = list(state)
+        if visit.reset is not None:
+            state = choose(visit.reset[:, time], visit.reset_state, state)
+        arrays = [
+            array.write(time, state[k])
+            for array, k in zip(arrays, rest, strict=True)
+        ]
+        here = [tensor[:, tf.newaxis] for tensor in state]
+        for k, tensor in enumerate(known):
+            if tensor is not None:
+                here[k] = at(tensor, time)
+        inputs = at(visit.inputs, time)
+        values = [
+            at(each, time) + (row_value(row, inputs, here) if row else 0.0)
+            for each, row in zip(given, unknown, strict=True)
+        ]
+        new = [tensor[:, 0] for tensor in step(inputs, values, here)]
+        if visit.mask is not None:
+            new = choose(visit.mask[:, time], new, state)
+        return new, arrays
+
+    _, arrays = pieces.repeat(steps, body, (visit.start, arrays))
+    for array, k in zip(arrays, rest, strict=True):
+        series = tf.transpose(array.stack(), [1, 0, 2])
+        known[k] = tf.ensure_shape(series, [*visit.inputs.shape[:2], None])
+    return known
+
+
+def choose(condition, chosen, other):
+    """Pairs of tensors, one of each."""
+    return [
+        tf.where(condition, a, b) for a, b in zip(chosen, other, strict=True)
+    ]

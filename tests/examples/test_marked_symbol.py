@@ -1,0 +1,44 @@
+import keras
+import numpy as np
+import pytest
+
+from tests.examples import script
+
+
+@pytest.fixture(scope="module")
+def example():
+    return script.load("marked_symbol")
+
+
+def test_every_arm_is_made_and_gates_keep_long(example):
+    settings = example.parse([])
+    task = example.ksg.data.tasks.MarkedSymbol(example.WINDOW, (40, 50))
+    for cell, place in (("gru", 0), ("lstm", 1)):
+        settings.cell = cell
+        for name, arm in example.ARMS.items():
+            model = example.make_model(arm, task, settings, seed=0)
+            layer = model.layers[0]
+            assert layer.trainable == (name != "readout")
+            units = slice(32 * place, 32 * place + 32)
+            bias = np.reshape(layer.cell.bias, (-1, layer.cell.bias.shape[-1]))
+            keeps = bias[0, units]
+            assert 0 <= keeps.min() and keeps.max() <= np.log(60)
+            assert keeps.max() > np.log(20)
+    keras.utils.clear_session()
+
+
+@pytest.mark.slow
+def test_traces_learn_what_truncation_of_their_memory_does_not(
+    example, tmp_path, capsys
+):
+    """Shorter delays than the default's, so that it takes less time."""
+    arguments = ["--steps", "8000", "--delay", "20", "30", "--units", "16"]
+    arguments += ["--arms", "SnAp(10)", "TBPTT(20)", "--out", str(tmp_path)]
+    traced, cut = example.main(arguments)
+    assert traced["kept"] == 16 * 5 * 10 + 3 * 16 * (10 + 16 + 2)
+    assert cut["kept"] == 16 * 5 * 20
+    assert traced["updates"] == 800 and cut["updates"] == 400
+    assert traced["learnt_at"] is not None and cut["learnt_at"] is None
+    assert traced["accuracy"] > 0.95 > 0.5 > cut["accuracy"]
+    assert (tmp_path / "accuracy.png").stat().st_size > 10_000
+    assert "SnAp(10)" in capsys.readouterr().out
