@@ -4,8 +4,8 @@ Each method trains a small stateful model in a process of its own, which saves
 its state after every batch by `ksg.callbacks.BackupAndRestore`. The process
 gets SIGKILL at a random moment, every other time as soon as it is seen to write
 a state, and is started again in the same folder, until the training is done;
-then anew, until there were so many kills. What the training comes to (weights, slots, what the method has
-learned and drawn) must be the same bits as without a kill.
+then anew, until there were so many kills. What the training comes to (weights,
+slots, what the method has learned and drawn) must be the same bits as without.
 
     python benchmarks/reliability.py                  # 20 kills a method
     python benchmarks/reliability.py --methods tbptt --kills 3

@@ -22,8 +22,10 @@ So all but bptt make about as many updates on the same text; bptt does with
 
 Written to `--out` (default: runs/char_lm/<method>): settings.json,
 vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs, with a look
-at the gradient every `--diagnostics` windows (200 in `--full`). A resumed run
-continues after its last epoch exactly as if it had never stopped.
+at the gradient every `--diagnostics` windows (200 in `--full`); in `states` the
+last two states of the run, one every 100 windows and at the end of an epoch. A
+resumed run goes on from the last one that can be read exactly as if it had never
+stopped, wherever it was killed.
 """
 
 import json
@@ -79,19 +81,19 @@ def make_parser():
 
 
 def parse(parser, argv):
-    """The settings of the run, and the checkpoint to go on from or None."""
+    """The settings of the run."""
     settings = parser.parse(argv)
     settings.out = settings.out or RUNS / settings.method
-    checkpoints = sorted(settings.out.glob("epoch-*.keras"))
+    begun = (settings.out / "settings.json").exists()
     if not settings.resume:
-        if checkpoints:
+        if begun:
             parser.error(
-                f"{settings.out} holds a run of {len(checkpoints)} epochs. Go "
-                "on with it by --resume, or choose another folder by --out."
+                f"{settings.out} holds a run. Go on with it by --resume, or "
+                "choose another folder by --out."
             )
-        return settings, None
-    if not checkpoints:
-        parser.error(f"--resume found no epoch-*.keras in {settings.out}.")
+        return settings
+    if not begun:
+        parser.error(f"--resume found no run in {settings.out}.")
     saved = json.loads((settings.out / "settings.json").read_text())
     parser.set_defaults(**saved, out=settings.out)
     settings = parser.parse_args(argv)
@@ -101,7 +103,7 @@ def parse(parser, argv):
                 f"The run in {settings.out} began with {name}={value!r}. "
                 f"Received: {getattr(settings, name)!r}. Leave it out to go on."
             )
-    return settings, checkpoints[-1]
+    return settings
 
 
 def make_model(settings, method, size):
@@ -191,6 +193,13 @@ def write_sample(model, corpus, settings):
     print(f"--- and the model goes on\n{decode(ids)}")
 
 
+def say_where(position):
+    """Says where a training begins, or goes on."""
+    where = f"window {position.batch + 1} of epoch {position.epoch + 1}"
+    goes_on = position.epoch or position.batch
+    print(f"{'goes on' if goes_on else 'begins'} at {where}")
+
+
 class Report(keras.callbacks.Callback):
     """Adds the losses in bits to the logs; prints them beside the unigrams."""
 
@@ -212,7 +221,7 @@ class Report(keras.callbacks.Callback):
 
 def main(argv=None):
     parser = make_parser()
-    settings, checkpoint = parse(parser, argv)
+    settings = parse(parser, argv)
     keras.utils.set_random_seed(settings.seed)
     options = {"level": settings.level}
     if settings.data == "tiny_shakespeare":
@@ -226,27 +235,28 @@ def main(argv=None):
         method = make_method(settings)
     except (ValueError, FileNotFoundError, ImportError) as error:
         parser.error(str(error))
-    out, vocabulary, done = settings.out, corpus.vocabulary, 0
-    if checkpoint is None:
-        model = make_model(settings, method, len(vocabulary))
+    out, vocabulary = settings.out, corpus.vocabulary
+    model = make_model(settings, method, len(vocabulary))
+    if not settings.resume:
         kept = {k: v for k, v in vars(settings).items() if k not in FREE}
-        write_json(out / "settings.json", kept)
+        out.mkdir(parents=True, exist_ok=True)
         vocabulary.save(out / "vocabulary.json")
-    else:
-        done = int(checkpoint.stem.removeprefix("epoch-"))
-        model = keras.models.load_model(checkpoint)
-        if vocabulary != vocabulary.load(out / "vocabulary.json"):
-            parser.error(f"--data has changed since the run in {out} began.")
+        # The last of them: a run with settings has begun.
+        write_json(out / "settings.json", kept)
+    elif vocabulary != vocabulary.load(out / "vocabulary.json"):
+        parser.error(f"--data has changed since the run in {out} began.")
     print(
         f"{corpus.name}: {steps} windows an epoch, {len(vocabulary)} kinds of "
         f"{corpus.level}; {model.count_params():,} parameters; {model.method}"
     )
     # A cycle of one epoch leaves the learning rate as it is.
     restarts = ksg.callbacks.WarmRestarts(settings.learning_rate, 1, "fixed")
+    # Kept at the end, so that more epochs can follow.
+    states = ksg.callbacks.BackupAndRestore(
+        out / "states", 100, delete_checkpoint=False
+    )
     model.fit(
-        # The windows that the epochs before have seen.
-        windows.skip(done * steps),
-        initial_epoch=done,
+        windows,
         epochs=settings.epochs,
         steps_per_epoch=steps,
         validation_data=validation,
@@ -259,6 +269,10 @@ def main(argv=None):
             Report(corpus),
             keras.callbacks.ModelCheckpoint(out / "epoch-{epoch:03d}.keras"),
             keras.callbacks.TensorBoard(out / "logs", write_graph=False),
+            states,
+            keras.callbacks.LambdaCallback(
+                on_train_begin=lambda logs: say_where(states.position)
+            ),
         ],
     )
     write_sample(model, corpus, settings)

@@ -77,9 +77,11 @@ def markdown(cells):
 
 
 def write_json(path, values):
-    """Makes the folder as well."""
+    """Makes the folder as well; the file is whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(values, indent=1))
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(values, indent=1))
+    unfinished.replace(path)
 
 
 def subplots(rows, columns, size, layout="constrained", **options):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from keras_seqgrad import methods
 from keras_seqgrad.network import cuttable, scans
 from keras_seqgrad.network.segmented import SegmentedModel
-from keras_seqgrad.state import beside, by_rows, runs, seeds
+from keras_seqgrad.state import beside, by_rows, compiled, runs, seeds
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.opening import open_window
 from keras_seqgrad.window.probe import Probe, as_tensors
@@ -126,14 +126,14 @@ class SequenceModel(SegmentedModel):
 
     def get_compile_config(self):
         if config := super().get_compile_config():
-            config["method"] = keras.saving.serialize_keras_object(self.method)
+            config |= compiled.describe(self)
         return config
 
     def compile_from_config(self, config):
         # What is loaded passed the check before it was saved, perhaps on an
         # example that was given.
         config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config, example=cuttable.PASSED)
+        self.compile(**compiled.check(config, self), example=cuttable.PASSED)
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
 

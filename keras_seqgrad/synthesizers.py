@@ -135,6 +135,18 @@ def elementwise(size, hidden=50, noise=0.5):
 BY_NAME = {"dense": dense, "elementwise": elementwise, "linear": linear}
 
 
+def name_of(identifier):
+    """The name of one of the functions here; anything else as it is.
+
+    A saved model holds the name: what Keras finds for a function called
+    "linear" is an activation.
+    """
+    for name, function in BY_NAME.items():
+        if identifier is function:
+            return name
+    return identifier
+
+
 def get(identifier, size):
     """The synthesiser a name, a function or a Keras model stands for.
 

@@ -55,9 +55,11 @@ SHOWN = {
         "beside",
         "by_rows",
         "carried",
+        "compiled",
         "method_state",
         "runs",
         "seeds",
+        "snapshot",
         "vector",
     },
     "window": {

@@ -47,11 +47,16 @@ class BackupAndRestore(runs.Arranging):
 
     Args:
         backup_dir: Folder of the states of this run and no other.
-        save_freq: "epoch" to save when an epoch ends, or a number of batches.
+        save_freq: "epoch" to save when an epoch ends; or also every so many
+            batches of it.
         double_checkpoint: Whether to keep the last two states. Keras' default
             is one; with one alone there is nothing to go back to when a file
             is damaged.
         delete_checkpoint: Whether to delete the states when `fit` is done.
+
+    Attributes:
+        position: Where the training is: its `epoch` and `batch`, counted from
+            0, are those that come next.
 
     Raises:
         ValueError: An argument is out of its range; or, in `fit`, the state is
@@ -223,8 +228,8 @@ class BackupAndRestore(runs.Arranging):
             )
         self._compare_lengths()
         self.position.end_epoch(epoch, self.steps, self.length)
-        if self.save_freq == "epoch":
-            self._save()
+        self.since = 0
+        self._save()
 
     def _compare_lengths(self):
         """Warns of epochs that Keras would end elsewhere after a stop."""

@@ -1,4 +1,5 @@
 import gzip
+import tracemalloc
 
 import keras
 import numpy as np
@@ -288,4 +289,39 @@ def test_mnist_refuses_other_files_and_splits(tmp_path):
         task.dataset(1, split="valid")
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="Received: 50 4b 03 in train-labels"):
+        tasks.SequentialMNIST(path=tmp_path)
+
+
+def test_no_more_is_unpacked_than_an_idx_file_may_hold(tmp_path):
+    """A gigabyte of zeros is a megabyte when packed."""
+    head = b"\x00\x00\x08\x03" + np.array([2, 28, 28], ">u4").tobytes()
+    path = tmp_path / "train-images-idx3-ubyte.gz"
+    opened = gzip.open(path, "wb", compresslevel=1)
+    with opened as file:
+        file.write(head)
+        for _ in range(16):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="must hold 1568 values.*more"):
+        tasks.SequentialMNIST(path=tmp_path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 20
+
+
+@pytest.mark.parametrize(
+    "sizes, values, text",
+    [
+        ([60_001, 28, 28], 0, r"at most \(60000, 28, 28\). Received: \(60001"),
+        ([2**32 - 1, 1, 1], 0, r"Received: \(4294967295, 1, 1\)"),
+        ([4], 4, r"Received: \(4,\) of rank 1"),
+        ([2, 2, 2], 7, "must hold 8 values, as its head says. Received: 7"),
+    ],
+    ids=["many", "all", "rank", "short"],
+)
+def test_sizes_of_an_idx_file(sizes, values, text, tmp_path):
+    head = bytes([0, 0, 8, len(sizes)]) + np.array(sizes, ">u4").tobytes()
+    path = tmp_path / "train-images-idx3-ubyte"
+    path.write_bytes(head + bytes(values))
+    with pytest.raises(ValueError, match=text):
         tasks.SequentialMNIST(path=tmp_path)

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import operator
 import pathlib
 
 import numpy as np
@@ -15,6 +16,8 @@ FILES = {
     split: (f"{prefix}-images-idx3-ubyte", f"{prefix}-labels-idx1-ubyte")
     for split, prefix in PREFIXES.items()
 }
+# Sizes that a file may have at most, by which what is unpacked is bounded.
+LARGEST = {"images": (60_000, 28, 28), "labels": (60_000,)}
 
 
 class SequentialMNIST:
@@ -116,24 +119,45 @@ def _read(path, split):
 def _read_idx(folder, name):
     plain, packed = folder / name, folder / f"{name}.gz"
     if plain.exists():
-        data = plain.read_bytes()
+        opened = plain.open("rb")
     elif packed.exists():
-        data = gzip.decompress(packed.read_bytes())
+        opened = gzip.open(packed)
     else:
         raise FileNotFoundError(
             f"The folder must have the four idx files of MNIST; {name} is "
             f"missing, with or without .gz. Received: path={str(folder)!r}"
         )
+    with opened as file:
+        return _parse_idx(file, name)
+
+
+def _parse_idx(file, name):
+    """The array in an idx file; no more is read than it may hold."""
     # idx: two zero bytes, type 8 (unsigned byte), rank, then the sizes.
-    if data[:3] != b"\x00\x00\x08":
+    start = file.read(4)
+    if start[:3] != b"\x00\x00\x08":
         raise ValueError(
             "An idx file of unsigned bytes starts with 00 00 08. "
-            f"Received: {data[:3].hex(' ')} in {name}"
+            f"Received: {start[:3].hex(' ')} in {name}"
         )
-    rank = data[3]
-    sizes = np.frombuffer(data, dtype=">i4", count=rank, offset=4)
-    values = np.frombuffer(data, dtype="uint8", offset=4 + 4 * rank)
-    return values.reshape(sizes)
+    largest = LARGEST["images" if "images" in name else "labels"]
+    rank = start[3] if len(start) == 4 else 0
+    sizes = np.frombuffer(file.read(4 * rank), dtype=">u4").tolist()
+    fits = len(sizes) == len(largest) == rank
+    if not fits or any(map(operator.gt, sizes, largest)):
+        raise ValueError(
+            f"{name} must hold an array of at most {largest}. Received: "
+            f"{tuple(sizes)} of rank {rank}"
+        )
+    count = math.prod(sizes)
+    data = file.read(count + 1)
+    if len(data) != count:
+        received = "more" if len(data) > count else len(data)
+        raise ValueError(
+            f"{name} must hold {count} values, as its head says. Received: "
+            f"{received}"
+        )
+    return np.frombuffer(data, dtype="uint8").reshape(sizes)
 
 
 def _prepared(data_dir, download):

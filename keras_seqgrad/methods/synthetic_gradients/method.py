@@ -328,7 +328,7 @@ class SyntheticGradients(Method):
     def get_config(self):
         return {
             "length": self.length,
-            "synthesizer": self.synthesizer,
+            "synthesizer": synthesizers.name_of(self.synthesizer),
             "scale": self.scale,
             "bootstrap": self.bootstrap,
             "auxiliary": self.auxiliary,

@@ -224,6 +224,6 @@ def check(synthesis, network):
             f"The model's state has {size} units (all layers', and for an LSTM "
             f"h and c), so the synthesizer must map {wanted} to {wanted}. "
             f"Received one with the shape {tuple(shape)}. A function from the "
-            "state size to a model spares you the count: "
-            "synthesizer=lambda size: ..."
+            "state size to a model, as ksg.synthesizers.dense is, spares you "
+            "the count."
         )
