@@ -97,7 +97,8 @@ def test_resumed_equals_uninterrupted(
     (parts / "epoch-002.keras").write_bytes(b"half")
     latest = max((parts / "states").glob("*.backup"))
     latest.write_bytes(latest.read_bytes()[:1000])
-    resumed = ["--resume", "--sample", "5", "--out", str(parts)]
+    resumed = ["--resume", "--epochs", "2", "--sample", "5"]
+    resumed += ["--out", str(parts)]
     capsys.readouterr()
     with pytest.warns(UserWarning, match="goes on from the state before"):
         example.main(resumed)
