@@ -44,6 +44,7 @@ SHOWN = {
         "documentation",
         "fast_cell",
         "fast_scan",
+        "loops",
         "rnn",
         "simple_rnn",
     },
