@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from keras_seqgrad.ops.arguments import Links
 from keras_seqgrad.ops.common import swap_time
-from keras_seqgrad.ops.loops import steps_a_turn
 
 # Shorter ones are a single piece.
 LONG = 256
@@ -32,13 +31,6 @@ class Cut:
     def __init__(self, count, length):
         self.count, self.length = count, length
 
-    @property
-    def turns(self):
-        """Turns of a loop over one piece."""
-        if self.length is None:
-            return None
-        return self.length // steps_a_turn(self.length)
-
     def loop(self, body, carry):
         """Runs `carry = body(index, carry)` for each piece."""
         if self.count == 1:
@@ -55,10 +47,19 @@ class Cut:
     def read(self, sequence, index):
         """Piece `index`, (length, batch, features)."""
         if self.count > 1:
-            batch, _, width = sequence.shape
-            shape = [batch or -1, self.count, self.length, width]
+            shape = [-1, self.count, self.length, sequence.shape[-1]]
             sequence = tf.gather(tf.reshape(sequence, shape), index, axis=1)
         return swap_time(sequence)
+
+    def kept(self, outputs):
+        """Outputs as they are kept for `read`.
+
+        A matrix of all steps, which is how a dense layer takes them: of two
+        shapes XLA would make two copies.
+        """
+        if self.count == 1:
+            return outputs
+        return tf.reshape(outputs, [-1, outputs.shape[-1]])
 
     def links(self, links, index):
         """`Links` of piece `index`."""

@@ -120,6 +120,7 @@ def _forward(recurrence, inputs, state, links, cut):
     carry = state, starts, cut.array(inputs, recurrence.units), saved
     last, starts, outputs, saved = cut.loop(forward, carry)
     outputs, starts = cut.joined(outputs), starts.stack()
+    kept = cut.kept(outputs)
     saved = [loops.joined(array) for array in saved]
 
     def back(cotangents, twins):
@@ -133,7 +134,7 @@ def _forward(recurrence, inputs, state, links, cut):
             found = recurrence.back(
                 recurrence.counted(cut.read(inputs, index), here),
                 tf.gather(starts, index),
-                cut.read(outputs, index),
+                cut.read(kept, index),
                 here,
                 (saved, index * turns),
                 (gradients, states),

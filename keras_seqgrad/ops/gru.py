@@ -8,8 +8,8 @@ h_t = z·h + (1 - z)·g and h = h_{t-1}:
     dh = dh · z + (dz, dr, dk) · Uᵀ
 
 A step saves z, r, g and k. With `reset_after=False` the gate r acts on h before
-the product, g = tanh(x·W_h + b + (r·h)·U_h), two products take the place of one,
-and r·h that of k.
+the product, g = tanh(x·W_h + b + (r·h)·U_h): two products take the place of
+one, and r·h that of k.
 """
 
 import keras
