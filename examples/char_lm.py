@@ -24,11 +24,7 @@ Written to `--out` (default: runs/char_lm/<method>): settings.json,
 vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs, with a look
 at the gradient every `--diagnostics` windows (200 in `--full`); in `states` the
 last two states of the run, one every 100 windows and at the end of an epoch. A
-<<<<<<< HEAD
-resumed run goes on from the last one that can be read exactly as if it had
-=======
 resumed run goes on from the last one that can be read, exactly as if it had
->>>>>>> stops
 never stopped, wherever it was killed.
 """
 

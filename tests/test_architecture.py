@@ -45,6 +45,7 @@ SHOWN = {
         "fast_cell",
         "fast_scan",
         "linear_scan",
+        "loops",
         "rnn",
         "simple_rnn",
     },

@@ -1,4 +1,4 @@
-"""Checks the arguments of the time scans and turns them time-major."""
+"""Checks the arguments of the time scans."""
 
 from typing import NamedTuple
 
@@ -22,19 +22,18 @@ class Links(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The checked arguments of a scan, time-major; `twin` may be empty."""
+    """The checked arguments of a scan; `twin` may be empty."""
 
-    series: tf.Tensor
+    inputs: tf.Tensor
     twin: list
     state: list
     weights: list
     links: Links
     reset_state: list
-    units: int
 
 
 def prepare(cell, inputs, state, weights, links, twin):
-    """Checks the arguments of `fast_scan` and turns them time-major."""
+    """Checks the arguments of `fast_scan`."""
     kernel, recurrent_kernel, bias = weights
     mask, gates, reset, reset_state = links
     inputs = tf.convert_to_tensor(inputs)
@@ -82,7 +81,6 @@ def prepare(cell, inputs, state, weights, links, twin):
             reset_state, "reset_state", names, row, dtype
         )
     links = make_links(mask, gates, reset, inputs.shape[:2], dtype)
-    series = swap_time(inputs)
     if twin is None:
         twin = []
     else:
@@ -94,8 +92,8 @@ def prepare(cell, inputs, state, weights, links, twin):
         again, *others = twin
         again = checked(again, "twin[0]", inputs.shape, dtype)
         others = checked_state(others, "twin[1:]", names, row, dtype)
-        twin = [swap_time(again), *others]
-    return Given(series, twin, state, weights, links, reset_state, units)
+        twin = [again, *others]
+    return Given(inputs, twin, state, weights, links, reset_state)
 
 
 def make_links(mask, gates, reset, shape, dtype):

@@ -28,13 +28,16 @@ class FastCell(abc.ABC):
             first is the output.
         blocks: Width of both kernels in units.
         bias_rows: Shape of the bias before its last axis.
-        saved: Widths, in units, of what a step saves for its way back.
+        saved: Widths, in units, of what a step saves for its way back. What
+            `pull` can make of it by a few multiplications is not worth memory.
+        inner: Widths, in units, of the gradients that `pull` gives.
     """
 
     state_names = ("h",)
     blocks = 1
     bias_rows = ()
-    saved = (1,)
+    saved = ()
+    inner = (1,)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
         """What all steps have in common, made once.
@@ -58,29 +61,34 @@ class FastCell(abc.ABC):
         return [tf.transpose(recurrent_kernel)]
 
     @abc.abstractmethod
-    def pull(self, values, d_state, *pull_weights):
+    def pull(self, values, before, output, d_state, *pull_weights):
         """The step back: its derivative.
 
         Args:
             values: What the step saved.
+            before: The output before the step, (batch, units).
+            output: The output of the step, (batch, units).
             d_state: Gradient of its new state. Has an axis of two in front
                 where the scan has a twin.
 
         Returns:
-            Gradients inside the step, of which those of the row and of the
-            weights follow, and the gradient of the state before it.
+            Gradients inside the step, of widths `inner`, of which those of
+            the row and of the weights follow, and the gradient of the state
+            before it.
         """
-
-    def buffers(self, projected, saved):
-        """A series not needed any more for each gradient from `pull`."""
-        return [projected]
 
     def d_rows(self, inner):
         """Gradient of the rows from the series of what `pull` gave."""
         return inner[0]
 
     def d_recurrent_kernel(self, before, inner, saved):
-        """Gradient of the recurrent kernel; `before` is h before each step."""
+        """Gradient of the recurrent kernel, from series.
+
+        Args:
+            before: The output before each step.
+            inner: What `pull` gave.
+            saved: What the steps saved.
+        """
         return common.kernel_gradient(before, inner[0])
 
     def d_bias(self, inner):

@@ -1,14 +1,20 @@
 """Runs a described cell over time, with a backward pass written by hand.
 
-The inputs of all steps are multiplied in one product before the loop, and
-gradients of the weights are single products over all steps after it. What a
-reverse step needs is saved ready-made in the forward pass.
+The inputs of many steps are multiplied in one product before their loop, and
+gradients of the weights are single products over these steps after it. A step
+saves what its derivative needs that costs more than a few multiplications.
+
+A long sequence is gone through in pieces, forward and back. The products with
+the kernels and their gradients, larger than anything that is saved, are then
+never there for more than one piece.
 """
 
 import tensorflow as tf
 
-from keras_seqgrad.ops import common
-from keras_seqgrad.ops.arguments import prepare
+from keras_seqgrad.ops import common, loops
+from keras_seqgrad.ops.arguments import Links, prepare
+from keras_seqgrad.ops.cut import Cut, split_steps
+from keras_seqgrad.ops.recurrence import Recurrence
 
 
 def fast_scan(cell, inputs, state, weights, links, twin=None):
@@ -27,68 +33,155 @@ def fast_scan(cell, inputs, state, weights, links, twin=None):
         twins if there are any.
     """
     given = prepare(cell, inputs, state, weights, links, twin)
-    links, size = given.links, len(given.state)
+    ahead, count, length = split_steps(given.inputs.shape[1])
+    if not ahead:
+        return _results(_run(cell, given, Cut(count, length)), given)
+    first = _run(cell, _part(given, slice(ahead)), Cut(1, ahead))
+    size = 1 + len(given.state)
+    later = _part(given, slice(ahead, None))
+    later = later._replace(
+        state=first[1:size], twin=[*later.twin[:1], *first[size + 1 :]]
+    )
+    found = _run(cell, later, Cut(count, length))
+    for place in range(0, len(found), size):
+        parts = first[place], found[place]
+        found[place] = tf.concat(parts, axis=1)
+    return _results(found, given)
+
+
+def _results(found, given):
+    size, results = 1 + len(given.state), []
+    for start in range(0, len(found), size):
+        outputs, *last = found[start : start + size]
+        results += [outputs, last]
+    return tuple(results)
+
+
+def _part(given, steps):
+    """`given` for some of the steps."""
+    links = [None if each is None else each[steps] for each in given.links]
+    return given._replace(
+        inputs=given.inputs[:, steps],
+        twin=[tensor[:, steps] for tensor in given.twin[:1]] + given.twin[1:],
+        links=Links(*links),
+    )
+
+
+def _run(cell, given, cut):
+    """[outputs, *last state], twice with a twin."""
 
     @common.first_derivative
-    def run(series, twin, state, weights, reset_state):
-        kernel, recurrent_kernel, *bias = weights
-        to_rows, *step_weights = cell.step_weights(
-            kernel, recurrent_kernel, bias[0] if bias else None
-        )
-        if links.mask is not None:
-            # Before all products, for the gradient of the kernel is one: rows
-            # of zeros in it do not make up for NaN in a masked step.
-            nothing = tf.zeros((), series.dtype)
-            series = tf.where(links.mask, series, nothing)
-        projected = common.project(series, to_rows)
+    def run(inputs, twin, state, weights, reset_state):
+        recurrence = Recurrence(cell, weights, reset_state)
+        results, back = _forward(recurrence, inputs, state, given.links, cut)
 
-        def step(row, state):
-            return cell.step(row, state, *step_weights)
+        def gradient(*cotangents):
+            size = 1 + len(state)
+            return back(list(cotangents[:size]), list(cotangents[size:]))
 
-        widths = [given.units * blocks for blocks in cell.saved]
-        outputs, last, saved = common.forward_scan(
-            step, projected, state, widths, links, reset_state
-        )
-
-        def gradient(d_outputs, *d_last):
-            d_last, d_twin = list(d_last[:size]), d_last[size:]
-            pull_weights = cell.pull_weights(recurrent_kernel)
-            to_inputs = tf.transpose(kernel)
-
-            def pull(values, d_state):
-                return cell.pull(values, d_state, *pull_weights)
-
-            buffers = cell.buffers(projected, saved)
-            inner, d_state, d_reset, (inner_twin, d_twin) = common.reverse_scan(
-                pull, saved, d_outputs, d_last, buffers, links, d_twin
-            )
-            d_rows = cell.d_rows(inner)
-            if twin:
-                d_twin_rows = cell.d_rows(inner_twin)
-                d_twin = [common.project(d_twin_rows, to_inputs), *d_twin]
-            before = common.previous_outputs(state, outputs, links, reset_state)
-            return [
-                common.project(d_rows, to_inputs),
-                *d_twin,
-                *d_state,
-                common.kernel_gradient(series, d_rows),
-                cell.d_recurrent_kernel(before, inner, saved),
-                *[cell.d_bias(inner) for _ in bias],
-                *d_reset,
-            ]
-
-        results = outputs, *last
         return results * (2 if twin else 1), gradient
 
-    results = run(
-        given.series,
-        given.twin,
-        given.state,
-        given.weights,
-        given.reset_state,
+    return list(
+        run(
+            given.inputs,
+            given.twin,
+            given.state,
+            given.weights,
+            given.reset_state,
+        )
     )
-    found = []
-    for start in range(0, len(results), 1 + size):
-        outputs, *last = results[start : start + 1 + size]
-        found += [common.swap_time(outputs), last]
-    return tuple(found)
+
+
+def _forward(recurrence, inputs, state, links, cut):
+    """([outputs, *last state], the way back) of a sequence cut in pieces."""
+    cell, count = recurrence.cell, cut.count
+    steps = cut.length or tf.shape(inputs)[1]
+    turn = loops.steps_a_turn(cut.length)
+    turns = steps // turn
+    saved = [
+        loops.empty_series(state[0], count * steps, turn, width)
+        for width in recurrence.widths(cell.saved)
+    ]
+    rows = None
+
+    def forward(index, carry):
+        nonlocal rows
+        state, starts, outputs, saved = carry
+        here = cut.links(links, index)
+        piece = recurrence.counted(cut.read(inputs, index), here)
+        rows = common.project(piece, recurrence.to_rows)
+        starts = starts.write(index, state[0])
+        output, state, saved = recurrence.forward(
+            rows, state, here, saved, index * turns
+        )
+        return state, starts, cut.write(outputs, index, output), saved
+
+    starts = tf.TensorArray(inputs.dtype, count, element_shape=state[0].shape)
+    carry = state, starts, cut.array(inputs, recurrence.units), saved
+    last, starts, outputs, saved = cut.loop(forward, carry)
+    outputs, starts = cut.joined(outputs), starts.stack()
+    kept = cut.kept(outputs)
+    saved = [loops.joined(array) for array in saved]
+
+    def back(cotangents, twins):
+        ways = [cotangents, twins] if twins else [cotangents]
+
+        def reverse(index, carry):
+            states, total, buffers, arrays = carry
+            index = count - 1 - index
+            here = cut.links(links, index)
+            gradients = [cut.read(way[0], index) for way in ways]
+            found = recurrence.back(
+                recurrence.counted(cut.read(inputs, index), here),
+                tf.gather(starts, index),
+                cut.read(kept, index),
+                here,
+                (saved, index * turns),
+                (gradients, states),
+                buffers,
+            )
+            d_inputs, states, parts, buffers = found
+            arrays = [
+                cut.write(array, index, piece)
+                for array, piece in zip(arrays, d_inputs, strict=True)
+            ]
+            return states, _added(total, parts), buffers, arrays
+
+        carry = (
+            [way[1:] for way in ways],
+            recurrence.nothing() if count > 1 else None,
+            _buffers(recurrence, inputs, rows, steps, count),
+            [cut.array(inputs, inputs.shape[-1]) for _ in ways],
+        )
+        states, total, _, arrays = cut.loop(reverse, carry)
+        d_inputs = [cut.joined(array) for array in arrays]
+        d_weights, d_reset = recurrence.sums(total)
+        twin = [*d_inputs[1:], *[t for each in states[1:] for t in each]]
+        return [d_inputs[0], *twin, *states[0], *d_weights, *d_reset]
+
+    return [outputs, *last], back
+
+
+def _buffers(recurrence, inputs, rows, steps, count):
+    """What gradients inside the steps of a piece are written over."""
+    widths = recurrence.widths(recurrence.cell.inner)
+    batch = inputs.shape[0] or tf.shape(inputs)[0]
+    made = [
+        tf.ensure_shape(
+            tf.zeros([steps, batch, width], inputs.dtype),
+            [rows.shape[0], inputs.shape[0], width],
+        )
+        for width in widths
+    ]
+    if count == 1 and rows.shape[-1] == widths[0]:
+        # The products with the kernel, not needed any more.
+        made[0] = rows
+    return made
+
+
+def _added(total, parts):
+    if total is None:
+        return parts
+    return tf.nest.map_structure(
+        lambda one, part: one + tf.cast(part, one.dtype), total, parts
+    )

@@ -1,15 +1,15 @@
 """GRU over time, with a backward pass written by hand.
 
 With z, r = σ(·), k = h·U_h + b' and g = tanh(x·W_h + b + r·k),
-h_t = z·h + (1 - z)·g, every gradient of a step is dh times something known in
-the forward pass, with a = (1 - z)·g':
+h_t = z·h + (1 - z)·g and h = h_{t-1}:
 
-    dz = dh · (h - g)·z'    dr = dh · a·k·r'    dk = dh · a·r    dg = dh · a
+    dg = dh · (1 - z)·(1 - g²)        dk = dg · r
+    dz = dh · (h - g)·z·(1 - z)       dr = dk · k·(1 - r)
     dh = dh · z + (dz, dr, dk) · Uᵀ
 
-These factors are saved ready-made. With `reset_after=False` the gate r acts on
-h before the product, g = tanh(x·W_h + b + (r·h)·U_h), and two products take
-the place of one.
+A step saves z, r, g and k. With `reset_after=False` the gate r acts on h before
+the product, g = tanh(x·W_h + b + (r·h)·U_h): two products take the place of
+one, and r·h that of k.
 """
 
 import keras
@@ -105,7 +105,8 @@ class ResetAfter(FastCell):
 
     blocks = 3
     bias_rows = (2,)
-    saved = (3, 1, 1)
+    saved = (4,)
+    inner = (3, 1)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
         offsets = None if bias is None else tf.unstack(_halved(bias))
@@ -121,21 +122,19 @@ class ResetAfter(FastCell):
         from_h, k = _split(product)
         z, r = tf.split(0.5 * tf.tanh(row_gates + from_h) + 0.5, 2, axis=1)
         g = tf.tanh(row_g + r * k)
-        by_g = (1.0 - z) * (1.0 - g * g)
-        by_k = by_g * r
-        by_gates = [(h - g) * (z * (1.0 - z)), by_k * k * (1.0 - r)]
-        by_product = tf.concat([*by_gates, by_k], axis=1)
-        return [g + z * (h - g)], [by_product, by_g, z]
+        return [g + z * (h - g)], [common.side_by_side([z, r, g, k])]
 
-    def pull(self, values, d_state, transposed):
-        by_product, by_g, z = values
+    def pull(self, values, h, output, d_state, transposed):
+        z, r, g, k = tf.split(values[0], 4, axis=1)
         (d_h,) = d_state
-        d_product = by_product * tf.concat([d_h] * 3, axis=-1)
+        d_new = d_h * (1.0 - z)
+        d_g = d_new * (1.0 - g * g)
+        d_k = d_g * r
+        d_product = common.side_by_side(
+            [d_new * (z * (h - g)), d_k * (k * (1.0 - r)), d_k]
+        )
         d_before = common.project(d_product, transposed) + d_h * z
-        return [d_product, d_h * by_g], [d_before]
-
-    def buffers(self, projected, saved):
-        return [projected, saved[1]]
+        return [d_product, d_g], [d_before]
 
     def d_rows(self, inner):
         d_product, d_g = inner
@@ -150,7 +149,8 @@ class ResetBefore(FastCell):
     """g = tanh(x·W_g + b_g + (r·h)·U_g)."""
 
     blocks = 3
-    saved = (1,) * 6
+    saved = (4,)
+    inner = (3,)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
         offset = None if bias is None else _halved(bias)
@@ -165,25 +165,26 @@ class ResetBefore(FastCell):
         z, r = tf.split(gates, 2, axis=1)
         kept = r * h
         g = tf.tanh(row_g + tf.matmul(kept, for_g))
-        by_z = (h - g) * (z * (1.0 - z))
-        by_g = (1.0 - z) * (1.0 - g * g)
-        return [g + z * (h - g)], [by_z, by_g, kept * (1.0 - r), z, r, kept]
+        return [g + z * (h - g)], [common.side_by_side([z, r, g, kept])]
 
     def pull_weights(self, recurrent_kernel):
         return _split(tf.transpose(recurrent_kernel), axis=0)
 
-    def pull(self, values, d_state, to_gates, to_g):
-        by_z, by_g, by_r, z, r, _ = values
+    def pull(self, values, h, output, d_state, to_gates, to_g):
+        z, r, g, kept = tf.split(values[0], 4, axis=1)
         (d_h,) = d_state
-        d_g = d_h * by_g
+        d_new = d_h * (1.0 - z)
+        d_g = d_new * (1.0 - g * g)
         d_kept = common.project(d_g, to_g)
-        d_gates = tf.concat([d_h * by_z, d_kept * by_r], axis=-1)
+        d_z, d_r = d_new * (z * (h - g)), d_kept * (kept * (1.0 - r))
         d_before = d_h * z + d_kept * r
+        d_gates = common.side_by_side([d_z, d_r])
         d_before += common.project(d_gates, to_gates)
         return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
 
     def d_recurrent_kernel(self, before, inner, saved):
         d_gates, d_g = _split(inner[0])
-        pairs = (before, d_gates), (saved[-1], d_g)
+        kept = tf.split(saved[0], 4, axis=-1)[-1]
+        pairs = (before, d_gates), (kept, d_g)
         parts = [common.kernel_gradient(*pair) for pair in pairs]
         return tf.concat(parts, axis=1)

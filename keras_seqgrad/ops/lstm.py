@@ -2,13 +2,13 @@
 
 With i, f, o = σ(·), g = tanh(·), c_t = f·c + i·g and h_t = o·tanh(c_t):
 
-    dc += dh · o·(1 - tanh²(c_t))
-    dz  = (dc, dc, dc, dh) · (g·i', c·f', i·g', tanh(c_t)·o')
+    dc += dh · (o - h²/o)                            o·(1 - tanh²(c_t))
+    dz  = (dc, dc, dc, dh) · (g·i', c·f', i·g', h·(1 - o))
     dh  = dz · Uᵀ,  dc = dc · f
 
-Every factor on the right is known in the forward pass and is saved ready-made,
-so that a reverse step is one product, a few multiplications and no
-transcendental function.
+with c = c_{t-1}, i' = i·(1 - i), f' = f·(1 - f) and g' = 1 - g². A step saves
+its gates and c_{t-1}; a reverse step is one product, some multiplications and
+no transcendental function.
 """
 
 import keras
@@ -84,7 +84,8 @@ class FastLSTM(FastCell):
 
     state_names = ("h", "c")
     blocks = 4
-    saved = (4, 1, 1)
+    saved = (4, 1)
+    inner = (4,)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
         units, dtype = recurrent_kernel.shape[0], recurrent_kernel.dtype
@@ -97,18 +98,22 @@ class FastLSTM(FastCell):
     def step(self, row, state, recurrent, offset, half, shift):
         h, c = state
         row += tf.matmul(h, recurrent)
-        row = tf.tanh(row if offset is None else row + offset)
-        i, f, g, o = tf.split(row * half + shift, 4, axis=1)
+        gates = tf.tanh(row if offset is None else row + offset) * half + shift
+        i, f, g, o = tf.split(gates, 4, axis=1)
         new_c = f * c + i * g
-        squashed = tf.tanh(new_c)
-        slope = (1.0 - row * row) * (half * half)
-        by_gate = slope * tf.concat([g, c, i, squashed], axis=1)
-        by_c = o * (1.0 - squashed * squashed)
-        return [o * squashed, new_c], [by_gate, by_c, f]
+        return [o * tf.tanh(new_c), new_c], [gates, c]
 
-    def pull(self, values, d_state, transposed):
-        by_gate, by_c, f = values
+    def pull(self, values, before, h, d_state, transposed):
+        gates, c = values
         d_h, d_c = d_state
-        d_c += d_h * by_c
-        d_row = by_gate * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
+        i, f, g, o = tf.split(gates, 4, axis=1)
+        d_c += d_h * (o - h * tf.math.divide_no_nan(h, o))
+        d_row = common.side_by_side(
+            [
+                d_c * (g * i * (1.0 - i)),
+                d_c * (c * f * (1.0 - f)),
+                d_c * (i * (1.0 - g * g)),
+                d_h * (h * (1.0 - o)),
+            ]
+        )
         return [d_row], [common.project(d_row, transposed), d_c * f]

@@ -240,7 +240,9 @@ class _Scan:
             for x in rows.floating(self.inputs)
         ]
 
-        def body(t, d_carry, d_restart, d_variables, arrays):
+        def body(turn, d_carry, d_restart, d_variables, arrays):
+            # Counted up, as XLA knows how often such a loop turns.
+            t = self.steps - 1 - turn
             d_new, d_passed = d_carry[:count], nested.zeros_like(d_carry)
             d_output = [d[t] for d in d_outputs]
             if self.mask is not None:
@@ -262,12 +264,12 @@ class _Scan:
             ]
             d_new = rows.shaped_as(d_new, d_carry)
             d_variables = nested.add(d_variables, d_step)
-            return t - 1, d_new, d_restart, d_variables, arrays
+            return turn + 1, d_new, d_restart, d_variables, arrays
 
         _, d_carry, d_restart, d_variables, arrays = tf.while_loop(
-            lambda t, *_: t >= 0,
+            lambda turn, *_: turn < self.steps,
             body,
-            (self.steps - 1, d_carry, d_restart, d_variables, arrays),
+            (0, d_carry, d_restart, d_variables, arrays),
             maximum_iterations=self.steps,
             parallel_iterations=1,
         )

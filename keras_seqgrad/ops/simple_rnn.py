@@ -3,7 +3,7 @@
     h_t = φ(x_t·W + h_{t-1}·U + b)
     dz = dh · φ'(z),  dh = dz · Uᵀ
 
-φ' is saved in the forward pass.
+φ' is a function of h_t, so that nothing beside the outputs is saved.
 """
 
 import keras
@@ -98,8 +98,8 @@ class FastSimpleRNN(FastCell):
     def step(self, row, state, recurrent_kernel, bias):
         row += tf.matmul(state[0], recurrent_kernel)
         h = self.activate(row if bias is None else row + bias)
-        return [h], [self.slope(h)]
+        return [h], []
 
-    def pull(self, values, d_state, transposed):
-        d_row = values[0] * d_state[0]
+    def pull(self, values, before, h, d_state, transposed):
+        d_row = self.slope(h) * d_state[0]
         return [d_row], [common.project(d_row, transposed)]

@@ -43,6 +43,8 @@ class UndescribedCell(LeakyCell):
 
 
 class FastLeaky(FastCell):
+    saved = (1,)
+
     def __init__(self, leak):
         self.leak = leak
 
@@ -52,7 +54,7 @@ class FastLeaky(FastCell):
         by_row = (1 - self.leak) * (1 - g * g)
         return [self.leak * h + (1 - self.leak) * g], [by_row]
 
-    def pull(self, values, d_state, transposed):
+    def pull(self, values, before, output, d_state, transposed):
         (d_h,) = d_state
         d_row = values[0] * d_h
         return [d_row], [common.project(d_row, transposed) + self.leak * d_h]

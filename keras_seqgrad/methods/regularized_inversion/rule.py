@@ -27,7 +27,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan
 from keras_seqgrad.methods.regularized_inversion.inverse import Steps
-from keras_seqgrad.ops import common
+from keras_seqgrad.ops import common, loops
 from keras_seqgrad.ops.arguments import make_links
 
 
@@ -76,7 +76,7 @@ class Inversion:
         start = [tf.cast(state[0], series.dtype)]
         if reset is not None:
             reset_state = [tf.cast(reset_state[0], series.dtype)]
-        before = common.previous_outputs(start, series, links, reset_state)
+        before = common.previous(*start, series, links, reset_state or [])
         inputs, before, series = (
             tf.cast(tf.stop_gradient(tensor), dtype)
             for tensor in (common.swap_time(sequences), before, series)
@@ -110,7 +110,7 @@ class Inversion:
             return [delta], [back(*values, delta)]
 
         start = [tf.zeros_like(given[0])]
-        (deltas,), *_ = common.reverse_scan(
+        (deltas,), *_ = loops.reverse_scan(
             pull, series, given, start, [given], links
         )
         return tf.cast(common.swap_time(deltas), d_outputs.dtype)

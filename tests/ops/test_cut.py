@@ -1,0 +1,162 @@
+"""Loops that XLA knows the length of, and sequences in pieces."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from keras_seqgrad.layers.scan import scan
+from keras_seqgrad.ops import cut, loops
+from tests.ops.compiled_promises import loop_bodies
+
+CELLS = {
+    "lstm": lambda: keras.layers.LSTMCell(2),
+    "gru": lambda: keras.layers.GRUCell(2),
+    "simple_rnn": lambda: keras.layers.SimpleRNNCell(2),
+    "general": lambda: keras.layers.GRUCell(2, activation="relu"),
+}
+
+
+def trip_counts(program):
+    """What XLA knows of each loop; None where it knows nothing."""
+    found = []
+    for line in program.splitlines():
+        if re.search(r" while\(", line):
+            known = re.search(r'known_trip_count":\{"n":"(\d+)"', line)
+            found.append(int(known[1]) if known else None)
+    return found
+
+
+def compiled(kind, steps):
+    """The program of outputs and gradients of one cell."""
+    cell = CELLS[kind]()
+    cell.build((None, 2))
+
+    @tf.function(jit_compile=True, autograph=False)
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            outputs, _ = scan(cell, x, cell.get_initial_state(3))
+        sources = [x, *[v.value for v in cell.trainable_variables]]
+        return outputs, tape.gradient(outputs, sources)
+
+    x = tf.zeros((3, steps, 2))
+    return run.experimental_get_compiler_ir(x)(stage="optimized_hlo")
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("steps", [129, 512])
+def test_every_trip_count_is_known(kind, steps):
+    program = compiled(kind, steps)
+    expected = {
+        ("general", 129): [128, 129],  # the first step is before the loop
+        ("general", 512): [511, 512],
+        # 43 turns of three steps; four pieces of 32 turns of four.
+        (kind, 129): [43, 43],
+        (kind, 512): [4, 32, 4, 32],
+    }[kind, steps]
+    assert sorted(trip_counts(program)) == sorted(expected)
+    assert "set-dimension-size" not in program
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_pieces_copy_nothing_that_is_saved():
+    for body in loop_bodies(compiled("lstm", 512)):
+        assert not re.search(r"= f32\[128,4,.* copy\(", body)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_trip_counts_of_a_training_step():
+    network = keras.Sequential(
+        [
+            keras.Input((387, 1)),
+            keras.layers.LSTM(2, return_sequences=True),
+            keras.layers.Dense(1),
+        ]
+    )
+    model = ksg.SequenceModel.from_model(network)
+    model.compile("sgd", "mse", method=ksg.methods.TruncatedBPTT(129))
+    model.optimizer.build(model.trainable_variables)
+    x, y = tf.zeros((2, 387, 1)), tf.zeros((2, 387, 1))
+
+    def train(x, y):
+        return model.train_step((x, y))["loss"]
+
+    tf.function(train, autograph=False).get_concrete_function(x, y)
+    step = tf.function(train, jit_compile=True, autograph=False)
+    program = step.experimental_get_compiler_ir(x, y)(stage="optimized_hlo")
+    assert sorted(trip_counts(program)) == [3, 43, 43]
+
+
+def test_how_sequences_are_cut():
+    assert cut.split_steps(None) == (0, 1, None)
+    assert cut.split_steps(255) == (0, 1, 255)
+    assert cut.split_steps(512) == (0, 4, 128)
+    assert cut.split_steps(20_000) == (0, 200, 100)
+    assert cut.split_steps(257) == (1, 2, 128)
+    for steps in (256, 1009, 4001):
+        ahead, count, length = cut.split_steps(steps)
+        assert ahead + count * length == steps
+
+
+def test_steps_of_a_turn_divide_them():
+    found = [loops.steps_a_turn(steps) for steps in (None, 7, 50, 9, 100)]
+    assert found == [1, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("steps", [9, 11])
+@pytest.mark.parametrize("twins", [False, True])
+@pytest.mark.parametrize("kind", ["lstm", "gru", "before", "simple_rnn"])
+def test_pieces_change_no_number(kind, twins, steps, monkeypatch):
+    """With all links, with steps left over and without."""
+    blocks = {"lstm": 4, "simple_rnn": 1}.get(kind, 3)
+    count = 2 if kind == "lstm" else 1
+    function = {
+        "lstm": ksg.ops.lstm,
+        "simple_rnn": ksg.ops.simple_rnn,
+        "gru": ksg.ops.gru,
+        "before": lambda *a, **o: ksg.ops.gru(*a, reset_after=False, **o),
+    }[kind]
+    generator = np.random.default_rng(0)
+
+    def draw(*shape):
+        return tf.constant(generator.normal(size=shape))
+
+    def states():
+        return [draw(2, 3) for _ in range(count)]
+
+    bias = [2] if kind == "gru" else []
+    weights = [draw(2, 3 * blocks), draw(3, 3 * blocks)]
+    weights.append(draw(*bias, 3 * blocks))
+    inputs, state, reset_state = draw(2, steps, 2), states(), states()
+    twin = [draw(2, steps, 2), *states()] if twins else None
+    links = {
+        "mask": generator.random((2, steps)) > 0.3,
+        "gates": draw(2, steps),
+        "reset": generator.random((2, steps)) > 0.7,
+        "reset_state": reset_state,
+    }
+    sources = [inputs, *state, *weights, *reset_state, *(twin or [])]
+
+    def evaluate():
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            found = function(inputs, state, *weights, **links, twin=twin)
+            flat = tf.nest.flatten(found)
+            loss = tf.add_n([tf.reduce_sum(tf.sin(each)) for each in flat])
+        return flat + tape.gradient(loss, sources)
+
+    expected = evaluate()
+    monkeypatch.setattr(cut, "LONG", 8)
+    monkeypatch.setattr(cut, "LENGTHS", [3])
+    ahead, pieces, _ = cut.split_steps(steps)
+    assert (ahead, pieces) == (steps % 3, 3)
+    for one, other in zip(evaluate(), expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
