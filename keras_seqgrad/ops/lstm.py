@@ -6,9 +6,9 @@ With i, f, o = σ(·), g = tanh(·), c_t = f·c + i·g and h_t = o·tanh(c_t):
     dz  = (dc, dc, dc, dh) · (g·i', c·f', i·g', s·o')
     dh  = dz · Uᵀ,  dc = dc · f
 
-with h = h_t, c = c_{t-1}, i' = i·(1 - i), so f', o', and g' = 1 - g². A step saves
-its gates and c_{t-1}; a reverse step is one product, some multiplications and
-no transcendental function.
+with h = h_t, c = c_{t-1}, i' = i·(1 - i), so f' and o', and g' = 1 - g². A step
+saves its gates and c_{t-1}; a reverse step is one product, some multiplications
+and no transcendental function.
 """
 
 import keras

@@ -26,15 +26,22 @@ def trip_counts(program):
     On a CPU the text does not tell what XLA knows; a counter that goes up to
     a constant is what it knows the turns of.
     """
-    found = []
+
+    def text(name):
+        found = re.search(rf"^%{re.escape(name)} .*?^}}", program, re.M | re.S)[
+            0
+        ]
+        called = re.findall(r"calls=%([\w.\-]+)", found)
+        return found + "".join(map(text, called))
+
+    counts = []
     for name in re.findall(r" while\(.* condition=%([\w.\-]+)", program):
-        condition = re.search(
-            rf"^%{re.escape(name)} .*?^}}", program, re.M | re.S
-        )[0]
-        assert "direction=LT" in condition
-        [limit] = re.findall(r"s32\[\] constant\((\d+)\)", condition)
-        found.append(int(limit))
-    return found
+        condition = text(name)
+        assert set(re.findall(r"direction=(\w+)", condition)) == {"LT"}
+        limits = re.findall(r"s32\[\] constant\((\d+)\)", condition)
+        [limit] = {int(limit) for limit in limits}
+        counts.append(limit)
+    return counts
 
 
 def compiled(kind, steps):
