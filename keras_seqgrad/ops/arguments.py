@@ -1,5 +1,6 @@
 """Checks the arguments of the time scans."""
 
+import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -21,7 +22,8 @@ class Links(NamedTuple):
     reset: tf.Tensor | None
 
 
-class Given(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Given:
     """The checked arguments of a scan; `twin` may be empty."""
 
     inputs: tf.Tensor

@@ -51,17 +51,6 @@ def constant_blocks(values, units, dtype):
     return tf.constant(np.repeat(values, units), dtype)
 
 
-def side_by_side(blocks):
-    """Tensors (..., units) next to each other, (..., blocks * units).
-
-    XLA on a CPU runs a stack in vectors, while a concatenation asks for each
-    number which block it is in.
-    """
-    stacked = tf.stack(blocks, axis=-2)
-    width = stacked.shape[-2] * stacked.shape[-1]
-    return tf.reshape(stacked, [*tf.unstack(tf.shape(stacked)[:-2]), width])
-
-
 def swap_time(tensor):
     """(batch, time, ...) to (time, batch, ...), and back."""
     axes = [1, 0, *range(2, tensor.shape.rank)]

@@ -39,7 +39,6 @@ class Cut:
             lambda index, _: index < self.count,
             lambda index, carry: (index + 1, body(index, carry)),
             (0, carry),
-            maximum_iterations=self.count,
             parallel_iterations=1,
         )
         return carry

@@ -9,6 +9,8 @@ the kernels and their gradients, larger than anything that is saved, are then
 never there for more than one piece.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from keras_seqgrad.ops import common, loops
@@ -39,8 +41,8 @@ def fast_scan(cell, inputs, state, weights, links, twin=None):
     first = _run(cell, _part(given, slice(ahead)), Cut(1, ahead))
     size = 1 + len(given.state)
     later = _part(given, slice(ahead, None))
-    later = later._replace(
-        state=first[1:size], twin=[*later.twin[:1], *first[size + 1 :]]
+    later = dataclasses.replace(
+        later, state=first[1:size], twin=[*later.twin[:1], *first[size + 1 :]]
     )
     found = _run(cell, later, Cut(count, length))
     for place in range(0, len(found), size):
@@ -60,7 +62,8 @@ def _results(found, given):
 def _part(given, steps):
     """`given` for some of the steps."""
     links = [None if each is None else each[steps] for each in given.links]
-    return given._replace(
+    return dataclasses.replace(
+        given,
         inputs=given.inputs[:, steps],
         twin=[tensor[:, steps] for tensor in given.twin[:1]] + given.twin[1:],
         links=Links(*links),

@@ -105,7 +105,7 @@ class ResetAfter(FastCell):
 
     blocks = 3
     bias_rows = (2,)
-    saved = (4,)
+    saved = (2, 1, 1)
     inner = (3, 1)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
@@ -120,19 +120,21 @@ class ResetAfter(FastCell):
             product += offsets[1]
         row_gates, row_g = _split(row)
         from_h, k = _split(product)
-        z, r = tf.split(0.5 * tf.tanh(row_gates + from_h) + 0.5, 2, axis=1)
+        gates = 0.5 * tf.tanh(row_gates + from_h) + 0.5
+        z, r = tf.split(gates, 2, axis=1)
         g = tf.tanh(row_g + r * k)
-        return [g + z * (h - g)], [common.side_by_side([z, r, g, k])]
+        return [g + z * (h - g)], [gates, g, k]
 
     def pull(self, values, h, output, d_state, transposed):
-        z, r, g, k = tf.split(values[0], 4, axis=1)
+        gates, g, k = values
+        z, r = tf.split(gates, 2, axis=1)
         (d_h,) = d_state
-        d_new = d_h * (1.0 - z)
-        d_g = d_new * (1.0 - g * g)
-        d_k = d_g * r
-        d_product = common.side_by_side(
-            [d_new * (z * (h - g)), d_k * (k * (1.0 - r)), d_k]
-        )
+        by_g = (1.0 - z) * (1.0 - g * g)
+        by_k = by_g * r
+        by_gates = [(h - g) * (z * (1.0 - z)), by_k * k * (1.0 - r)]
+        by_product = tf.concat([*by_gates, by_k], axis=1)
+        d_product = by_product * tf.concat([d_h] * 3, axis=-1)
+        d_g = d_h * by_g
         d_before = common.project(d_product, transposed) + d_h * z
         return [d_product, d_g], [d_before]
 
@@ -149,7 +151,7 @@ class ResetBefore(FastCell):
     """g = tanh(x·W_g + b_g + (r·h)·U_g)."""
 
     blocks = 3
-    saved = (4,)
+    saved = (2, 1, 1)
     inner = (3,)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
@@ -165,26 +167,26 @@ class ResetBefore(FastCell):
         z, r = tf.split(gates, 2, axis=1)
         kept = r * h
         g = tf.tanh(row_g + tf.matmul(kept, for_g))
-        return [g + z * (h - g)], [common.side_by_side([z, r, g, kept])]
+        return [g + z * (h - g)], [gates, g, kept]
 
     def pull_weights(self, recurrent_kernel):
         return _split(tf.transpose(recurrent_kernel), axis=0)
 
     def pull(self, values, h, output, d_state, to_gates, to_g):
-        z, r, g, kept = tf.split(values[0], 4, axis=1)
+        gates, g, kept = values
+        z, r = tf.split(gates, 2, axis=1)
         (d_h,) = d_state
         d_new = d_h * (1.0 - z)
         d_g = d_new * (1.0 - g * g)
         d_kept = common.project(d_g, to_g)
         d_z, d_r = d_new * (z * (h - g)), d_kept * (kept * (1.0 - r))
         d_before = d_h * z + d_kept * r
-        d_gates = common.side_by_side([d_z, d_r])
+        d_gates = tf.concat([d_z, d_r], axis=-1)
         d_before += common.project(d_gates, to_gates)
         return [tf.concat([d_gates, d_g], axis=-1)], [d_before]
 
     def d_recurrent_kernel(self, before, inner, saved):
         d_gates, d_g = _split(inner[0])
-        kept = tf.split(saved[0], 4, axis=-1)[-1]
-        pairs = (before, d_gates), (kept, d_g)
+        pairs = (before, d_gates), (saved[-1], d_g)
         parts = [common.kernel_gradient(*pair) for pair in pairs]
         return tf.concat(parts, axis=1)

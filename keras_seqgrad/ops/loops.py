@@ -89,7 +89,6 @@ def forward_scan(step, rows, state, links, reset_state, saved, first=0):
         lambda index, *_: index < turns,
         body,
         (0, state, outputs, saved),
-        maximum_iterations=turns,
     )
     return joined(outputs), state, saved
 
@@ -158,7 +157,6 @@ def reverse_scan(
         lambda index, *_: index < turns,
         body,
         (0, d_state, d_reset, rows),
-        maximum_iterations=turns,
     )
     rows = [joined(array) for array in rows]
     rows, twin_rows = rows[: len(buffers)], rows[len(buffers) :]

@@ -2,13 +2,13 @@
 
 With i, f, o = σ(·), g = tanh(·), c_t = f·c + i·g and h_t = o·tanh(c_t):
 
-    dc += dh · (o - h²/o)                            o·(1 - tanh²(c_t))
-    dz  = (dc, dc, dc, dh) · (g·i', c·f', i·g', h·(1 - o))
+    dc += dh · (o - h·s)         s = h_t/o = tanh(c_t)
+    dz  = (dc, dc, dc, dh) · (g·i', c·f', i·g', s·o')
     dh  = dz · Uᵀ,  dc = dc · f
 
-with c = c_{t-1}, i' = i·(1 - i), f' = f·(1 - f) and g' = 1 - g². A step saves
-its gates and c_{t-1}; a reverse step is one product, some multiplications and
-no transcendental function.
+with h = h_t, c = c_{t-1}, i' = i·(1 - i), so f' and o', and g' = 1 - g². A step
+saves its gates and c_{t-1}; a reverse step is one product, some multiplications
+and no transcendental function.
 """
 
 import keras
@@ -103,17 +103,19 @@ class FastLSTM(FastCell):
         new_c = f * c + i * g
         return [o * tf.tanh(new_c), new_c], [gates, c]
 
-    def pull(self, values, before, h, d_state, transposed):
+    def pull_weights(self, recurrent_kernel):
+        units, dtype = recurrent_kernel.shape[0], recurrent_kernel.dtype
+        # σ' = σ·(1 - σ), tanh' = 1 - tanh²
+        linear = common.constant_blocks([1.0, 1.0, 0.0, 1.0], units, dtype)
+        return tf.transpose(recurrent_kernel), linear, 1.0 - linear
+
+    def pull(self, values, before, h, d_state, transposed, linear, constant):
         gates, c = values
         d_h, d_c = d_state
         i, f, g, o = tf.split(gates, 4, axis=1)
-        d_c += d_h * (o - h * tf.math.divide_no_nan(h, o))
-        d_row = common.side_by_side(
-            [
-                d_c * (g * i * (1.0 - i)),
-                d_c * (c * f * (1.0 - f)),
-                d_c * (i * (1.0 - g * g)),
-                d_h * (h * (1.0 - o)),
-            ]
-        )
+        squashed = tf.math.divide_no_nan(h, o)
+        d_c += d_h * (o - h * squashed)
+        slope = gates * (linear - gates) + constant
+        factors = slope * tf.concat([g, c, i, squashed], axis=1)
+        d_row = factors * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
         return [d_row], [common.project(d_row, transposed), d_c * f]

@@ -217,7 +217,6 @@ class _Scan:
             lambda t, *_: t < self.steps,
             body,
             (1, carry, arrays),
-            maximum_iterations=self.steps,
             parallel_iterations=1,
         )
         stacked = [array.stack() for array in arrays]
@@ -270,7 +269,6 @@ class _Scan:
             lambda turn, *_: turn < self.steps,
             body,
             (0, d_carry, d_restart, d_variables, arrays),
-            maximum_iterations=self.steps,
             parallel_iterations=1,
         )
         d_inputs = [swap_time(array.stack()) for array in arrays]
