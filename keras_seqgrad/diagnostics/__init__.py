@@ -6,14 +6,14 @@ from keras_seqgrad.diagnostics.boundary_gradients import (
 )
 from keras_seqgrad.diagnostics.compare import compare_gradients
 from keras_seqgrad.diagnostics.comparison import GradientComparison
-from keras_seqgrad.diagnostics.influence import (
-    InfluenceProfile,
-    influence_profile,
-    suggest_truncation_length,
-)
+from keras_seqgrad.diagnostics.influence import influence_profile
 from keras_seqgrad.diagnostics.jacobian import (
     JacobianSpectrum,
     state_jacobian_spectrum,
+)
+from keras_seqgrad.diagnostics.profile import (
+    InfluenceProfile,
+    suggest_truncation_length,
 )
 from keras_seqgrad.diagnostics.quality import GradientQuality
 
