@@ -58,6 +58,7 @@ SHOWN = {
         "method_state",
         "runs",
         "seeds",
+        "snapshot",
         "vector",
     },
     "window": {
@@ -78,6 +79,7 @@ SHOWN = {
         "influence",
         "method_measures",
         "pictures",
+        "profile",
         "size",
         "steps",
     },
