@@ -1,5 +1,6 @@
 """How good the gradient is that a model is trained with."""
 
+from keras_seqgrad.diagnostics.advise import Advice, advise
 from keras_seqgrad.diagnostics.boundary_gradients import (
     BoundaryGradients,
     boundary_gradients,
@@ -18,11 +19,13 @@ from keras_seqgrad.diagnostics.profile import (
 from keras_seqgrad.diagnostics.quality import GradientQuality
 
 __all__ = [
+    "Advice",
     "BoundaryGradients",
     "GradientComparison",
     "GradientQuality",
     "InfluenceProfile",
     "JacobianSpectrum",
+    "advise",
     "boundary_gradients",
     "compare_gradients",
     "influence_profile",
