@@ -81,6 +81,7 @@ SHOWN = {
         "influence",
         "method_measures",
         "pictures",
+        "profile",
         "size",
         "steps",
     },

@@ -1,11 +1,12 @@
 """What a run was: as a list to read, and as hyperparameters to sort by."""
 
-import math
 import platform
 from importlib.metadata import version
 
 import keras
 import tensorflow as tf
+
+from keras_seqgrad.diagnostics.size import parameters
 
 
 def kinds(optimizer):
@@ -15,11 +16,6 @@ def kinds(optimizer):
     return name if inner is None else f"{name}({kinds(inner)})"
 
 
-def count(model):
-    """Number of trainable parameters, also of a subclass not yet built."""
-    return sum(math.prod(v.shape) for v in model.trainable_variables)
-
-
 def hyperparameters(model, extent):
     """Plain values by name: the method, its settings, optimizer and window."""
     optimizer, method = model.optimizer, model.method
@@ -27,7 +23,7 @@ def hyperparameters(model, extent):
         "method": type(method).__name__,
         "optimizer": kinds(optimizer),
         "learning_rate": float(optimizer.learning_rate),
-        "parameters": count(model),
+        "parameters": parameters(model),
         "rows": extent[0],
         "steps": extent[1],
     }
@@ -54,7 +50,7 @@ def run_card(model, extent, params, rows):
         ]
     table = {
         "model": " → ".join(layers),
-        "parameters": f"{count(model):,}",
+        "parameters": f"{parameters(model):,}",
         "method": f"`{model.method!r}`",
         "optimizer": f"{kinds(model.optimizer)}, learning rate "
         f"{float(model.optimizer.learning_rate):g}",

@@ -5,7 +5,11 @@ import dataclasses
 import tensorflow as tf
 
 from keras_seqgrad.diagnostics.pictures import new_figure
-from keras_seqgrad.diagnostics.steps import layer_names, pull_steps
+from keras_seqgrad.diagnostics.steps import (
+    layer_names,
+    norms_of,
+    pull_steps,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +26,8 @@ class StateGradients:
         """Mean norms (steps, layers + 1) over rows, L a row's summed loss."""
         window.training = False
 
-        def use(step, norms, found):
-            means = tf.reduce_mean(norms[:, 0], axis=1)
+        def use(step, vectors, found):
+            means = tf.reduce_mean(norms_of(vectors)[:, 0], axis=1)
             return found + tf.one_hot(step, self.extent[1])[:, None] * means
 
         zeros = tf.zeros((self.extent[1], len(layer_names(window.model))))

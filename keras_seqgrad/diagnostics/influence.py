@@ -1,148 +1,20 @@
-"""How far back the loss of a step reaches, and what a cut there loses."""
+"""How far back the loss of a step reaches, measured on a window."""
 
 import dataclasses
 
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.diagnostics.pictures import new_figure
+from keras_seqgrad.diagnostics.profile import InfluenceProfile
 from keras_seqgrad.diagnostics.steps import (
-    ALL,
     extent,
     layer_names,
+    norms_of,
     pull_steps,
+    sizes_of,
 )
+from keras_seqgrad.tensors import nested
 from keras_seqgrad.tensors.arguments import positive_integer
-
-LONGEST = 10_000_000
-
-
-@dataclasses.dataclass
-class InfluenceProfile:
-    """Mean influence of past states on the loss of a step, by lag.
-
-    What `influence_profile` returns; may also be made of norms measured
-    elsewhere.
-
-    Args:
-        norms: Dict of arrays (max_lag + 1,) by layer, and "all" for the states
-            of all layers together: mean of ||dL_s/dh_{s-k}|| for k = 0, 1, …
-
-    Example:
-
-    >>> norms = {"all": 0.5 ** np.arange(9)}
-    >>> profile = ksg.diagnostics.InfluenceProfile(norms)
-    >>> round(profile.decay_rates["all"], 6), round(profile.relative_bias(4), 6)
-    (0.5, 0.234375)
-    """
-
-    norms: dict
-
-    @property
-    def max_lag(self):
-        """The longest lag."""
-        return len(self.norms[ALL]) - 1
-
-    @property
-    def decay_rates(self):
-        """Factor by which the influence falls from lag to lag, by layer.
-
-        From a straight line through the logarithms over the longer half of
-        the lags; 0 where the influence is 0 there.
-        """
-        lags = np.arange((self.max_lag + 1) // 2, self.max_lag + 1)
-        found = {}
-        for name, norms in self.norms.items():
-            values = np.asarray(norms, "float64")[lags]
-            there = values > 0
-            found[name] = 0.0
-            if there.sum() > 1:
-                slope, _ = np.polyfit(lags[there], np.log(values[there]), 1)
-                found[name] = float(np.exp(slope))
-        return found
-
-    def tail(self, lag, layer=ALL):
-        """Share of the influence that lies beyond a lag.
-
-        Beyond `max_lag` the influence goes on falling at its decay rate.
-        """
-        norms = np.asarray(self.norms[layer], "float64")
-        rate, last = self.decay_rates[layer], self.max_lag
-        if rate >= 1.0:
-            raise ValueError(
-                "The influence does not fall over the longer half of the lags "
-                f"(rate {rate:.4g}), so what lies beyond them is unknown. "
-                f"Expected a rate below 1. Measure beyond max_lag={last}, on a "
-                "longer window."
-            )
-        beyond = norms[last] * rate / (1.0 - rate)
-        total = norms.sum() + beyond
-        if lag >= last:
-            return float(beyond * rate ** (lag - last) / total)
-        return float((norms[lag + 1 :].sum() + beyond) / total)
-
-    def relative_bias(self, length, stride=None, layer=ALL):
-        """Estimated relative bias of `ksg.methods.TruncatedBPTT`.
-
-        The mean share of influence that is cut off, over the lags at which
-        the losses of a stride are cut:
-
-            mean of tail(j) for j = length - stride … length - 1
-
-        It adds norms: where what is cut off would cancel the true bias is
-        smaller, where what is kept cancels it is larger.
-
-        Args:
-            length: As for `TruncatedBPTT`; so is `stride`.
-            stride: None for `length`.
-            layer: Name of a layer, or "all".
-        """
-        first = length - min(stride or length, length)
-        return float(
-            np.mean([self.tail(lag, layer) for lag in range(first, length)])
-        )
-
-    def to_dict(self):
-        """Nested dicts and numbers, fit for JSON."""
-        return {
-            name: {
-                "norms": [float(norm) for norm in norms],
-                "decay_rate": self.decay_rates[name],
-            }
-            for name, norms in self.norms.items()
-        }
-
-    def plot(self, path=None):
-        """Influence by lag, one line for each layer.
-
-        Args:
-            path: File to write, or None.
-
-        Returns:
-            The matplotlib figure, drawn without a window.
-
-        Raises:
-            ImportError: matplotlib is not installed.
-        """
-        figure, axis = new_figure(1, 1, (6.4, 4))
-        first, *others = self.norms
-        for name, norms in self.norms.items():
-            if [name] == others and np.array_equal(norms, self.norms[first]):
-                continue  # a single layer is all of them
-            style = {"color": "black"} if name == ALL else {"alpha": 0.8}
-            rate = self.decay_rates[name]
-            label = f"{name} (× {rate:.3g} a step)"
-            axis.plot(np.arange(len(norms)), norms, label=label, **style)
-        if np.max(self.norms[ALL]) > 0:
-            axis.set_yscale("log")
-        axis.set_title("How far back the loss of a step reaches")
-        axis.set_xlabel("lag k in steps")
-        axis.set_ylabel("mean ‖∂L(s) / ∂h(s − k)‖")
-        axis.grid(alpha=0.3)
-        axis.legend(title="layer")
-        if path is not None:
-            figure.savefig(path, dpi=120)
-        return figure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +42,7 @@ class Lags:
             )
 
     def __call__(self, window, seed=None):
-        """Mean norms (layers + 1, max_lag + 1)."""
+        """(mean norms, norms of mean sums), (layers + 1, max_lag + 1) each."""
         window.training = False
         steps = self.extent[1]
         places = [steps - 1]
@@ -182,23 +54,31 @@ class Lags:
         if window.one_target and window.lengths is not None:
             rows = window.lengths
 
-        def use(step, norms, found):
+        def use(step, vectors, found):
             # A row that ends in padding ends before the window does.
             places = targets[:, tf.newaxis] + (rows - steps)
-            lags = tf.one_hot(places - step, self.max_lag + 1)
-            return found + tf.einsum("ntb,tbk->nk", norms, lags)
+            lags = tf.one_hot(places - step, lags_count)
+            norms = tf.einsum("ntb,tbk->nk", norms_of(vectors), lags)
+            sums = [tf.einsum("tbu,tbk->ku", v, lags) for v in vectors]
+            return nested.add(found, [norms, *sums])
 
-        names = layer_names(window.model)
-        found = pull_steps(
+        lags_count = self.max_lag + 1
+        names, sizes = layer_names(window.model), sizes_of(window)
+        norms, *sums = pull_steps(
             window,
             len(places),
             lambda step: tf.cast(targets == step, "float32"),
             use,
-            tf.zeros((len(names), self.max_lag + 1)),
+            [
+                tf.zeros((len(names), lags_count)),
+                *(tf.zeros((lags_count, size)) for size in sizes),
+            ],
         )
-        long_enough = rows[:, tf.newaxis] > tf.range(self.max_lag + 1)
+        long_enough = rows[:, tf.newaxis] > tf.range(lags_count)
         counted = tf.reduce_sum(tf.cast(long_enough, "float32"), axis=0)
-        return found / (len(places) * tf.maximum(counted, 1.0))
+        counted = len(places) * tf.maximum(counted, 1.0)
+        means = [tf.cumsum(s / counted[:, tf.newaxis]) for s in sums]
+        return norms / counted, norms_of(means)
 
 
 def influence_profile(model, x, y, max_lag, sample_weight=None, targets=16):
@@ -258,61 +138,6 @@ def influence_profile(model, x, y, max_lag, sample_weight=None, targets=16):
     """
     names = layer_names(model)
     step = Lags(max_lag, targets, extent(model, x))
-    found = model.probe(step, x, y, sample_weight, jit=False).numpy()
-    return InfluenceProfile(dict(zip(names, found, strict=True)))
-
-
-def suggest_truncation_length(profile, tolerance=0.1, stride=None):
-    """The shortest truncation length whose estimated bias is tolerable.
-
-        smallest K with profile.relative_bias(K, stride) < tolerance
-
-    Advice, not proof: the estimate adds norms and knows no directions, and
-    goes on beyond the measured lags by an exponential. Check it by
-    `compare_gradients` with `ksg.methods.TruncatedBPTT(K)`. Not for models
-    still far from what they will become: measure again as they learn.
-
-    Args:
-        profile: An `InfluenceProfile`.
-        tolerance: Relative bias that is small enough, above 0 and below 1.
-        stride: Steps from one update to the next; None for K. With a short
-            stride most losses reach back nearly K steps, with stride = K
-            half of them less than K / 2.
-
-    Returns:
-        K, an integer.
-
-    Raises:
-        ValueError: The tolerance is out of its range, or the influence does
-            not fall with the lag.
-
-    Reference:
-        Aicher, Foti and Fox, 2019. Adaptively truncating backpropagation
-        through time to control gradient bias. arXiv:1905.07473.
-
-    Example:
-
-    >>> norms = {"all": 0.5 ** np.arange(9)}
-    >>> profile = ksg.diagnostics.InfluenceProfile(norms)
-    >>> ksg.diagnostics.suggest_truncation_length(profile, 0.1, stride=1)
-    4
-    """
-    if not 0 < tolerance < 1:
-        raise ValueError(
-            "`tolerance` must be above 0 and below 1. Received: "
-            f"tolerance={tolerance!r}"
-        )
-    if stride is not None:
-        positive_integer(stride, "stride")
-    tails, total = [], 0.0
-    for length in range(1, LONGEST):
-        tails.append(profile.tail(length - 1))
-        total += tails[-1]
-        reach = length if stride is None else min(stride, length)
-        if length > reach:
-            total -= tails[length - 1 - reach]
-        if total < tolerance * reach:
-            return length
-    raise ValueError(
-        f"No length below {LONGEST} is long enough. Raise the tolerance."
-    )
+    found = model.probe(step, x, y, sample_weight, jit=False)
+    norms, sums = (dict(zip(names, f.numpy(), strict=True)) for f in found)
+    return InfluenceProfile(norms, sums)

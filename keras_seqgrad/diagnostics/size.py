@@ -8,18 +8,16 @@ from keras_seqgrad.diagnostics.quality import BLOCKS
 FLOAT = 4
 
 
-def needed_bytes(model, extent, repeats):
-    """About what comparing gradients on a window takes.
+def step_bytes(model, rows):
+    """About what a step of a segment takes in training.
 
-    Every number that the products and layers of a step make, for all steps,
-    once forward and once backward; and per parameter the sums of estimates.
-    A lower bound on what is alive at once for a method that stores the whole
-    window, without what temporaries a compiler adds.
+    Every number that the products and layers of a step make, once forward and
+    once backward. A lower bound on what is alive at once for a method that
+    stores the whole segment, without what temporaries a compiler adds.
 
     Args:
         model: The built `SequenceModel`.
-        extent: (batch size, number of steps).
-        repeats: Estimates of each method.
+        rows: The batch size.
     """
     products = sum(
         variable.shape[-1]
@@ -31,13 +29,28 @@ def needed_bytes(model, extent, repeats):
         for _, tensor in model.graph.results:
             if id(tensor) in model.graph.temporal:
                 made += math.prod(size or 1 for size in tensor.shape[2:])
+    return 2 * FLOAT * rows * (products + made)
+
+
+def parameters(model):
+    """Number of trainable parameters."""
+    return sum(math.prod(v.shape) for v in model.trainable_variables)
+
+
+def needed_bytes(model, extent, repeats):
+    """About what comparing gradients on a window takes.
+
+    That of all steps, and per parameter the sums of estimates.
+
+    Args:
+        model: The built `SequenceModel`.
+        extent: (batch size, number of steps).
+        repeats: Estimates of each method.
+    """
     rows, steps = extent
-    parameters = sum(
-        math.prod(variable.shape) for variable in model.trainable_variables
-    )
     # The sums; the exact gradient and an estimate in float64.
     beside = FLOAT * min(repeats, BLOCKS) + 3 * 8
-    return 2 * FLOAT * rows * steps * (products + made) + beside * parameters
+    return steps * step_bytes(model, rows) + beside * parameters(model)
 
 
 def half_of_memory():

@@ -6,6 +6,7 @@ of a step is run in as many copies, its *tiles*, as there are cotangents.
 
 import copy
 import dataclasses
+import math
 
 import keras
 import tensorflow as tf
@@ -127,9 +128,9 @@ def pull_steps(window, tiles, chosen, use, found):
         tiles: Number of sums of losses to pull back side by side.
         chosen: Function from a step to floats (tiles,): by what factor the
             loss of the step counts in each of them.
-        use: Function (step, norms, found) -> found, called from the last step
-            to the first; norms (layers + 1, tiles, batch) of D_t by layer in
-            the order of the graph, and of all layers together.
+        use: Function (step, vectors, found) -> found, called from the last
+            step to the first; D_t (tiles, batch, units) of each layer in the
+            order of the graph, for instance for `norms_of`.
         found: What `use` is given first.
 
     Returns:
@@ -175,12 +176,8 @@ def pull_steps(window, tiles, chosen, use, found):
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         vectors = [join(leaves) for leaves in pulled[1]]
-        vectors.append(tf.concat(vectors, axis=1))
-        norms = [
-            tf.reshape(tf.norm(vector, axis=1), [tiles, rows])
-            for vector in vectors
-        ]
-        return pulled[0], use(step, tf.stack(norms), found)
+        vectors = [tf.reshape(v, [tiles, rows, v.shape[1]]) for v in vectors]
+        return pulled[0], use(step, vectors, found)
 
     zeros = nested.zeros_like(differentiable(tile(window.state, tiles)))
     _, found = pieces.repeat(
@@ -189,8 +186,28 @@ def pull_steps(window, tiles, chosen, use, found):
     return found
 
 
+def norms_of(vectors):
+    """Norms (layers + 1, ...) along the units, and of all layers together."""
+    norms = tf.stack([tf.norm(vector, axis=-1) for vector in vectors])
+    whole = tf.norm(norms, axis=0, keepdims=True)
+    return tf.concat([norms, whole], axis=0)
+
+
+def sizes_of(window):
+    """Units of each layer's D_t in `pull_steps`."""
+    found = []
+    for key, node in window.model.graph.nodes.items():
+        cell = node.held[0].cell
+        own, _ = node.split(window.state[key])
+        size = sum(math.prod(t.shape[1:]) for t in differentiable(own))
+        if not state_is_output(cell):
+            size += math.prod(keras.tree.flatten(cell.output_size))
+        found.append(size)
+    return found
+
+
 def layer_names(model):
-    """Names of the rows of norms that `pull_steps` gives.
+    """Names of the rows of norms that `norms_of` gives.
 
     Raises:
         ValueError: The model's layers are its own affair.

@@ -15,7 +15,7 @@ def make_function(model, run, make, force):
         force: Whether to make it where there is one.
     """
     name = RUNS[run].function
-    if isinstance(getattr(model, name), StandIn):
+    while isinstance(getattr(model, name), StandIn):
         getattr(model, name).end()  # of a run that was left
     if not model.stateful:
         make(force)

@@ -55,8 +55,11 @@ class ResetCarriedState(keras.callbacks.Callback):
 class Arranging(keras.callbacks.Callback):
     """A callback that has a say in the arguments of `fit`.
 
-    It is called after all others, wherever it is among them.
+    Attributes:
+        last: Whether it is called after all others, wherever it is among them.
     """
+
+    last = True
 
     def arrange(self, model, given):
         """The arguments of `fit` by name, as they are to be."""
@@ -68,7 +71,7 @@ def with_own(callbacks, own):
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
     callbacks = keras.tree.flatten(callbacks or [])
-    last = arranging(callbacks)
+    last = [callback for callback in arranging(callbacks) if callback.last]
     others = [callback for callback in callbacks if callback not in last]
     return [*own, *others, ResetCarriedState(), *last]
 

@@ -1,0 +1,284 @@
+"""The influence of past states by lag, and what a truncation loses of it."""
+
+import dataclasses
+
+import numpy as np
+
+from keras_seqgrad.diagnostics.pictures import new_figure
+from keras_seqgrad.diagnostics.steps import ALL
+from keras_seqgrad.tensors.arguments import positive_integer
+
+LONGEST = 10_000_000
+
+
+@dataclasses.dataclass
+class InfluenceProfile:
+    """Mean influence of past states on the loss of a step, by lag.
+
+    What `influence_profile` returns; may also be made of norms measured
+    elsewhere.
+
+    Args:
+        norms: Dict of arrays (max_lag + 1,) by layer, and "all" for the states
+            of all layers together: mean of ||dL_s/dh_{s-k}|| for k = 0, 1, …
+        sums: Dict like it: norm of the mean of dL_s/dh_s + … + dL_s/dh_{s-k},
+            which is the gradient by a shift of all states, cut after lag k.
+            None where it was not measured: then nothing is taken to cancel.
+
+    Example:
+
+    >>> norms = {"all": 0.5 ** np.arange(9)}
+    >>> profile = ksg.diagnostics.InfluenceProfile(norms)
+    >>> round(profile.decay_rates["all"], 6), round(profile.relative_bias(4), 6)
+    (0.5, 0.234375)
+    """
+
+    norms: dict
+    sums: dict | None = None
+
+    @property
+    def max_lag(self):
+        """The longest lag."""
+        return len(self.norms[ALL]) - 1
+
+    @property
+    def decay_rates(self):
+        """Factor by which the influence falls from lag to lag, by layer.
+
+        From a straight line through the logarithms over the longer half of
+        the lags; 0 where the influence is 0 there.
+        """
+        lags = np.arange((self.max_lag + 1) // 2, self.max_lag + 1)
+        found = {}
+        for name, norms in self.norms.items():
+            values = np.asarray(norms, "float64")[lags]
+            there = values > 0
+            found[name] = 0.0
+            if there.sum() > 1:
+                slope, _ = np.polyfit(lags[there], np.log(values[there]), 1)
+                found[name] = float(np.exp(slope))
+        return found
+
+    def tail(self, lag, layer=ALL):
+        """Share of the influence that lies beyond a lag.
+
+        Beyond `max_lag` the influence goes on falling at its decay rate.
+        """
+        norms = np.asarray(self.norms[layer], "float64")
+        rate, last = self.decay_rates[layer], self.max_lag
+        if rate >= 1.0:
+            raise ValueError(
+                "The influence does not fall over the longer half of the lags "
+                f"(rate {rate:.4g}), so what lies beyond them is unknown. "
+                f"Expected a rate below 1. Measure beyond max_lag={last}, on a "
+                "longer window."
+            )
+        beyond = norms[last] * rate / (1.0 - rate)
+        total = norms.sum() + beyond
+        if lag >= last:
+            return float(beyond * rate ** (lag - last) / total)
+        return float((norms[lag + 1 :].sum() + beyond) / total)
+
+    def beyond(self, lag, layer=ALL):
+        """Bound of the influence beyond a lag, in its own units.
+
+            E(k) = φ_{k+1} + … + φ_τ + φ_τ β / (1 - β)
+
+        with φ the norms, τ the longest lag and β the decay rate; infinite
+        where the influence does not fall.
+        """
+        norms = np.asarray(self.norms[layer], "float64")
+        rate, last = self.decay_rates[layer], self.max_lag
+        if not norms.any():
+            return 0.0
+        if rate >= 1.0:
+            return float("inf")
+        rest = norms[last] * rate / (1.0 - rate)
+        if lag >= last:
+            return float(rest * rate ** (lag - last))
+        return float(norms[lag + 1 :].sum() + rest)
+
+    def gradient_norm(self, layer=ALL):
+        """Lower bound of the norm of the gradient by a shift of all states.
+
+        The largest of ||g_k|| - E(k), g_k being that gradient cut after lag k
+        (see `sums`), or 0 if all are below: where rows and steps pull in
+        different directions nothing is known for sure.
+        """
+        if self.sums is None:
+            kept = np.cumsum(np.asarray(self.norms[layer], "float64"))
+        else:
+            kept = np.asarray(self.sums[layer], "float64")
+        cut = [self.beyond(lag, layer) for lag in range(len(kept))]
+        return max(0.0, float(np.max(kept - cut)))
+
+    def bias_bound(self, length, stride=None, layer=ALL):
+        """Upper bound of the relative bias, for `relative_bias`' arguments.
+
+            mean of E(j) for j = length - stride … length - 1
+            over the lower bound of the gradient's norm
+
+        By the triangle inequality, for the gradient by a shift of all states
+        and as far as the tail falls as said; infinite where the lower bound
+        is 0. More cautious than `relative_bias`, which measures the same
+        against the sum of all influence.
+        """
+        first = length - min(stride or length, length)
+        lost = np.mean([self.beyond(j, layer) for j in range(first, length)])
+        norm = self.gradient_norm(layer)
+        if norm > 0:
+            return float(lost / norm)
+        return float("inf") if lost > 0 else 0.0
+
+    def relative_bias(self, length, stride=None, layer=ALL):
+        """Estimated relative bias of `ksg.methods.TruncatedBPTT`.
+
+        The mean share of influence that is cut off, over the lags at which
+        the losses of a stride are cut:
+
+            mean of tail(j) for j = length - stride … length - 1
+
+        It adds norms: where what is cut off would cancel the true bias is
+        smaller, where what is kept cancels it is larger.
+
+        Args:
+            length: As for `TruncatedBPTT`; so is `stride`.
+            stride: None for `length`.
+            layer: Name of a layer, or "all".
+        """
+        first = length - min(stride or length, length)
+        return float(
+            np.mean([self.tail(lag, layer) for lag in range(first, length)])
+        )
+
+    def to_dict(self):
+        """Nested dicts and numbers, fit for JSON."""
+        return {
+            name: {
+                "norms": [float(norm) for norm in norms],
+                "decay_rate": self.decay_rates[name],
+            }
+            for name, norms in self.norms.items()
+        }
+
+    def plot(self, path=None):
+        """Influence by lag, one line for each layer.
+
+        Args:
+            path: File to write, or None.
+
+        Returns:
+            The matplotlib figure, drawn without a window.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        figure, axis = new_figure(1, 1, (6.4, 4))
+        first, *others = self.norms
+        for name, norms in self.norms.items():
+            if [name] == others and np.array_equal(norms, self.norms[first]):
+                continue  # a single layer is all of them
+            style = {"color": "black"} if name == ALL else {"alpha": 0.8}
+            rate = self.decay_rates[name]
+            label = f"{name} (× {rate:.3g} a step)"
+            axis.plot(np.arange(len(norms)), norms, label=label, **style)
+        if np.max(self.norms[ALL]) > 0:
+            axis.set_yscale("log")
+        axis.set_title("How far back the loss of a step reaches")
+        axis.set_xlabel("lag k in steps")
+        axis.set_ylabel("mean ‖∂L(s) / ∂h(s − k)‖")
+        axis.grid(alpha=0.3)
+        axis.legend(title="layer")
+        if path is not None:
+            figure.savefig(path, dpi=120)
+        return figure
+
+
+def check_tolerance(tolerance):
+    """Refuses a relative bias that is none."""
+    if not 0 < tolerance < 1:
+        raise ValueError(
+            "`tolerance` must be above 0 and below 1. Received: "
+            f"tolerance={tolerance!r}"
+        )
+
+
+def increasing(values, name):
+    """Returns `values` as a list of ints that increase, or refuses them."""
+    try:
+        found = [positive_integer(value, name) for value in values]
+    except (TypeError, ValueError):
+        found = []
+    if not found or found != sorted(set(found)):
+        raise ValueError(
+            f"`{name}` must be integers of 1 or more that increase. "
+            f"Received: {name}={values!r}"
+        )
+    return found
+
+
+def suggest_truncation_length(
+    profile, tolerance=0.1, stride=None, lengths=None
+):
+    """The shortest truncation length whose estimated bias is tolerable.
+
+        smallest K with profile.relative_bias(K, stride) < tolerance
+
+    or, of some `lengths` that are given, Aicher's choice:
+
+        smallest K with profile.bias_bound(K, stride) < tolerance,
+        else the largest
+
+    Advice, not proof: the estimate adds norms and knows no directions, and
+    goes on beyond the measured lags by an exponential. Check it by
+    `compare_gradients` with `ksg.methods.TruncatedBPTT(K)`. Not for models
+    still far from what they will become: measure again as they learn.
+
+    Args:
+        profile: An `InfluenceProfile`.
+        tolerance: Relative bias that is small enough, above 0 and below 1.
+        stride: Steps from one update to the next; None for K. With a short
+            stride most losses reach back nearly K steps, with stride = K
+            half of them less than K / 2.
+        lengths: Increasing integers to choose from; None for any.
+
+    Returns:
+        K, an integer.
+
+    Raises:
+        ValueError: The tolerance is out of its range, `lengths` do not
+            increase, or, without them, the influence does not fall with the
+            lag.
+
+    Reference:
+        Aicher, Foti and Fox, 2019. Adaptively truncating backpropagation
+        through time to control gradient bias. arXiv:1905.07473.
+
+    Example:
+
+    >>> norms = {"all": 0.5 ** np.arange(9)}
+    >>> profile = ksg.diagnostics.InfluenceProfile(norms)
+    >>> ksg.diagnostics.suggest_truncation_length(profile, 0.1, stride=1)
+    4
+    """
+    check_tolerance(tolerance)
+    if stride is not None:
+        positive_integer(stride, "stride")
+    if lengths is not None:
+        lengths = increasing(lengths, "lengths")
+        for length in lengths:
+            if profile.bias_bound(length, stride) < tolerance:
+                return length
+        return lengths[-1]
+    tails, total = [], 0.0
+    for length in range(1, LONGEST):
+        tails.append(profile.tail(length - 1))
+        total += tails[-1]
+        reach = length if stride is None else min(stride, length)
+        if length > reach:
+            total -= tails[length - 1 - reach]
+        if total < tolerance * reach:
+            return length
+    raise ValueError(
+        f"No length below {LONGEST} is long enough. Raise the tolerance."
+    )

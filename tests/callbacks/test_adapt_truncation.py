@@ -1,0 +1,322 @@
+"""Lengths that move: the choice, each compiled once, numbers, and resuming."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from keras_seqgrad.callbacks import AdaptTruncation
+from tests import zoo
+from tests.network.test_segmented import Own
+
+L = keras.layers
+STEPS = 12
+
+
+def linear(recurrent_kernel, units=1, read=0, rate=0.0):
+    """h ← h · U, of which one unit is compared with 1, on inputs of 0."""
+    layer = L.SimpleRNN(units, "linear", return_sequences=True)
+    readout = L.Dense(1, use_bias=False)
+    network = keras.Sequential([keras.Input((None, 1)), layer, readout])
+    kernel = np.array(recurrent_kernel)
+    layer.set_weights([np.zeros((1, units)), kernel, np.zeros(units)])
+    readout.set_weights([np.eye(units)[:, [read]]])
+    return ksg.SequenceModel.from_model(network), keras.optimizers.SGD(rate)
+
+
+X = np.zeros((2, STEPS, 1), "float32")
+Y = np.ones((2, STEPS, 1), "float32")
+
+
+def chosen(model, optimizer, method, tolerance, lengths, **options):
+    """The length after an epoch that changes no weight."""
+    model.compile(optimizer, "mse", method=method, jit_compile=False)
+    callback = AdaptTruncation(tolerance, lengths, (X, Y), **options)
+    history = model.fit(X, Y, callbacks=[callback], verbose=0).history
+    assert history["truncation_length"] == [method.length]
+    assert type(model.method) is type(method)
+    return model.method.length, callback.latest
+
+
+@pytest.mark.slow
+def test_choice_where_influence_decays():
+    """φ_k = c λ^k, all of one sign: all sums are geometric."""
+    rate, lag = 0.5, 6
+    tbptt = ksg.methods.TruncatedBPTT
+    lengths = [1, 2, 4, 8]
+    found, profile = chosen(*linear([[rate]]), tbptt(8), 0.3, lengths)
+    # E(j) = c λ^(j+1) / (1 - λ), and at best the bound of the norm is
+    # c (1 - 2 λ^(τ+1)) / (1 - λ).
+    share = 1 - 2 * rate ** (lag + 1)
+    for length in lengths:
+        lost = np.mean([rate ** (j + 1) for j in range(length)])
+        bound = profile.bias_bound(length)
+        assert bound == pytest.approx(lost / share, rel=1e-4)
+        assert profile.relative_bias(length) == pytest.approx(lost, rel=1e-4)
+    assert found == 4
+    # With an update every step all losses reach back the whole length.
+    method = tbptt(8, stride=1)
+    assert chosen(*linear([[rate]]), method, 0.3, lengths)[0] == 2
+    assert model_of_the_other_sign(rate, lag) < profile.gradient_norm()
+    # What hardly falls within the window: the largest.
+    assert chosen(*linear([[0.97]]), tbptt(2), 0.3, lengths)[0] == 8
+    assert chosen(*linear([[1.1]]), tbptt(2), 0.3, lengths)[0] == 8
+
+
+def model_of_the_other_sign(rate, lag):
+    """The bound where what is kept cancels: its sums alternate."""
+    method = ksg.methods.TruncatedBPTT(2)
+    _, profile = chosen(*linear([[-rate]]), method, 0.3, [2], max_lag=lag)
+    c = profile.norms["all"][0]
+    powers = np.array([rate**k for k in range(lag + 1)])
+    cut = c * powers * rate / (1 - rate)
+    kept = c * np.cumsum(powers * (-1.0) ** np.arange(lag + 1))
+    found = profile.gradient_norm()
+    assert found == pytest.approx(np.max(kept - cut), rel=1e-4)
+    return found
+
+
+def test_choice_of_a_known_lag():
+    """A line of delays of 3 steps: nothing reaches further."""
+    line = np.eye(5, k=1)
+    method = ksg.methods.TruncatedBPTT(2, stride=1)
+    lengths = [2, 3, 4, 5, 6]
+    found, profile = chosen(
+        *linear(line, 5, read=3), method, 0.1, lengths, max_lag=9
+    )
+    norms = profile.norms["all"] / profile.norms["all"][0]
+    np.testing.assert_allclose(norms, [1] * 4 + [0] * 6, atol=1e-6)
+    assert found == 4
+
+
+def test_snap_and_validation_data():
+    model, optimizer = linear([[0.5]])
+    snap = ksg.methods.SnAp(1, self_recurrence=False)
+    model.compile(optimizer, "mse", method=snap, jit_compile=False)
+    for given in ((X, Y), tf.data.Dataset.from_tensors((X, Y))):
+        callback = AdaptTruncation(0.3, [1, 4], every=2)
+        history = model.fit(
+            X,
+            Y,
+            epochs=3,
+            validation_data=given,
+            callbacks=[callback],
+            verbose=0,
+        ).history
+    assert history["truncation_length"] == [4, 4, 4]
+    # All but the length is as it was, and so is what was given.
+    assert repr(model.method) == "SnAp(length=4, self_recurrence=False)"
+    assert snap.length == 1
+
+
+def adapted(lengths=(2, 3, 6), chosen=(3, 2, 6, 3), **options):
+    """(model, callback) whose choices are told beforehand."""
+    model = ksg.SequenceModel.from_model(zoo.network("simple_rnn"))
+    method = ksg.methods.TruncatedBPTT(2)
+    model.compile("adam", "mse", method=method, **options)
+    return model, told(lengths, chosen)
+
+
+def told(lengths, chosen):
+    callback = AdaptTruncation(0.1, lengths, zoo.data())
+    choices = iter(chosen)
+    callback._choose = lambda: next(choices)
+    return callback
+
+
+FIT = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
+
+
+def as_compiled(lengths):
+    """Weights after an epoch of each length, the model compiled for each."""
+    model = ksg.SequenceModel.from_model(zoo.network("simple_rnn"))
+    optimizer = keras.optimizers.Adam()
+    for length in lengths:
+        method = ksg.methods.TruncatedBPTT(length)
+        model.compile(optimizer, "mse", method=method, jit_compile=False)
+        model.fit(*zoo.data(), **FIT)
+    return model.get_weights()
+
+
+def watched(monkeypatch):
+    """The lengths of the steps that run, or are traced, in a list."""
+    found = []
+    train = ksg.methods.TruncatedBPTT.train
+
+    def seen(self, window):
+        found.append(self.length)
+        return train(self, window)
+
+    monkeypatch.setattr(ksg.methods.TruncatedBPTT, "train", seen)
+    return found
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("jit", [False, True])
+def test_each_length_is_compiled_once(jit, monkeypatch):
+    traced = watched(monkeypatch)
+    model, callback = adapted([2, 7], [7, 2, 7], jit_compile=jit)
+    options = {**FIT, "callbacks": [callback]}
+    model.fit(*zoo.data(), epochs=3, **options)
+    assert model.method.length == 7
+    callback._choose = lambda: 2
+    history = model.fit(*zoo.data(), epochs=2, **options).history
+    assert history["truncation_length"] == [7, 2]
+    # Left alone, the model goes on with what it has.
+    model.fit(*zoo.data(), **FIT)
+    assert traced == [2, 7]
+    # To compile is to begin anew.
+    model.compile("sgd", "mse", method=model.method, jit_compile=jit)
+    model.fit(*zoo.data(), **options)
+    assert traced == [2, 7, 2]
+
+
+def test_numbers_are_those_of_each_length(monkeypatch):
+    seen = watched(monkeypatch)
+    model, callback = adapted()
+    options = {**FIT, "callbacks": [callback]}
+    history = model.fit(*zoo.data(), epochs=4, **options).history
+    assert history["truncation_length"] == seen == [2, 3, 2, 6]
+    for weight, expected in zip(
+        model.get_weights(), as_compiled([2, 3, 2, 6]), strict=True
+    ):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_estimates_follow_the_length():
+    x, y = zoo.data()
+    model, callback = adapted()
+    first = model.estimate_gradients(x, y)[1]
+    model.fit(x, y, callbacks=[callback], **FIT)
+    model.set_weights(zoo.network("simple_rnn").get_weights())
+    second = model.estimate_gradients(x, y)[1]
+    assert zoo.differ(first, second)
+    method = ksg.methods.TruncatedBPTT(3)
+    model.compile("sgd", "mse", method=method)
+    zoo.assert_same(model.estimate_gradients(x, y)[1], second)
+
+
+@pytest.mark.slow
+def test_a_saved_model_goes_on_with_its_length(tmp_path):
+    whole, callback = adapted()
+    options = {**FIT, "callbacks": [callback]}
+    lengths = whole.fit(*zoo.data(), epochs=4, **options).history
+    model, callback = adapted(chosen=(3, 2))
+    saving = keras.callbacks.ModelCheckpoint(str(tmp_path / "{epoch}.keras"))
+    model.fit(*zoo.data(), epochs=2, **{**FIT, "callbacks": [callback, saving]})
+    # Decided at the end of an epoch, before those that come after it.
+    assert keras.models.load_model(tmp_path / "1.keras").method.length == 3
+    model = keras.models.load_model(tmp_path / "2.keras")
+    options = {**FIT, "callbacks": [told((2, 3, 6), (6, 3))]}
+    history = model.fit(*zoo.data(), epochs=4, initial_epoch=2, **options)
+    found = history.history["truncation_length"]
+    assert found == lengths["truncation_length"][2:]
+    for weight, other in zip(
+        model.get_weights(), whole.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(weight, other)
+
+
+class Stop(keras.callbacks.Callback):
+    """Breaks off in the middle of an epoch."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch == 0 and self.model.optimizer.iterations > 12:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save_freq, stateful", [("epoch", True), (1, False)])
+def test_what_is_brought_back_has_its_length(save_freq, stateful, tmp_path):
+    x, y = zoo.repeated(2, *zoo.data())
+
+    def fit(choices, *others):
+        model = ksg.SequenceModel.from_model(
+            zoo.network("simple_rnn"), stateful=stateful
+        )
+        method = ksg.methods.TruncatedBPTT(2)
+        model.compile("adam", "mse", method=method)
+        callbacks = [*others, told((2, 3, 6), choices)]
+        history = model.fit(x, y, epochs=4, callbacks=callbacks, **FIT)
+        return model, history.history["truncation_length"]
+
+    def backup():
+        return ksg.callbacks.BackupAndRestore(str(tmp_path), save_freq)
+
+    whole, lengths = fit((3, 6, 2, 3))
+    assert lengths == [2, 3, 6, 2]
+    with pytest.raises(KeyboardInterrupt):
+        fit((3, 6), Stop(), backup())
+    # In the middle of an epoch its end is still to come, with its choice.
+    model, lengths = fit((6, 2, 3)[save_freq == "epoch" :], backup())
+    assert lengths[-2:] == [6, 2]
+    for weight, other in zip(
+        model.get_weights(), whole.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(weight, other)
+
+
+def test_a_run_that_was_left(monkeypatch):
+    """The next one trains with the length that was reached."""
+    seen = watched(monkeypatch)
+    x, y = zoo.repeated(2, *zoo.data())
+    model, callback = adapted(chosen=[6] * 9)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, epochs=9, callbacks=[callback, Stop()], **FIT)
+    assert seen == [2, 2, 6, 6, 6]
+    assert model.method.length == 6
+    model.fit(x, y, **FIT)
+    assert seen == [2, 2, 6, 6, 6, 6, 6]
+    assert type(model.train_function).__name__ != "TrainByLength"
+
+
+@pytest.mark.parametrize(
+    "given, text",
+    [
+        ({"tolerance": 1.0}, "`tolerance` must be above 0 and below 1"),
+        ({"tolerance": 0.0}, "`tolerance` must be above 0 and below 1"),
+        ({"lengths": [3, 2]}, "`lengths` must be integers of 1 or more that"),
+        ({"lengths": [2, 2]}, "`lengths` must be integers of 1 or more that"),
+        ({"lengths": [2.5]}, "`lengths` must be integers of 1 or more that"),
+        ({"lengths": []}, "`lengths` must be integers of 1 or more that"),
+        ({"lengths": 3}, "`lengths` must be integers of 1 or more that"),
+        ({"probe": 3}, "`probe` must be"),
+        ({"every": 0}, "`every` must be an integer"),
+        ({"max_lag": 0}, "`max_lag` must be an integer"),
+        ({"targets": 0}, "`targets` must be an integer"),
+    ],
+)
+def test_arguments(given, text):
+    with pytest.raises(ValueError, match=text):
+        AdaptTruncation(**{"tolerance": 0.1, "lengths": [2, 3], **given})
+
+
+def test_refusals_before_anything_is_trained():
+    x, y = zoo.data()
+    network = zoo.network("simple_rnn")
+    model = ksg.SequenceModel.from_model(network)
+    tbptt = ksg.methods.TruncatedBPTT
+
+    def refused(method, text, lengths=(2, 3), probe=(x, y), **options):
+        model.compile("sgd", "mse", method=method)
+        callback = AdaptTruncation(0.1, lengths, probe, **options)
+        with pytest.raises(ValueError, match=text):
+            model.fit(x, y, callbacks=[callback], verbose=0)
+
+    refused("bptt", r"TruncatedBPTT or SnAp, received BPTT\(\)")
+    refused("artbp", "TruncatedBPTT or SnAp, received ARTBP")
+    refused(tbptt(5), r"one of lengths=\[2, 3\], received Trunc")
+    refused(tbptt(3, 3), "Expected 3 or more, received lengths")
+    refused(tbptt(2), "Expected more than 7 steps, received 7", max_lag=7)
+    refused(tbptt(2), "Expected probe=.x, y., or valid", probe=None)
+    assert int(model.optimizer.iterations) == 0
+    own = Own()
+    own.compile("sgd", "mse", method=tbptt(2))
+    callback = AdaptTruncation(0.1, [2, 3], (x, y))
+    with pytest.raises(ValueError, match="received a subclass with its own"):
+        own.fit(x, y, callbacks=[callback], verbose=0)
+    network.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="needs a ksg.SequenceModel"):
+        network.fit(x, y, callbacks=[callback], verbose=0)
