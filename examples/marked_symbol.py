@@ -3,6 +3,7 @@
     python examples/marked_symbol.py                 # GRU, some minutes
     python examples/marked_symbol.py --quick         # fewer arms and steps
     python examples/marked_symbol.py --cell lstm --seeds 3
+    python examples/marked_symbol.py --cell min_gru --units 64
 
 A stream without end: now and then a symbol is marked, and 40 to 50 blank steps
 later it is asked for. Every arm sees the same stream, once, and carries the
@@ -10,7 +11,8 @@ state on. SnAp pulls back 10 steps, or one, and carries traces of the recurrent
 weights over the borders; e-prop is its form without self-recurrence.
 TruncatedBPTT(40) has a little more memory than SnAp(10) for a GRU of 32 units;
 TruncatedBPTT(120) and BPTT reach every marker. ARTBP cuts at random, and stores
-windows of 200 steps, as BPTT does. One step with RMSprop is the cheapest there
+windows of 200 steps, as BPTT does. SyntheticGradients predicts, from the state
+at a border, the gradient that would come back to it. One step with RMSprop is the cheapest there
 is, and "readout" trains no recurrent weight at all.
 
 The cells start with long memory, all arms alike. The table gives the numbers
@@ -36,7 +38,7 @@ WINDOW, ROWS, LEARNT = 200, 32, 0.95
 COLUMNS = "{:<20} {:>4} {:>9} {:>8} {:>9} {:>9} {:>8}"
 HEAD = "arm", "seed", "kept", "updates", "accuracy", "learnt at", "seconds"
 # Numbers that a step saves for its way back, in units.
-SAVED = {"gru": 5, "lstm": 6}
+SAVED = {"gru": 5, "lstm": 6, "min_gru": 3}
 QUICK = {"steps": 2000, "arms": ["SnAp(10)", "TBPTT(40)"]}
 
 
@@ -71,6 +73,7 @@ ARMS = {
     "TBPTT(120)": truncated(120),
     "BPTT": Arm(lambda: ksg.methods.BPTT(), WINDOW),
     "ARTBP(20)": Arm(lambda: ksg.methods.ARTBP(20, seed=0), WINDOW),
+    "synthetic(10)": Arm(lambda: ksg.methods.SyntheticGradients(10), 10),
     "one step, RMSprop": truncated(1, optimizer="rmsprop"),
     "readout": truncated(10, frozen=True),
 }
@@ -105,6 +108,7 @@ def make_model(arm, task, settings, seed):
     kind, signs, options = {
         "gru": (keras.layers.GRU, (1, 0, 0), {}),
         "lstm": (keras.layers.LSTM, (-1, 1, 0, 0), {"unit_forget_bias": False}),
+        "min_gru": (ksg.layers.MinGRU, (-1, 0), {}),
     }[settings.cell]
     longest = task.shown + task.delay[1]
     layer = kind(

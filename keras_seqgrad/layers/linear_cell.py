@@ -86,6 +86,22 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
         """
         raise NotImplementedError
 
+    def coefficients(self, rows, inputs, earlier):
+        """a and b from what the weights make of the inputs.
+
+        Element-wise in the units, and the same for series (batch, time, ...).
+
+        Args:
+            rows: What the rows of `trace_rows` are.
+            inputs: As for `recurrence`.
+            earlier: As for `recurrence`.
+        """
+        raise NotImplementedError
+
+    def trace_rows(self):
+        """All that the state takes from weights, as rows of `trace_rule`."""
+        raise NotImplementedError
+
     def outputs(self, states, *passed):
         """Outputs of all steps from their states h."""
         return states
@@ -111,9 +127,9 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
             options.setdefault(option, chosen)
         return self.add_weight(name=name, shape=shape, **options)
 
-    def cast(self, variable):
-        """A weight in the compute dtype."""
-        return tf.cast(tf.convert_to_tensor(variable), self.compute_dtype)
+    def cast(self, value):
+        """A weight or tensor in the compute dtype."""
+        return tf.cast(tf.convert_to_tensor(value), self.compute_dtype)
 
     def project(self, inputs, kernel, bias=None):
         """All inputs times a kernel, in one product."""
@@ -137,6 +153,17 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
                 config[name] = module.serialize(getattr(self, name))
         return {**super().get_config(), **config}
 
+    def trace_rule(self):
+        """How weights move the state, for `ksg.methods.SnAp`."""
+
+        def step(inputs, rows, states):
+            earlier = states[self.scanned :]
+            link, added = self.coefficients(rows, inputs, earlier)
+            h = link * self.joined(states[: self.scanned]) + added
+            return [*self.parted(h), *self.remembered(inputs)]
+
+        return self.trace_rows(), step
+
     # --- one step -----------------------------------------------------------
 
     def call(self, inputs, states, training=False):
@@ -153,7 +180,8 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
         h = tf.cast(h, added.dtype)
         [output] = tf.unstack(self.outputs(h[tf.newaxis], *passed))
         held = [each[0] for each in self.remembered(series)]
-        return output, [*self.parted(h), *held]
+        parts = [self.cast(part) for part in self.parted(h)]
+        return output, [*parts, *held]
 
 
 def wide(tensor):
@@ -210,7 +238,8 @@ def run_series(
         if previous_output is None:
             previous_output = nothing
         outputs, _ = hold(outputs, previous_output, links, nothing)
-    return common.swap_time(outputs), [*cell.parted(last), *held]
+    parts = [cell.cast(part) for part in cell.parted(last)]
+    return common.swap_time(outputs), [*parts, *held]
 
 
 def hold(series, start, links, restart):

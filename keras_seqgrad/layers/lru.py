@@ -163,15 +163,25 @@ class LRUCell(LinearCell):
         return tf.cast(0.5 * tf.math.log(square), dtype)
 
     def recurrence(self, inputs, earlier):
-        nu, theta, gamma = (
+        constant = [
             wide(tf.convert_to_tensor(weight))
             for weight in (self.nu, self.theta, self.gamma)
-        )
+        ]
+        rows = [self.project(inputs, self.kernel), *constant]
+        return *self.coefficients(rows, inputs, earlier), inputs
+
+    def coefficients(self, rows, inputs, earlier):
+        row, nu, theta, gamma = rows
         radius, angle = tf.exp(-tf.exp(nu)), tf.exp(theta)
         link = tf.complex(radius * tf.cos(angle), radius * tf.sin(angle))
-        parts = tf.split(self.project(inputs, self.kernel), 2, axis=-1)
+        parts = tf.split(row, 2, axis=-1)
         added = [tf.exp(gamma) * wide(part) for part in parts]
-        return link, tf.complex(*added), inputs
+        return link, tf.complex(*added)
+
+    def trace_rows(self):
+        constant = [self.nu, self.theta, self.gamma]
+        product = [("inputs", self.kernel)]
+        return [product, *[[(None, weight)] for weight in constant]]
 
     def outputs(self, states, *passed):
         [inputs] = passed
@@ -187,8 +197,7 @@ class LRUCell(LinearCell):
         return tf.complex(*[wide(part) for part in parts])
 
     def parted(self, h):
-        parts = tf.math.real(h), tf.math.imag(h)
-        return [tf.cast(part, self.compute_dtype) for part in parts]
+        return [tf.math.real(h), tf.math.imag(h)]
 
     def get_config(self):
         config = {

@@ -37,10 +37,17 @@ class MinCell(LinearCell):
         if self.use_bias:
             self.bias = self.add_weights("bias", (width,))
 
-    def rows(self, inputs):
+    def recurrence(self, inputs, earlier):
+        row = self.project(inputs, self.kernel, self.bias)
+        return self.coefficients([row], inputs, earlier)
+
+    def trace_rows(self):
+        bias = [] if self.bias is None else [(None, self.bias)]
+        return [[("inputs", self.kernel), *bias]]
+
+    def parts(self, row):
         """The gates' logits and the candidate."""
-        rows = self.project(inputs, self.kernel, self.bias)
-        *logits, row = tf.split(rows, self.blocks, axis=-1)
+        *logits, row = tf.split(row, self.blocks, axis=-1)
         if self.candidate == "positive":
             row = tf.where(row >= 0, row + 0.5, tf.sigmoid(row))
         return *logits, row
@@ -88,8 +95,8 @@ class MinGRUCell(MinCell):
     TensorShape([2, 4])
     """
 
-    def recurrence(self, inputs, earlier):
-        z, row = self.rows(inputs)
+    def coefficients(self, rows, inputs, earlier):
+        z, row = self.parts(*rows)
         # 1 - σ(z) would be 0 or 1 too soon.
         return tf.sigmoid(-wide(z)), tf.sigmoid(z) * row
 

@@ -49,8 +49,8 @@ class MinLSTMCell(MinCell):
 
     blocks = 3
 
-    def recurrence(self, inputs, earlier):
-        f, i, row = self.rows(inputs)
+    def coefficients(self, rows, inputs, earlier):
+        f, i, row = self.parts(*rows)
         # f / (f + i) = σ(log f - log i), with no quotient of what may be 0.
         d = tf.math.softplus(-wide(i)) - tf.math.softplus(-wide(f))
         return tf.sigmoid(d), tf.cast(tf.sigmoid(-d), row.dtype) * row

@@ -96,8 +96,24 @@ class QRNNCell(LinearCell):
         series = tf.concat([*earlier, inputs], axis=-1)
         kernel = tf.concat(tf.unstack(self.cast(self.kernel)), axis=0)
         rows = self.project(series, kernel, self.bias)
-        z, f, *o = tf.split(rows, POOLINGS[self.pooling], axis=-1)
-        return tf.sigmoid(wide(f)), tf.sigmoid(-f) * tf.tanh(z), *o
+        blocks = POOLINGS[self.pooling]
+        row, *o = tf.split(
+            rows, [2 * self.units, *[self.units] * (blocks - 2)], axis=-1
+        )
+        return *self.coefficients([row], inputs, earlier), *o
+
+    def coefficients(self, rows, inputs, earlier):
+        z, f = tf.split(rows[0], 2, axis=-1)
+        return tf.sigmoid(wide(f)), tf.sigmoid(-f) * tf.tanh(z)
+
+    def trace_rows(self):
+        # What gates the output has moved no state.
+        width = 2 * self.units
+        *first, last = tf.unstack(self.kernel[..., :width])
+        row = [*[(1, kernel) for kernel in first], ("inputs", last)]
+        if self.bias is not None:
+            row.append((None, self.bias[:width]))
+        return [row]
 
     def outputs(self, states, *passed):
         return tf.sigmoid(passed[0]) * states if passed else states

@@ -120,7 +120,6 @@ class RGLRUCell(LinearCell):
         return tf.cast(drawn, dtype or self.variable_dtype)
 
     def recurrence(self, inputs, earlier):
-        [begun] = earlier
         shape = tf.shape(inputs)
         width = self.units // self.heads
         split = tf.reshape(inputs, [*tf.unstack(shape[:2]), self.heads, width])
@@ -130,14 +129,31 @@ class RGLRUCell(LinearCell):
             tf.ensure_shape(tf.reshape(half, shape), inputs.shape)
             for half in tf.split(rows, 2, axis=-1)
         )
-        rate = tf.cast(tf.convert_to_tensor(self.decay), wide(r).dtype)
-        rate = SHARPNESS * tf.math.softplus(rate)
+        decay = tf.cast(tf.convert_to_tensor(self.decay), wide(r).dtype)
+        return self.coefficients([r, i, decay], inputs, earlier)
+
+    def coefficients(self, rows, inputs, earlier):
+        r, i, decay = rows
+        [begun] = earlier
+        rate = SHARPNESS * tf.math.softplus(decay)
         exponent = -rate * tf.sigmoid(wide(r))
         first = begun == 0
         a = tf.where(first, tf.zeros_like(exponent), tf.exp(exponent))
         factor = _root(-tf.math.expm1(2.0 * exponent))
         factor = tf.where(first, tf.ones_like(factor), factor)
         return a, tf.cast(factor, inputs.dtype) * tf.sigmoid(i) * inputs
+
+    def trace_rows(self):
+        halves = zip(
+            tf.split(tf.convert_to_tensor(self.kernel), 2, axis=-1),
+            tf.split(tf.convert_to_tensor(self.bias), 2, axis=-1),
+            strict=True,
+        )
+        rows = [
+            [("inputs", kernel), (None, tf.reshape(bias, [self.units]))]
+            for kernel, bias in halves
+        ]
+        return [*rows, [(None, self.decay)]]
 
     def remembered(self, inputs):
         return [tf.ones_like(inputs[..., :1])]

@@ -11,10 +11,14 @@ pairs (source, weight):
     (k, U)          s_k · U, s_k the tensor k of the state, U (units, width)
     (None, b)       b, (width,)
 
+A weight of three axes, W (heads, features / heads, units / heads), is the
+block-diagonal matrix of these blocks.
+
 `step(inputs, rows, states)` gives the new states. It is element-wise in the
 units: unit i of its results depends on unit i of the states and of the rows
 alone. All tensors it gets have a time axis, (batch, time, ...), and what it
-does is differentiated, so that no rule writes a derivative down.
+does is differentiated, so that no rule writes a derivative down. A state that
+no row reaches, as the input before, has no trace, and any width; not the first.
 
 A cell of the user's own has a method `trace_rule()` that returns such a pair.
 """
@@ -24,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.layers.cells import is_as_written
-from keras_seqgrad.layers.scan import uses_fast_scan
+from keras_seqgrad.layers.scan import is_linear, uses_fast_scan
 
 ADVICE = (
     "Use ksg.methods.RTRL for a small model of any cells, or "
@@ -155,12 +159,17 @@ def refuse(cell, name):
             f"Layer {name!r} has recurrent_dropout={cell.recurrent_dropout}, "
             "which changes the influence of every state. Leave it out."
         )
-    if getattr(cell, "dropout", 0) and not uses_fast_scan(cell, True):
+    if getattr(cell, "dropout", 0) and not drops_inputs(cell):
         raise ValueError(
             f"Layer {name!r} has dropout={cell.dropout}, and its trace needs "
             "the inputs that each gate has seen. Put a keras.layers.Dropout "
             "before the layer instead."
         )
+
+
+def drops_inputs(cell):
+    """Whether all that a cell may drop in training are its inputs."""
+    return uses_fast_scan(cell, True) or is_linear(cell)
 
 
 def check_rule(cell, name, shape):
@@ -182,20 +191,25 @@ def check_rule(cell, name, shape):
             f"{received}. See docs/methods/snap.md."
         )
 
-    if any(size != units for size in sizes):
-        fail("states (batch, units), all of as many units", sizes)
     inputs = tf.constant(draw(-1, 1, (2, 1, *shape)), dtype)
-    states = [tf.constant(draw(-1, 1, (2, 1, units)), dtype) for _ in sizes]
+    states = [tf.constant(draw(-1, 1, (2, 1, size)), dtype) for size in sizes]
     values = [row_value(row, inputs, states) for row in rows]
-    for value in values:
-        if value.shape[-1] % units:
-            fail(f"rows of a multiple of {units} units", value.shape[-1])
+    for row, value in zip(rows, values, strict=True):
+        width = value.shape[-1]
+        if width % units:
+            fail(f"rows of a multiple of {units} units", width)
+        blocks = any(len(weight.shape) == 3 for _, weight in row)
+        if blocks and width != units:
+            fail(f"{units} units in a row of a block-diagonal weight", width)
     made = step(inputs, values, states)
-    if [tuple(each.shape) for each in made] != [(2, 1, units)] * len(sizes):
+    if [tuple(each.shape) for each in made] != [(2, 1, n) for n in sizes]:
         fail(
-            f"{len(sizes)} new states (batch, time, {units})",
+            f"{len(sizes)} new states (batch, time, width), of widths {sizes}",
             [tuple(each.shape) for each in made],
         )
+    traced = traced_states(cell, shape)
+    if any(sizes[place] != units for place in traced):
+        fail(f"states of {units} units, as the first", sizes)
     _, told = cell(inputs[:, 0], [s[:, 0] for s in states], training=False)
     close = 1e-3 if cell.compute_dtype in ("float32", "float64") else 0.1
     for ours, theirs in zip(made, keras.tree.flatten(told), strict=True):
@@ -208,10 +222,44 @@ def check_rule(cell, name, shape):
         blocks = tf.tile(moved, [tensor.shape[-1] // units])
         return tf.where(blocks, tensor + 1.0, tensor)
 
-    again = step(inputs, [*map(move, values)], [*map(move, states)])
-    for before, after in zip(made, again, strict=True):
+    others = [
+        move(state) if place in traced else state
+        for place, state in enumerate(states)
+    ]
+    again = step(inputs, [*map(move, values)], others)
+    for place in traced:
+        before, after = made[place], again[place]
         if np.any(tf.where(moved, before, after) != before):
             fail("units that depend on themselves", "some that do not")
+
+
+def traced_states(cell, shape):
+    """Places of the states that have traces: those that rows reach.
+
+    Args:
+        cell: The cell.
+        shape: That of a step's inputs, without the batch.
+    """
+    rows, step = rule_of(cell)
+    dtype = "float64" if cell.compute_dtype == "float64" else "float32"
+    sizes = keras.tree.flatten(cell.state_size)
+    inputs = tf.zeros((1, 1, *shape), dtype)
+    states = [tf.zeros((1, 1, size), dtype) for size in sizes]
+    values = [row_value(row, inputs, states) for row in rows]
+    with tf.GradientTape(
+        persistent=True, watch_accessed_variables=False
+    ) as tape:
+        tape.watch([values, states])
+        made = step(inputs, values, states)
+    traced, links = set(), {}
+    for place, new in enumerate(made):
+        by_row, by_state = tape.gradient(new, (values, states))
+        if any(gradient is not None for gradient in by_row):
+            traced.add(place)
+        links[place] = {s for s, g in enumerate(by_state) if g is not None}
+    for _ in made:
+        traced |= {place for place in links if links[place] & traced}
+    return sorted(traced)
 
 
 def row_value(row, inputs, states):
@@ -220,14 +268,36 @@ def row_value(row, inputs, states):
     A state given as None is left out.
     """
     shape = tf.shape(inputs)
-    width = row[0][1].shape[-1]
+    width = width_of(row[0][1])
     total = tf.zeros([shape[0], shape[1], width], inputs.dtype)
     for source, weight in row:
         weight = tf.cast(weight, inputs.dtype)
         if source is None:
             total += weight
         elif source == "inputs":
-            total += tf.matmul(inputs, weight)
+            total += multiplied(inputs, weight)
         elif states[source] is not None:
-            total += tf.matmul(states[source], weight)
+            total += multiplied(states[source], weight)
     return total
+
+
+def width_of(weight):
+    """Width of the row that a weight makes."""
+    blocks = weight.shape[0] if len(weight.shape) == 3 else 1
+    return blocks * weight.shape[-1]
+
+
+def multiplied(series, weight):
+    """(batch, time, features) times a matrix, or times its blocks."""
+    if weight.shape.rank == 2:
+        return tf.matmul(series, weight)
+    product = tf.einsum("bthi,hio->btho", in_blocks(series, weight), weight)
+    shape = tf.shape(series)
+    return tf.reshape(product, [shape[0], shape[1], width_of(weight)])
+
+
+def in_blocks(series, weight):
+    """(batch, time, blocks · n) as (batch, time, blocks, n)."""
+    shape, blocks = tf.shape(series), weight.shape[-3]
+    size = series.shape[-1] // blocks
+    return tf.reshape(series, [shape[0], shape[1], blocks, size])

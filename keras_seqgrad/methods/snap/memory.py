@@ -4,18 +4,23 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.methods.snap import traces
-from keras_seqgrad.methods.snap.cells import rule_of
+from keras_seqgrad.methods.snap.cells import rule_of, traced_states
 from keras_seqgrad.tensors import nested
 
 
-def specs_of(cell, variables):
+def specs_of(cell, shape, variables):
     """What `traces.advance` takes for a cell, as `tf.TensorSpec` of a row.
 
     A weight has a trace if one of the `variables` moves it.
+
+    Args:
+        cell: The cell.
+        shape: That of a step's inputs, without the batch.
+        variables: The variables.
     """
     with tf.GradientTape(persistent=True) as tape:
         rows = weights_of(cell)
-    sizes = keras.tree.flatten(cell.state_size)
+    traced = traced_states(cell, shape)
     dtype = "float64" if cell.compute_dtype == "float64" else "float32"
 
     def learns(weight):
@@ -24,9 +29,9 @@ def specs_of(cell, variables):
 
     return [
         [
-            [tf.TensorSpec(weight.shape, dtype) for _ in sizes]
+            {place: tf.TensorSpec(weight.shape, dtype) for place in traced}
             if learns(weight)
-            else []
+            else {}
             for weight in row
         ]
         for row in rows

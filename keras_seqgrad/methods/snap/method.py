@@ -88,7 +88,7 @@ class SnAp(OnlineMethod):
     def build(self, model):
         nodes, variables = model.graph.nodes, model.trainable_variables
         specs = [
-            memory.specs_of(node.held[0].cell, variables)
+            memory.specs_of(node.held[0].cell, node.step_shape, variables)
             for node in nodes.values()
         ]
         model.method_state.parts["influence"] = Kept(specs, model.stateful)

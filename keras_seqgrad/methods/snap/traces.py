@@ -16,12 +16,12 @@ All else is element-wise. A masked step has D = 1 and I = 0; at a reset D = 0.
 
 import tensorflow as tf
 
-from keras_seqgrad.methods.snap.cells import row_value, rule_of
+from keras_seqgrad.methods.snap.cells import in_blocks, row_value, rule_of
 from keras_seqgrad.methods.snap.visits import states_before
 from keras_seqgrad.tensors import pieces
 
 
-def derivatives(rule, visit, self_recurrence):
+def derivatives(rule, visit, self_recurrence, traced):
     """What a step does to a unit's states.
 
     Args:
@@ -29,12 +29,13 @@ def derivatives(rule, visit, self_recurrence):
         visit: The `Visit`.
         self_recurrence: Whether a unit's state counts in the rows that it is
             multiplied into.
+        traced: Places of the states that have traces.
 
     Returns:
         (sources, by_state, by_row): for each row the list of its summands'
         (batch, time, ...) or None; the derivative of new state r by state s,
-        `by_state[r][s]` (batch, time, units), and by row k, `by_row[r][k]`
-        (batch, time, width).
+        of those traced, `by_state[r][s]` (batch, time, units), and by row k,
+        `by_row[r][k]` (batch, time, width).
     """
     rows, step = rule
     states = states_before(rule, visit)
@@ -46,16 +47,17 @@ def derivatives(rule, visit, self_recurrence):
         made = step(visit.inputs, values, states)
     zero = tf.zeros((), visit.inputs.dtype)
     by_state, by_row = [], []
-    for r, new in enumerate(made):
+    for r, place in enumerate(traced):
         found, d_values = tape.gradient(
-            new,
-            (states, values),
+            made[place],
+            ([states[other] for other in traced], values),
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         if self_recurrence:
             for row, d_value in zip(rows, d_values, strict=True):
-                for s, weight in row:
-                    if isinstance(s, int):
+                for source, weight in row:
+                    if source in traced:
+                        s = traced.index(source)
                         found[s] += through_itself(d_value, weight)
         for s, tensor in enumerate(found):
             if visit.mask is not None:
@@ -83,9 +85,11 @@ def source_of(source, visit, states):
 
 def through_itself(d_value, weight):
     """A row's derivative by the state of its own unit."""
+    weight = tf.cast(weight, d_value.dtype)
+    if weight.shape.rank == 3:
+        return d_value * tf.reshape(tf.linalg.diag_part(weight), [-1])
     units = weight.shape[0]
     blocks = weight.shape[1] // units
-    weight = tf.cast(weight, d_value.dtype)
     square = tf.transpose(tf.reshape(weight, [units, blocks, units]), [1, 0, 2])
     diagonal = tf.reshape(tf.linalg.diag_part(square), [-1])
     shape = tf.shape(d_value)
@@ -149,16 +153,22 @@ def advance(visit, traces, self_recurrence):
 
     Args:
         visit: The layer's `Visit`, with the weights that it has run with.
-        traces: For each summand of each row a list with a trace (batch,
-            *shape of the weight) for each state; [] where it has none.
+        traces: For each summand of each row a dict with a trace (batch,
+            *shape of the weight) by the place of each state that weights
+            move; {} where it has none.
         self_recurrence: See `derivatives`.
     """
+    traced = sorted({s for row in traces for trace in row for s in trace})
+    if not traced:
+        return traces
     rule = rule_of(visit.cell)
-    sources, by_state, by_row = derivatives(rule, visit, self_recurrence)
+    sources, by_state, by_row = derivatives(
+        rule, visit, self_recurrence, traced
+    )
     series, whole = products_behind(by_state)
     size = range(len(by_state))
     new = []
-    for k, (row, traced) in enumerate(zip(sources, traces, strict=True)):
+    for k, (row, old) in enumerate(zip(sources, traces, strict=True)):
         width = by_row[0][k].shape[-1]
         # What row k at step t has moved in the state at the end.
         moved = [
@@ -167,13 +177,15 @@ def advance(visit, traces, self_recurrence):
         ]
         new.append(
             [
-                [
-                    tf.add_n([kept(trace[s], whole[e][s]) for s in size])
-                    + brought(source, moved[e])
+                {
+                    traced[e]: tf.add_n(
+                        [kept(trace[traced[s]], whole[e][s]) for s in size]
+                    )
+                    + brought(source, moved[e], trace[traced[e]])
                     for e in size
                     if trace
-                ]
-                for source, trace in zip(row, traced, strict=True)
+                }
+                for source, trace in zip(row, old, strict=True)
             ]
         )
     return new
@@ -181,16 +193,24 @@ def advance(visit, traces, self_recurrence):
 
 def kept(trace, product):
     """What is left of a trace; nothing of an infinite one behind a reset."""
-    product = spread(product, trace.shape[-1])
-    if trace.shape.rank == 3:
-        product = product[:, tf.newaxis]
-    return tf.math.multiply_no_nan(trace, product)
+    return tf.math.multiply_no_nan(trace, over(product, trace))
 
 
-def brought(source, moved):
+def over(tensor, trace):
+    """(batch, units) laid over a trace of these units."""
+    if trace.shape.rank == 4:
+        return tf.reshape(tensor, [-1, trace.shape[1], 1, trace.shape[3]])
+    tensor = spread(tensor, trace.shape[-1])
+    return tensor if trace.shape.rank == 2 else tensor[:, tf.newaxis]
+
+
+def brought(source, moved, trace):
     """What a segment adds to a trace: one product for all steps."""
     if source is None:
         return tf.reduce_sum(moved, axis=1)
+    if trace.shape.rank == 4:
+        parts = in_blocks(source, trace), in_blocks(moved, trace)
+        return tf.einsum("bthi,btho->bhio", *parts)
     return tf.matmul(source, moved, transpose_a=True)
 
 
@@ -208,10 +228,9 @@ def pulled(traces, d_state):
 
     def pull(trace):
         total = 0.0
-        for each, d in zip(trace, d_state, strict=bool(trace)):
-            d = spread(tf.cast(d, each.dtype), each.shape[-1])
+        for place, each in trace.items():
+            d = over(tf.cast(d_state[place], each.dtype), each)
             # Faster than as a product: it reads each number once.
-            d = d if each.shape.rank == 2 else d[:, tf.newaxis]
             total += tf.reduce_sum(d * each, axis=0)
         return total
 

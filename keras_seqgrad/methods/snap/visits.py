@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from keras_seqgrad.layers import cells as keras_cells
-from keras_seqgrad.layers.scan import scan, state_is_output, uses_fast_scan
-from keras_seqgrad.methods.snap.cells import row_value
+from keras_seqgrad.layers.scan import scan, state_is_output
+from keras_seqgrad.methods.snap.cells import drops_inputs, row_value
 from keras_seqgrad.tensors import masks, pieces
 
 
@@ -45,7 +45,7 @@ class Recorder:
     ):  # fmt: skip
         """`keras_seqgrad.layers.scan.scan`."""
         sequences = tf.cast(sequences, cell.compute_dtype)
-        if training and uses_fast_scan(cell, training):
+        if training and drops_inputs(cell):
             # All dropout there is, so that the scan has none left to draw.
             dropped = keras_cells.input_mask(cell, sequences)
             sequences = sequences if dropped is None else sequences * dropped

@@ -84,9 +84,67 @@ class OtherCell(GatedCell):
                 return [h]
             return [h, m + 0.0 * h[..., ::-1] + (h - h[..., ::-1]) * 0.0]
 
+        if self.wrong == "blocks":
+            kernel = keras.ops.zeros((2, 1, 3))
+            rows = [[("inputs", kernel)], *rows[1:]]
         if self.wrong == "width":
             rows = [[("inputs", self.kernel[:, :4])], *rows[1:]]
         return rows, other
+
+
+class BlockCell(L.Layer):
+    """Block-diagonal weights, of the input before and of the units.
+
+    The input before is a state that no weight moves.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.state_size, self.output_size = [4, 6], 4
+
+    def build(self, shape):
+        first, second = (2, 3, 2), (2, 2, 2)
+        self.kernel = self.add_weight(shape=first)
+        self.recurrent = self.add_weight(shape=second)
+
+    @staticmethod
+    def matrix(kernel):
+        kernel = keras.ops.convert_to_tensor(kernel)
+        top, low = kernel[0], kernel[1]
+        width = top.shape[-1]
+        return keras.ops.concatenate(
+            [
+                keras.ops.pad(top, [(0, 0), (0, width)]),
+                keras.ops.pad(low, [(0, 0), (width, 0)]),
+            ]
+        )
+
+    def call(self, inputs, states, training=False):
+        row = states[1] @ self.matrix(self.kernel)
+        row += states[0] @ self.matrix(self.recurrent)
+        h = keras.ops.tanh(row)
+        return h, [h, inputs]
+
+    def trace_rule(self):
+        def step(inputs, rows, states):
+            return [keras.ops.tanh(rows[0]), inputs]
+
+        return [[(1, self.kernel), (0, self.recurrent)]], step
+
+
+@pytest.mark.usefixtures("float64")
+def test_block_diagonal_weights_of_states():
+    keras.utils.set_random_seed(1)
+    layer = L.RNN(BlockCell(), return_sequences=True)
+    network = keras.Sequential([keras.Input((None, 6)), layer, L.Dense(2)])
+    recurrent = layer.cell.recurrent
+    recurrent.assign(2.0 * recurrent * np.eye(2))
+    x, y = np.random.default_rng(0).normal(size=(3, 7, 6)), wide.data()[1]
+    exact = wide.estimate(network, BPTT(), x, y)
+    found = wide.estimate(network, SnAp(2), x, y)
+    assert wide.error(found, exact) < 1e-12
+    e_prop = wide.estimate(network, SnAp(2, self_recurrence=False), x, y)
+    assert wide.error(e_prop, exact) > 0.01
 
 
 class TiedCell(GatedCell):
@@ -118,6 +176,7 @@ class MixingCell(zoo.PlainCell):
         (lambda: OtherCell("numbers"), "the cell's own new state, received an"),
         (lambda: OtherCell("states"), "Expected 2 new states"),
         (lambda: OtherCell("width"), "rows of a multiple of 3 units, received"),
+        (lambda: OtherCell("blocks"), "3 units in a row of a block-diagonal"),
         (MixingCell, "units that depend on themselves"),
         (zoo.PlainCell, r"\(PlainCell\) has no trace rule.*a method `trace_ru"),
         (lambda: L.GRUCell(3, reset_after=False), "reset_after=False: a weig"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_seqgrad as ksg
 from keras_seqgrad.methods.snap import memory, traces, visits
 from keras_seqgrad.methods.snap.cells import rule_of
 
@@ -38,7 +39,8 @@ def visit(cell, x, state, mask=None, reset=None, training=False):
 def start(cell, rows, dtype="float64"):
     """A state and traces that are not 0, drawn."""
     draw = np.random.default_rng(3).normal
-    specs = memory.specs_of(cell, cell.trainable_variables)
+    shape = cell.kernel.shape[:1]
+    specs = memory.specs_of(cell, shape, cell.trainable_variables)
     traced = tf.nest.map_structure(
         lambda spec: tf.constant(draw(size=(rows, *spec.shape)), dtype), specs
     )
@@ -104,9 +106,10 @@ def test_traces_are_the_whole_influence_masked():
         np.testing.assert_allclose(ours, theirs, atol=1e-14)
 
 
-def test_dropped_inputs_are_what_the_traces_see():
+@pytest.mark.parametrize("kind", [keras.layers.GRUCell, ksg.layers.MinGRUCell])
+def test_dropped_inputs_are_what_the_traces_see(kind):
     keras.utils.set_random_seed(1)
-    cell = keras.layers.GRUCell(UNITS, dropout=0.5)
+    cell = kind(UNITS, dropout=0.5)
     cell.build((None, 8))
     state, _ = start(cell, 2)
     seen, last = visit(cell, np.ones((2, 3, 8)), state, training=True)
@@ -118,6 +121,6 @@ def test_dropped_inputs_are_what_the_traces_see():
 def test_frozen_weights_have_no_trace():
     cell = keras.layers.LSTMCell(UNITS)
     cell.build((None, 2))
-    specs = memory.specs_of(cell, [cell.recurrent_kernel])
+    specs = memory.specs_of(cell, (2,), [cell.recurrent_kernel])
     assert [len(each) for each in specs[0]] == [0, 2, 0]
     assert len(rule_of(cell)[0][0]) == 3
