@@ -263,7 +263,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="methods that differ"):
         compare(model, x, y, [])
     with pytest.raises(ValueError, match="`method` must be"):
-        compare(model, x, y, ["rtrl"])
+        compare(model, x, y, ["no method"])
     bare = ksg.SequenceModel.from_model(zoo.network())
     with pytest.raises(ValueError, match="Call `compile"):
         compare(bare, x, y)

@@ -52,6 +52,9 @@ def test_methods_that_cut_targets():
         "dni_lambda",
         "alternating",
         "fptt",
+        "snap",
+        "rtrl",
+        "uoro",
     }
     assert methods.ARTBP(3, update="cut").cuts_targets
 
