@@ -12,11 +12,9 @@ import tensorflow as tf
 
 from keras_seqgrad.state import snapshot
 from keras_seqgrad.state.carried import CarriedState
-from keras_seqgrad.window import missing
+from keras_seqgrad.window import finite, missing
 
 CAUSES = ("input", "target", "loss", "gradient", "state")
-NAMED = 8  # rows
-SMALL = 2.0**-64
 
 
 class Guard:
@@ -36,13 +34,13 @@ class Guard:
         if choice is None:
             return
         # Of the window that runs: whether its loss is bad, and a gradient, and
-        # in which rows its outputs are, as `_told` says it.
-        self.seen = _integers(3 + NAMED, "seen_in_window")
+        # in which rows its outputs are, as `finite.told` says it.
+        self.seen = _integers(3 + finite.NAMED, "seen_in_window")
         if choice == "skip":
             self.metrics.append(keras.metrics.Sum(name="bad_windows"))
         else:
             # Number of windows, that of the first bad one, its cause, its rows.
-            self.record = _integers(4 + NAMED, "first_bad_window")
+            self.record = _integers(4 + finite.NAMED, "first_bad_window")
 
     # --- in a step --------------------------------------------------------
 
@@ -74,7 +72,7 @@ class Guard:
             self._note(window, bad & ~halted, lost)
         for variable, value in zip(kept, before, strict=True):
             now = tf.convert_to_tensor(variable)
-            variable.assign(_choose(bad | halted, value, now))
+            variable.assign(finite.choose(bad | halted, value, now))
         _reset_new(model.metrics, kept, bad | halted)
         if lost is not None:
             for memory in memories:
@@ -94,11 +92,13 @@ class Guard:
             rows = self.seen[2:]
             if self.choice == "raise":
                 rows = tf.where(
-                    self.seen[0] > 0, rows, _told(_rows_not_finite(outputs))
+                    self.seen[0] > 0,
+                    rows,
+                    finite.told(finite.rows_not_finite(outputs)),
                 )
             self.seen.assign(tf.concat([[1], self.seen[1:2], rows], 0))
 
-        tf.cond(_is_finite(loss), lambda: None, note)
+        tf.cond(finite.is_finite(loss), lambda: None, note)
 
     def see_gradients(self, gradients, optimizer):
         """The gradients of an update, zeros where one of them is bad.
@@ -111,19 +111,19 @@ class Guard:
         """
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             return gradients
-        fine = _are_finite(gradients)
+        fine = finite.are_finite(gradients)
         bad = tf.where(fine, self.seen[1], 1)
         self.seen.assign(tf.concat([self.seen[:1], [bad], self.seen[2:]], 0))
-        return [_cleared(gradient, fine) for gradient in gradients]
+        return [finite.cleared(gradient, fine) for gradient in gradients]
 
     def _is_bad(self, window, lost):
         """Whether the window is bad, after its step."""
         learned = _learned(window.model)
-        bad = tf.reduce_any(self.seen[:2] > 0) | ~_are_finite(learned)
+        bad = tf.reduce_any(self.seen[:2] > 0) | ~finite.are_finite(learned)
         if lost is not None:
             bad |= tf.reduce_any(lost)
-        inputs = _floats(window.inputs)
-        return bad | ~_are_finite(inputs)
+        inputs = finite.floats(window.inputs)
+        return bad | ~finite.are_finite(inputs)
 
     def _note(self, window, bad, lost):
         """Counts the window, and says of a bad one what went bad first."""
@@ -131,13 +131,13 @@ class Guard:
 
         def note():
             kinds = [
-                (_told(_rows_not_finite(window.inputs)), False),
-                (_told(missing.rows_missing(window)), False),
+                (finite.told(finite.rows_not_finite(window.inputs)), False),
+                (finite.told(missing.rows_missing(window)), False),
                 (self.seen[2:], self.seen[0] > 0),
-                (_told(lost), self.seen[1] > 0),
-                (_told(lost), True),
+                (finite.told(lost), self.seen[1] > 0),
+                (finite.told(lost), True),
             ]
-            cause, rows = tf.constant(0, "int64"), _told(None)
+            cause, rows = tf.constant(0, "int64"), finite.told(None)
             for place, (told, is_it) in reversed([*enumerate(kinds, 1)]):
                 is_it |= (told[0] > 0) & (place < 3)
                 cause = tf.where(is_it, tf.constant(place, "int64"), cause)
@@ -271,83 +271,7 @@ def _reset_new(metrics, kept, bad):
             tf.cond(bad, functools.partial(reset, metric), lambda: None)
 
 
-# --- what is finite ---------------------------------------------------------
-
-
-def _floats(structure):
-    return [t for t in keras.tree.flatten(structure) if t.dtype.is_floating]
-
-
-def _values(gradient):
-    """Those of a gradient, which may be sparse."""
-    sparse = isinstance(gradient, tf.IndexedSlices)
-    return gradient.values if sparse else gradient
-
-
-def _is_finite(tensor):
-    # One sum is a third of the time of asking every number, and numbers as
-    # small as these have a sum.
-    if tensor.dtype.size < 4:
-        tensor = tf.cast(tensor, "float32")
-    return tf.math.is_finite(tf.reduce_sum(tensor * SMALL))
-
-
-def _choose(condition, chosen, other):
-    """One of two tensors of the same shape by a scalar.
-
-    `tf.where` would spread the condition, which takes three times as long.
-    """
-    return tf.compat.v1.where(condition, chosen, other)
-
-
-def _are_finite(tensors):
-    """Whether all of some tensors, of which some may be None, are finite."""
-    fine = tf.constant(True)
-    for tensor in tensors:
-        if tensor is not None and tensor.dtype.is_floating:
-            fine &= _is_finite(_values(tensor))
-    return fine
-
-
-def _cleared(gradient, fine):
-    """The gradient, or zeros where it is not `fine`."""
-    if gradient is None:
-        return None
-    values = _values(gradient)
-    values = _choose(fine, values, tf.zeros_like(values))
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return values
-
-
-def _rows_not_finite(structure):
-    """Rows in which a tensor is not finite, (batch,), or None."""
-    found = None
-    for tensor in _floats(structure):
-        bad = ~tf.math.is_finite(tensor)
-        bad = tf.reduce_any(bad, axis=[*range(1, bad.shape.rank)])
-        found = bad if found is None else found | bad
-    return found
-
-
 def _lost_rows(memories):
     """Rows of which what is carried is not finite, (batch,), or None."""
     carried = [v for memory in memories if memory.stateful for v in memory.rows]
-    return _rows_not_finite([tf.convert_to_tensor(v) for v in carried])
-
-
-def _told(rows):
-    """How many rows there are in a mask (batch,), and the first ones.
-
-    As (1 + NAMED,) integers, -1 where there are no more.
-    """
-    if rows is None:
-        return tf.constant([0, *[-1] * NAMED], "int64")
-    rows = tf.concat([rows, tf.zeros([NAMED], "bool")], 0)
-    places = tf.range(tf.shape(rows)[0])
-    # Those that are not in it come last.
-    order = tf.where(rows, -places, tf.int32.min)
-    first = tf.math.top_k(order, NAMED).values
-    first = tf.where(first > tf.int32.min, -first, -1)
-    count = tf.reduce_sum(tf.cast(rows, "int64"))
-    return tf.concat([[count], tf.cast(first, "int64")], 0)
+    return finite.rows_not_finite([tf.convert_to_tensor(v) for v in carried])
