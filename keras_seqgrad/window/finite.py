@@ -8,6 +8,7 @@ SMALL = 2.0**-64
 
 
 def floats(structure):
+    """The tensors that could be no numbers."""
     return [t for t in keras.tree.flatten(structure) if t.dtype.is_floating]
 
 
@@ -18,6 +19,7 @@ def _values(gradient):
 
 
 def is_finite(tensor):
+    """Whether a floating tensor is finite everywhere."""
     # One sum is a third of the time of asking every number, and numbers as
     # small as these have a sum.
     if tensor.dtype.size < 4:
