@@ -8,6 +8,7 @@ from keras_seqgrad.network import cuttable, scans
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state import beside, by_rows, compiled, runs, seeds
 from keras_seqgrad.window import agreement
+from keras_seqgrad.window.guard import Guard
 from keras_seqgrad.window.opening import open_window
 from keras_seqgrad.window.probe import Probe, as_tensors
 
@@ -84,7 +85,7 @@ class SequenceModel(SegmentedModel):
         self.stateful = bool(stateful)
         self.method = self.loss_weights = self._class_weight = None
         beside.give(self)
-        self._probes = {}
+        self._probes, self.guard = {}, Guard()
 
     @classmethod
     def from_model(cls, model, **options):
@@ -98,7 +99,9 @@ class SequenceModel(SegmentedModel):
 
     # --- compile -----------------------------------------------------------
 
-    def compile(self, *args, method="bptt", example=None, **kwargs):
+    def compile(
+        self, *args, method="bptt", example=None, on_bad_window=None, **kwargs
+    ):
         """Configures the model for training.
 
         Args:
@@ -106,19 +109,23 @@ class SequenceModel(SegmentedModel):
             method: A `ksg.methods` object, or the name of one.
             example: Inputs of one batch, on which to check that the model may
                 be cut in time; None to draw some.
+            on_bad_window: What becomes of a window whose input, target, loss,
+                gradient or state is not finite: None to train on it, "skip" to
+                leave it out and log `bad_windows`, "raise" to stop with an
+                error that names window, rows and cause, weights as before it.
             **kwargs: As for `keras.Model.compile`.
 
         Raises:
             ValueError: The method is unknown, no inputs could be drawn, or a
                 layer cannot be cut in time or run by cuDNN; the text names it.
         """
-        method = methods.get(method)
+        method, guard = methods.get(method), Guard(on_bad_window)
         cuttable.check_model(self, example)
         kwargs = runs.bind(keras.Model.compile, self, args, kwargs)
         with scans.compilable(self):
             super().compile(**scans.resolved(self, method, kwargs))
         self.loss_weights = kwargs.get("loss_weights")
-        self.method = method
+        self.method, self.guard = method, guard
         self.method_state.parts.clear()
         method.check(self)
         method.build(self)
@@ -139,8 +146,9 @@ class SequenceModel(SegmentedModel):
 
     @property
     def metrics(self):
-        """All metrics; those of the method are the last ones."""
-        return [*super().metrics, *self.method_state.metrics]
+        """All metrics; those of training alone are the last ones."""
+        of_training = self.method_state.metrics + self.guard.metrics
+        return super().metrics + of_training
 
     # --- the steps ---------------------------------------------------------
 
@@ -149,19 +157,16 @@ class SequenceModel(SegmentedModel):
         window = open_window(
             self, carried, data, True, self._class_weight, scaled=True
         )
-        carried.write(self.method.train(window))
+        self.guard.train(window, carried)
         return self.get_metrics_result()
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
         window = open_window(self, carried, data)
-        segment = window.whole()
-        outputs, state = window.forward(segment, window.state)
-        window.learner.record_window(outputs, window.loss(segment, outputs))
-        carried.write(state)
-        # The method's own metrics speak of training.
-        kept = {metric.name for metric in self.method_state.metrics}
+        carried.write(window.learner.evaluate())
         results = self.get_metrics_result().items()
+        own = self.method_state.metrics + self.guard.metrics
+        kept = {metric.name for metric in own}
         return {name: value for name, value in results if name not in kept}
 
     def predict_step(self, data):
@@ -272,7 +277,9 @@ class SequenceModel(SegmentedModel):
         """As `keras.Model.train_on_batch`; carried state goes on."""
         agreement.check(self, (x, y, sample_weight), trains=True)
         self._use_class_weight(class_weight)
-        return super().train_on_batch(x, y, sample_weight, **kwargs)
+        logs = super().train_on_batch(x, y, sample_weight, **kwargs)
+        self.guard.look()
+        return logs
 
     def _prepare(self, run, args, kwargs):
         """The arguments of a run by name, checked, with our callbacks."""
@@ -296,15 +303,7 @@ class SequenceModel(SegmentedModel):
         Raises:
             ValueError: The model is not stateful.
         """
-        if not self.stateful:
-            raise ValueError(
-                "There is no carried state to reset. Make the model with "
-                "stateful=True to carry the state from window to window."
-            )
-        for carried in self.carried.values():
-            carried.reset(rows)
-            if rows is None:
-                carried.release()
+        beside.reset(self, rows)
 
     # --- saving ------------------------------------------------------------
 

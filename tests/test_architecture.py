@@ -67,6 +67,7 @@ SHOWN = {
         "agreement",
         "checkpoints",
         "ends",
+        "guard",
         "loops",
         "opening",
         "probe",

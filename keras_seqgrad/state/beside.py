@@ -47,6 +47,19 @@ def variables(model):
     ]
 
 
+def reset(model, rows):
+    """Makes rows of every run start anew; None for all, and any number."""
+    if not model.stateful:
+        raise ValueError(
+            "There is no carried state to reset. Make the model with "
+            "stateful=True to carry the state from window to window."
+        )
+    for carried in model.carried.values():
+        carried.reset(rows)
+        if rows is None:
+            carried.release()
+
+
 class Alone(keras.Model):
     """The state of a model's method where a file of weights has it."""
 

@@ -137,6 +137,19 @@ class CarriedState(keras.layers.Layer):
         for variable, value in zip(self.rows, values, strict=True):
             variable.assign(value)
 
+    def restart(self, rows):
+        """`reset` inside of a step.
+
+        Args:
+            rows: Boolean tensor (batch,).
+        """
+        for variable in self.rows[:-1]:
+            value = tf.convert_to_tensor(variable)
+            here = tf.reshape(rows, [-1] + [1] * (value.shape.rank - 1))
+            variable.assign(tf.where(here, tf.zeros((), value.dtype), value))
+        for fresh in self.rows[-1:]:
+            fresh.assign(tf.logical_or(fresh, rows))
+
     def reset(self, rows=None):
         """Makes `rows` (indices or a boolean mask; None: all) start anew."""
         if not self.rows:

@@ -19,6 +19,7 @@ def describe(model):
     return {
         "method": keras.saving.serialize_keras_object(model.method),
         "stateful": model.stateful,
+        "on_bad_window": model.guard.choice,
     }
 
 

@@ -47,6 +47,7 @@ class Books:
             loss: The model's loss of it.
         """
         window, of_targets = self.window, loss
+        window.learner.judge(loss, outputs)
         if window.model.losses:
             of_targets = window.target_loss(
                 segment, outputs, at_end=self.at_end

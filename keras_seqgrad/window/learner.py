@@ -30,17 +30,37 @@ class Learner:
 
     def apply(self, gradients):
         """Moves the parameters by the gradients of a scaled loss."""
-        self.model.optimizer.apply(gradients, self.window.variables)
+        optimizer, guard = self.model.optimizer, self.window.guard
+        if guard is not None:
+            gradients = guard.see_gradients(gradients, optimizer)
+        optimizer.apply(gradients, self.window.variables)
 
     # --- books ------------------------------------------------------------
+
+    def judge(self, loss, outputs):
+        """Lets the guard see a loss of the window, and what it is of."""
+        if self.window.guard is not None:
+            self.window.guard.see_loss(loss, outputs)
 
     @property
     def loss_tracker(self):
         """The metric that is the model's `loss` in the logs."""
         return next(m for m in self.model.metrics if m.name == "loss")
 
+    def evaluate(self):
+        """Enters the window in the logs, and learns nothing from it.
+
+        Returns:
+            State after it.
+        """
+        window, segment = self.window, self.window.whole()
+        outputs, state = window.forward(segment, window.state)
+        self.record_window(outputs, window.loss(segment, outputs))
+        return state
+
     def record_window(self, outputs, loss):
         """Enters the loss and the outputs of the whole window."""
+        self.judge(loss, outputs)
         self.record_loss(loss)
         self.record_metrics(self.window.whole(), outputs)
 

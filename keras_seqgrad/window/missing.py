@@ -83,6 +83,55 @@ def clear_for_metrics(segment, outputs, model):
     return segment, keras.tree.pack_sequence_as(outputs, marked)
 
 
+def clear_rows(x, weights, model):
+    """Inputs, with numbers in rows whose weights are 0 everywhere.
+
+    Args:
+        x: Inputs, their companions with them.
+        weights: Sample weights, or None.
+        model: The compiled model.
+    """
+    weights = by_output(weights, model, shared=True)
+    pairs = zip(weights, losses_of(model), strict=True)
+    trained = [weight for weight, losses in pairs if losses]
+    if not trained or any(weight is None for weight in trained):
+        return x
+    counted = [tf.not_equal(weight, 0) for weight in trained]
+    counted = [
+        tf.reduce_any(flags, axis=[*range(1, flags.shape.rank)])
+        for flags in counted
+    ]
+    counted = functools.reduce(tf.logical_or, counted)
+
+    def clear(tensor):
+        tensor = tf.convert_to_tensor(tensor)
+        floating = tensor.dtype.is_floating
+        return masks.clear(tensor, counted) if floating else tensor
+
+    inputs, _, _ = masks.split(x)
+    cleared = keras.tree.map_structure(clear, inputs)
+    return cleared if inputs is x else {**x, "inputs": cleared}
+
+
+def rows_missing(window):
+    """Rows with a target that counts and is no number, (batch,), or None."""
+    model, found = window.model, None
+    weights = by_output(window.sample_weight, model, shared=True)
+    leaves = keras.tree.flatten(window.y)
+    for leaf, place in zip(leaves, places(window.y, model), strict=True):
+        if not (tf.is_tensor(leaf) and leaf.dtype.is_floating):
+            continue
+        bad = ~tf.math.is_finite(leaf)
+        flags = [window.valid]
+        if place is not None and weights[place] is not None:
+            flags.append(tf.not_equal(weights[place], 0))
+        for counted in (_along(each, leaf) for each in flags):
+            bad = bad if counted is None else bad & counted
+        bad = tf.reduce_any(bad, axis=[*range(1, bad.shape.rank)])
+        found = bad if found is None else found | bad
+    return found
+
+
 class _Found:
     """The masks and weights of a segment, by output."""
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_seqgrad.network import scans
 from keras_seqgrad.tensors import masks
-from keras_seqgrad.window import agreement, targets
+from keras_seqgrad.window import agreement, missing, targets
 from keras_seqgrad.window.window import Window
 
 
@@ -33,15 +33,17 @@ def open_window(
     data = model.arranged(x), y, weight
     x, y, weight = agreement.tie(model, data, training)
     x = model.clear_masked(x)
-    inputs, _, _ = masks.split(x)
     if class_weight:
         weight = targets.class_weights(
             y, weight, class_weight, model.temporal_outputs
         )
+    weight = targets.spread(weight, model)
+    x = missing.clear_rows(x, weight, model)
+    inputs, _, _ = masks.split(x)
     batch_size, _ = model.extent(inputs)
     start = model.start_state(inputs, batch_size)
     state, fresh = carried.read(start, batch_size)
-    data = x, y, targets.spread(weight, model)
+    data = x, y, weight
     jit = model.jit_compile if jit is None else jit
     kernels = not jit and scans.serves(model)
     return Window(model, data, state, fresh, training, scaled, kernels)

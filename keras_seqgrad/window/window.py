@@ -59,6 +59,7 @@ class Window:
         cut_targets: For each leaf of the targets, whether it is cut with the
             inputs.
         cut_weights: The same of the sample weights.
+        guard: The `Guard` that sees losses and gradients, or None.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Window:
         self.training = training
         self.scaled = scaled
         self.kernels = kernels
+        self.guard = None
         self.batch_size, self.steps = model.extent(self.inputs)
         self.variables = model.trainable_variables
         temporal = model.temporal_outputs
