@@ -12,8 +12,8 @@ weights over the borders; e-prop is its form without self-recurrence.
 TruncatedBPTT(40) has a little more memory than SnAp(10) for a GRU of 32 units;
 TruncatedBPTT(120) and BPTT reach every marker. ARTBP cuts at random, and stores
 windows of 200 steps, as BPTT does. SyntheticGradients predicts, from the state
-at a border, the gradient that would come back to it. One step with RMSprop is the cheapest there
-is, and "readout" trains no recurrent weight at all.
+at a border, the gradient that would come back to it. One step with RMSprop is
+the cheapest there is, and "readout" trains no recurrent weight at all.
 
 The cells start with long memory, all arms alike. The table gives the numbers
 kept for each row beside weights and state, the accuracy over the last 5,000

@@ -13,7 +13,11 @@ def example():
 def test_every_arm_is_made_and_gates_keep_long(example):
     settings = example.parse([])
     task = example.ksg.data.tasks.MarkedSymbol(example.WINDOW, (40, 50))
-    for cell, place in (("gru", 0), ("lstm", 1)):
+    for cell, place, sign in (
+        ("gru", 0, 1),
+        ("lstm", 1, 1),
+        ("min_gru", 0, -1),
+    ):
         settings.cell = cell
         for name, arm in example.ARMS.items():
             model = example.make_model(arm, task, settings, seed=0)
@@ -21,7 +25,7 @@ def test_every_arm_is_made_and_gates_keep_long(example):
             assert layer.trainable == (name != "readout")
             units = slice(32 * place, 32 * place + 32)
             bias = np.reshape(layer.cell.bias, (-1, layer.cell.bias.shape[-1]))
-            keeps = bias[0, units]
+            keeps = sign * bias[0, units]
             assert 0 <= keeps.min() and keeps.max() <= np.log(60)
             assert keeps.max() > np.log(20)
     keras.utils.clear_session()

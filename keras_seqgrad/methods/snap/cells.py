@@ -18,7 +18,8 @@ block-diagonal matrix of these blocks.
 units: unit i of its results depends on unit i of the states and of the rows
 alone. All tensors it gets have a time axis, (batch, time, ...), and what it
 does is differentiated, so that no rule writes a derivative down. A state that
-no row reaches, as the input before, has no trace, and any width; not the first.
+no row reaches, as the input before, has no trace and may have any width, save
+the first, whose width is the number of units.
 
 A cell of the user's own has a method `trace_rule()` that returns such a pair.
 """
@@ -152,7 +153,8 @@ def refuse(cell, name):
         raise ValueError(
             f"Layer {name!r} ({kind}) has no trace rule: how its units hang "
             "on each other is not known. Expected keras.layers.SimpleRNN, GRU "
-            f"or LSTM. {ADVICE}. Received: {kind}"
+            "or LSTM, or ksg.layers.MinGRU, MinLSTM, LRU, RGLRU or QRNN. "
+            f"{ADVICE}. Received: {kind}"
         )
     if getattr(cell, "recurrent_dropout", 0):
         raise ValueError(

@@ -38,17 +38,19 @@ class SnAp(OnlineMethod):
     Without it they are 0 at every window's start. With one target per
     sequence there is one update, at the end, as for `TruncatedBPTT`.
 
-    SimpleRNN, GRU (`reset_after=True`), LSTM, and cells of your own with a
-    method `trace_rule` (see docs/methods/snap.md). Weights below a recurrent
+    SimpleRNN, GRU (`reset_after=True`), LSTM, MinGRU, MinLSTM, LRU, RGLRU,
+    QRNN, and cells of your own with a method `trace_rule` (see
+    docs/methods/snap.md). Weights below a recurrent
     layer, those of lower recurrent layers too, miss what has passed the
     layers above it before the segment; a learned initial state learns from
     the first segment alone.
 
     Gradient: biased; exact for one recurrent layer fed by inputs, whose units
-    do not feed each other (a diagonal recurrent kernel). Memory: O(length)
+    do not feed each other (MinGRU and the other linear recurrences, or a
+    diagonal recurrent kernel). Memory: O(length)
     activations, and for each row one number for every weight of the recurrent
-    layers, two for an LSTM. Time: that of `TruncatedBPTT`, and one product
-    for each row and segment.
+    layers, two for an LSTM or LRU. Time: that of `TruncatedBPTT`, and one
+    product for each row and segment.
 
     Args:
         length: Steps of a segment; the last one of a window may be shorter.
