@@ -17,6 +17,7 @@ NAMES = public_names()
 RAISES_NOTHING = {
     "ksg.data.text.Corpus",
     "ksg.data.text.bits",
+    "ksg.diagnostics.Advice",
     "ksg.diagnostics.BoundaryGradients",
     "ksg.diagnostics.GradientComparison",
     "ksg.diagnostics.GradientQuality",

@@ -22,13 +22,11 @@ class AdaptTruncation(runs.Arranging):
         smallest K with E(K) / bound of the gradient's norm < tolerance,
         else the largest
 
-    as `ksg.diagnostics.suggest_truncation_length(profile, tolerance, stride,
-    lengths)` says. Use it with `TruncatedBPTT`, or `SnAp`, where you do not
-    know how far a model will learn to look back. Not where lengths hardly
-    differ in what they cost, and not as proof: the bound is of the probe, and
-    blind to what lies beyond it. It is cautious where the gradients of rows
-    cancel, as near a minimum; give many rows. For `SnAp` it counts as lost
-    what the traces bring back.
+    as `ksg.diagnostics.suggest_truncation_length` says of some lengths. Use it
+    with `TruncatedBPTT`, or `SnAp`, where you do not know how far a model will
+    learn to look back. Not where lengths hardly differ in what they cost, and
+    not as proof: the bound is of the probe, and blind to what lies beyond it.
+    For `SnAp` it counts as lost what the traces bring back.
 
     Training begins with the length that the model was compiled with, which
     must be one of `lengths`, and each length is compiled once, when it is
@@ -53,6 +51,8 @@ class AdaptTruncation(runs.Arranging):
         max_lag: Longest lag that is measured; None for the longest of
             `lengths`, or half of a shorter window.
         targets: As for `influence_profile`.
+        signed: As for `InfluenceProfile.bias_bound`: True for a bound that
+            holds, and asks for the largest length nearly always.
 
     Raises:
         ValueError: An argument is out of its range; or, when `fit` is called,
@@ -89,6 +89,7 @@ class AdaptTruncation(runs.Arranging):
         every=1,
         max_lag=None,
         targets=16,
+        signed=False,
     ):
         super().__init__()
         profile.check_tolerance(tolerance)
@@ -107,6 +108,7 @@ class AdaptTruncation(runs.Arranging):
             positive_integer(max_lag, "max_lag")
         self.max_lag = max_lag
         self.targets = positive_integer(targets, "targets")
+        self.signed = bool(signed)
         self.data = self.training = self.latest = None
 
     # --- before fit begins -------------------------------------------------
@@ -186,6 +188,7 @@ class AdaptTruncation(runs.Arranging):
             self.tolerance,
             getattr(self.model.method, "stride", None),
             self.lengths,
+            self.signed,
         )
 
 

@@ -24,6 +24,8 @@ WHOLE = "network"
 class Advice:
     """A method, and why. What `advise` returns.
 
+    Not made by hand. Prints in at most ten lines.
+
     Args:
         method: The `ksg.methods.Method` to compile the model with.
         reason: Why, in a sentence.

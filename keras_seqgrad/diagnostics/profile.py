@@ -22,8 +22,8 @@ class InfluenceProfile:
         norms: Dict of arrays (max_lag + 1,) by layer, and "all" for the states
             of all layers together: mean of ||dL_s/dh_{s-k}|| for k = 0, 1, …
         sums: Dict like it: norm of the mean of dL_s/dh_s + … + dL_s/dh_{s-k},
-            which is the gradient by a shift of all states, cut after lag k.
-            None where it was not measured: then nothing is taken to cancel.
+            which is the gradient by a shift of all states, cut after lag k; or
+            None.
 
     Example:
 
@@ -98,34 +98,40 @@ class InfluenceProfile:
             return float(rest * rate ** (lag - last))
         return float(norms[lag + 1 :].sum() + rest)
 
-    def gradient_norm(self, layer=ALL):
+    def gradient_norm(self, layer=ALL, signed=False):
         """Lower bound of the norm of the gradient by a shift of all states.
 
-        The largest of ||g_k|| - E(k), g_k being that gradient cut after lag k
-        (see `sums`), or 0 if all are below: where rows and steps pull in
-        different directions nothing is known for sure.
+        The largest of ||g_k|| - E(k), g_k being that gradient cut after lag k,
+        or 0 if all are below. `signed` takes the norms that were measured
+        (`sums`), in which rows and steps that pull in different directions
+        cancel; else φ_0 + … + φ_k stands for them, as if nothing cancelled.
         """
-        if self.sums is None:
-            kept = np.cumsum(np.asarray(self.norms[layer], "float64"))
-        else:
+        kept = np.cumsum(np.asarray(self.norms[layer], "float64"))
+        if signed:
+            if self.sums is None:
+                raise ValueError(
+                    "signed=True needs the norms of sums. Expected a profile "
+                    "made by influence_profile, received one without `sums`."
+                )
             kept = np.asarray(self.sums[layer], "float64")
         cut = [self.beyond(lag, layer) for lag in range(len(kept))]
         return max(0.0, float(np.max(kept - cut)))
 
-    def bias_bound(self, length, stride=None, layer=ALL):
-        """Upper bound of the relative bias, for `relative_bias`' arguments.
+    def bias_bound(self, length, stride=None, layer=ALL, signed=False):
+        """Bound of the relative bias, for `relative_bias`' arguments.
 
             mean of E(j) for j = length - stride … length - 1
-            over the lower bound of the gradient's norm
+            over gradient_norm(layer, signed)
 
-        By the triangle inequality, for the gradient by a shift of all states
-        and as far as the tail falls as said; infinite where the lower bound
-        is 0. More cautious than `relative_bias`, which measures the same
-        against the sum of all influence.
+        infinite where that is 0. More cautious than `relative_bias` where much
+        lies beyond the lags that were measured. With `signed` it bounds, by
+        the triangle inequality, the bias of the gradient by a shift of all
+        states, and is far above the bias of most networks: their gradients
+        are small beside the influence of which they are the sum.
         """
         first = length - min(stride or length, length)
         lost = np.mean([self.beyond(j, layer) for j in range(first, length)])
-        norm = self.gradient_norm(layer)
+        norm = self.gradient_norm(layer, signed)
         if norm > 0:
             return float(lost / norm)
         return float("inf") if lost > 0 else 0.0
@@ -218,7 +224,7 @@ def increasing(values, name):
 
 
 def suggest_truncation_length(
-    profile, tolerance=0.1, stride=None, lengths=None
+    profile, tolerance=0.1, stride=None, lengths=None, signed=False
 ):
     """The shortest truncation length whose estimated bias is tolerable.
 
@@ -226,8 +232,8 @@ def suggest_truncation_length(
 
     or, of some `lengths` that are given, Aicher's choice:
 
-        smallest K with profile.bias_bound(K, stride) < tolerance,
-        else the largest
+        smallest K with profile.bias_bound(K, stride, signed=signed)
+        < tolerance, else the largest
 
     Advice, not proof: the estimate adds norms and knows no directions, and
     goes on beyond the measured lags by an exponential. Check it by
@@ -241,6 +247,7 @@ def suggest_truncation_length(
             stride most losses reach back nearly K steps, with stride = K
             half of them less than K / 2.
         lengths: Increasing integers to choose from; None for any.
+        signed: As for `InfluenceProfile.bias_bound`, among `lengths`.
 
     Returns:
         K, an integer.
@@ -267,7 +274,8 @@ def suggest_truncation_length(
     if lengths is not None:
         lengths = increasing(lengths, "lengths")
         for length in lengths:
-            if profile.bias_bound(length, stride) < tolerance:
+            bias = profile.bias_bound(length, stride, signed=signed)
+            if bias < tolerance:
                 return length
         return lengths[-1]
     tails, total = [], 0.0

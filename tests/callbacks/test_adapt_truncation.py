@@ -53,6 +53,8 @@ def test_choice_where_influence_decays():
         lost = np.mean([rate ** (j + 1) for j in range(length)])
         bound = profile.bias_bound(length)
         assert bound == pytest.approx(lost / share, rel=1e-4)
+        signed = profile.bias_bound(length, signed=True)
+        assert signed == pytest.approx(bound, rel=1e-4)
         assert profile.relative_bias(length) == pytest.approx(lost, rel=1e-4)
     assert found == 4
     # With an update every step all losses reach back the whole length.
@@ -66,13 +68,17 @@ def test_choice_where_influence_decays():
 
 def model_of_the_other_sign(rate, lag):
     """The bound where what is kept cancels: its sums alternate."""
-    method = ksg.methods.TruncatedBPTT(2)
-    _, profile = chosen(*linear([[-rate]]), method, 0.3, [2], max_lag=lag)
+    method, lengths = ksg.methods.TruncatedBPTT(8), [1, 2, 4, 8]
+    model = linear([[-rate]])
+    found, profile = chosen(*model, method, 0.3, lengths)
+    assert found == 4
+    found, _ = chosen(*model, method, 0.3, lengths, signed=True)
+    assert found == 8
     c = profile.norms["all"][0]
     powers = np.array([rate**k for k in range(lag + 1)])
     cut = c * powers * rate / (1 - rate)
     kept = c * np.cumsum(powers * (-1.0) ** np.arange(lag + 1))
-    found = profile.gradient_norm()
+    found = profile.gradient_norm(signed=True)
     assert found == pytest.approx(np.max(kept - cut), rel=1e-4)
     return found
 

@@ -240,6 +240,12 @@ def test_refusals():
             suggest_truncation_length(falling, tolerance)
     with pytest.raises(ValueError, match="`stride` must be an integer"):
         suggest_truncation_length(falling, stride=0)
+    with pytest.raises(ValueError, match="received one without `sums`"):
+        suggest_truncation_length(falling, lengths=[1], signed=True)
+    with pytest.raises(ValueError, match=r"increase. Received: lengths=\[2, 1"):
+        suggest_truncation_length(falling, lengths=[2, 1])
+    # Among some lengths there is always one.
+    assert suggest_truncation_length(flat, lengths=[1, 5]) == 5
 
 
 def test_lags_of_padded_rows_count_from_their_own_ends():
