@@ -353,9 +353,7 @@ def test_a_sum_over_steps_is_told_what_to_write_instead():
     text = r'the loss summed judges .* and no sum .* reduction="sum"'
     with pytest.raises(ValueError, match=text):
         model.fit(x, y, verbose=0)
-    model.compile(
-        keras.optimizers.SGD(0.0), Each(reduction="sum"), method=method
-    )
+    model.compile(keras.optimizers.SGD(0.0), Each(reduction="sum"), method=method)
     logs = model.train_on_batch(x, y)
     expected = summed(y, model(x))
     assert float(logs) == pytest.approx(float(expected), rel=1e-5)
