@@ -334,29 +334,3 @@ def test_nothing_is_noted_of_a_length_that_fits(recwarn):
             compiled(method=method), "training", {"x": x, "y": y}
         )
     assert not [w for w in recwarn if "none is cut" in str(w.message)]
-<<<<<<< HEAD
-=======
-
-
-def test_a_sum_over_steps_is_told_what_to_write_instead():
-    """And what it is told is taken, and is the same loss."""
-    x, y = zoo.data()
-
-    def summed(y, outputs):
-        return keras.ops.sum((y - outputs) ** 2)
-
-    class Each(keras.losses.Loss):
-        def call(self, y, outputs):
-            return keras.ops.sum((y - outputs) ** 2, axis=-1)
-
-    method = ksg.methods.TruncatedBPTT(3)
-    model = ksg.SequenceModel.from_model(zoo.network())
-    model.compile("sgd", summed, method=method)
-    text = r'the loss summed judges .* and no sum .* reduction="sum"'
-    with pytest.raises(ValueError, match=text):
-        model.fit(x, y, verbose=0)
-    model.compile(keras.optimizers.SGD(0.0), Each(reduction="sum"), method=method)
-    logs = model.train_on_batch(x, y)
-    expected = summed(y, model(x))
-    assert float(logs) == pytest.approx(float(expected), rel=1e-5)
->>>>>>> advise
