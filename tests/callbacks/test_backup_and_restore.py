@@ -37,7 +37,7 @@ class Logs(keras.callbacks.Callback):
 
 def model_of(method="tbptt", stateful=True, **options):
     row = TABLE[method]
-    kind = row.instead.get("lstm", "lstm")
+    kind = row.instead.get("simple_rnn", "simple_rnn")
     dropout = {} if "inversion" in method else {"dropout": 0.5}
     network = zoo.network(kind, **dropout)
     model = ksg.SequenceModel.from_model(network, stateful=stateful)
@@ -167,7 +167,7 @@ DATA = {
 }
 
 
-@pytest.mark.parametrize("stops", [[7], [5], [2, 4, 5]], ids=str)
+@pytest.mark.parametrize("stops", [[7], [2, 4, 5]], ids=str)
 @pytest.mark.parametrize("name", DATA)
 def test_data_goes_on_where_it_was(name, stops, tmp_path):
     make_data, options = DATA[name]
