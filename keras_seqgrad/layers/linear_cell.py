@@ -205,11 +205,10 @@ def run_series(
     sequences = tf.cast(sequences, cell.compute_dtype)
     carried = carry_dtype(sequences.dtype)
     links = make_links(mask, gates, reset, sequences.shape[:2], carried)
+    dropped = cells.input_mask(cell, sequences) if training else None
+    if dropped is not None:
+        sequences *= dropped
     series = common.swap_time(sequences)
-    if training and cell.dropout:
-        cell.reset_dropout_mask()
-        series *= cell.get_dropout_mask(sequences[:, 0])
-        cell.reset_dropout_mask()
     if links.mask is not None:
         # Before all products: 0 · NaN would reach the gradient of a weight.
         series = tf.where(links.mask, series, tf.zeros((), series.dtype))

@@ -61,11 +61,7 @@ def prepare(cell, inputs, state, weights, links, twin):
     if bias is not None:
         weights.append(weight(bias, "bias", [*cell.bias_rows, width]))
 
-    if reset is None and reset_state is not None:
-        raise ValueError(
-            "`reset_state` is used where `reset` is True. Pass `reset` with "
-            "it, a bool tensor (batch, time). Received: reset=None"
-        )
+    refuse_unused(reset, reset_state)
     batch, names = inputs.shape[0], cell.state_names
     row = [batch, units]
     state = checked_state(state, "state", names, row, dtype)
@@ -96,6 +92,15 @@ def prepare(cell, inputs, state, weights, links, twin):
         others = checked_state(others, "twin[1:]", names, row, dtype)
         twin = [again, *others]
     return Given(inputs, twin, state, weights, links, reset_state)
+
+
+def refuse_unused(reset, reset_state):
+    """Refuses a state to reset to where nothing is reset."""
+    if reset is None and reset_state is not None:
+        raise ValueError(
+            "`reset_state` is used where `reset` is True. Pass `reset` with "
+            "it, a bool tensor (batch, time). Received: reset=None"
+        )
 
 
 def make_links(mask, gates, reset, shape, dtype):

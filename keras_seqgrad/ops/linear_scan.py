@@ -20,7 +20,12 @@ Time-major within, as all scans are.
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
-from keras_seqgrad.ops.arguments import checked, checked_state, make_links
+from keras_seqgrad.ops.arguments import (
+    checked,
+    checked_state,
+    make_links,
+    refuse_unused,
+)
 from keras_seqgrad.ops.documentation import filled
 from keras_seqgrad.ops.linear_forms import by_chunks, by_steps, is_constant
 
@@ -120,11 +125,7 @@ def linear_scan(
             f"`method` must be one of {['auto', *FORMS]}. Received: "
             f"method={method!r}"
         )
-    if reset is None and reset_state is not None:
-        raise ValueError(
-            "`reset_state` is used where `reset` is True. Pass `reset` with "
-            "it, a bool tensor (batch, time). Received: reset=None"
-        )
+    refuse_unused(reset, reset_state)
     batch, _, units = inputs.shape
 
     def dtype_for(value):

@@ -16,6 +16,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import rows
+from keras_seqgrad.ops.arguments import refuse_unused
 from keras_seqgrad.ops.common import swap_time
 from keras_seqgrad.tensors import masks, nested
 
@@ -104,11 +105,7 @@ def rnn(
     >>> float(tape.gradient(state[0], weight))  # 1 + 2 · weight
     2.0
     """
-    if reset is None and reset_state is not None:
-        raise ValueError(
-            "`reset_state` is used where `reset` is True. Pass `reset` with "
-            "it, a bool tensor (batch, time). Received: reset=None"
-        )
+    refuse_unused(reset, reset_state)
     if reset is not None and reset_state is None:
         reset_state = keras.tree.map_structure(tf.zeros_like, state)
     if mask is None:

@@ -72,7 +72,7 @@ class Inversion:
         if reset is not None and reset_state is None:
             reset_state = [tf.zeros_like(state[0])]
         series = common.swap_time(tf.stop_gradient(outputs))
-        dtype = wide(outputs.dtype)
+        dtype = common.wide(outputs.dtype)
         start = [tf.cast(state[0], series.dtype)]
         if reset is not None:
             reset_state = [tf.cast(reset_state[0], series.dtype)]
@@ -139,8 +139,3 @@ def local_links(sequences, mask, reset):
         first = tf.math.unsorted_segment_min(taken, piece, shape[0] * count)
         taken -= tf.gather(first, piece)
     return tf.cast(taken == 0, "float32")
-
-
-def wide(dtype):
-    """float32, or float64 where `dtype` is."""
-    return tf.float64 if dtype == tf.float64 else tf.float32

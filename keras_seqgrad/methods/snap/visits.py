@@ -8,6 +8,8 @@ import tensorflow as tf
 from keras_seqgrad.layers import cells as keras_cells
 from keras_seqgrad.layers.scan import scan, state_is_output
 from keras_seqgrad.methods.snap.cells import drops_inputs, row_value
+from keras_seqgrad.ops import common
+from keras_seqgrad.ops.loops import choose
 from keras_seqgrad.tensors import masks, pieces
 
 
@@ -79,8 +81,7 @@ class Recorder:
 
 def wide(tensor):
     """A constant in float32, or float64 where it is: traces are long sums."""
-    dtype = tf.float64 if tensor.dtype == tf.float64 else tf.float32
-    return tf.stop_gradient(tf.cast(tensor, dtype))
+    return tf.stop_gradient(tf.cast(tensor, common.wide(tensor.dtype)))
 
 
 def states_before(rule, visit):
@@ -139,10 +140,3 @@ def states_before(rule, visit):
         series = tf.transpose(array.stack(), [1, 0, 2])
         known[k] = tf.ensure_shape(series, [*visit.inputs.shape[:2], None])
     return known
-
-
-def choose(condition, chosen, other):
-    """Pairs of tensors, one of each."""
-    return [
-        tf.where(condition, a, b) for a, b in zip(chosen, other, strict=True)
-    ]

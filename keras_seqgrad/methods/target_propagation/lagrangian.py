@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.ops import common
 from keras_seqgrad.tensors import nested
 
 STATE_OPTIMIZERS = ("adagrad", "sgd")
@@ -61,9 +62,7 @@ def free_leaves(model):
 
 def wide(tensor):
     """A state as a target: in float32, or float64 where it is."""
-    if tensor.dtype == tf.float64:
-        return tensor
-    return tf.cast(tensor, "float32")
+    return tf.cast(tensor, common.wide(tensor.dtype))
 
 
 def run_in_order(blocks):
