@@ -32,6 +32,7 @@ FILES = [
     "target_propagation",
     "inversion",
     "checkpointing",
+    "gpu",
     "diagnostics",
     "compile_time",
 ]

@@ -28,6 +28,9 @@ from keras_seqgrad.network import cuttable  # noqa: E402
 # and again for garbage is a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
 
+# On a GPU numbers are compared in full, too.
+tf.config.experimental.enable_tensor_float_32_execution(False)
+
 # Tests of replicas need two devices, and they cannot be made later.
 [cpu] = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2

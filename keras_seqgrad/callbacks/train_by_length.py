@@ -16,7 +16,7 @@ class Length(keras.layers.Layer):
         super().__init__(name="length", trainable=False, autocast=False)
         self.number = self.add_weight(
             shape=(),
-            dtype="int32",
+            dtype="int64",
             initializer="zeros",
             trainable=False,
             name="length",

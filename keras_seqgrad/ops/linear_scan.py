@@ -30,8 +30,8 @@ from keras_seqgrad.ops.documentation import filled
 from keras_seqgrad.ops.linear_forms import by_chunks, by_steps, is_constant
 
 # Steps from which passes over all of them take less time than a loop, on a
-# device where every turn of a loop is a launch.
-MANY_STEPS = 64
+# device where every turn of a loop is a launch: measured on an H100.
+MANY_STEPS = 16
 FORMS = {"sequential": by_steps, "chunked": by_chunks}
 
 
@@ -88,7 +88,7 @@ def linear_scan(
         method: "sequential": one step after the other. "chunked": pairs
             (a, b) of 16 neighbours are joined in four passes over all steps
             at once, then the chunks in the same way. Both give the same but
-            for rounding. "auto" takes the second for more than 64 steps where
+            for rounding. "auto" takes the second for 16 steps and more where
             there is a GPU, for which a loop is a launch each turn; on a CPU
             the first is faster.
 
@@ -274,7 +274,7 @@ def _extent(series):
 
 def _method_for(inputs):
     steps = inputs.shape[0]
-    long = steps is None or steps > MANY_STEPS
+    long = steps is None or steps >= MANY_STEPS
     has_gpu = bool(tf.config.list_logical_devices("GPU"))
     return "chunked" if long and has_gpu else "sequential"
 

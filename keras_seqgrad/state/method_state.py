@@ -5,7 +5,11 @@ import tensorflow as tf
 
 
 class Draws(keras.layers.Layer):
-    """A counted sequence of seeds for stateless random numbers."""
+    """A counted sequence of seeds for stateless random numbers.
+
+    Kept in 64 bits, as all integers here: TensorFlow holds a variable of 32
+    in the memory of the host, where XLA on a GPU does not reach it.
+    """
 
     def __init__(self, seed=None):
         super().__init__(name="draws", trainable=False, autocast=False)
@@ -13,7 +17,7 @@ class Draws(keras.layers.Layer):
             seed = int(keras.random.randint((), 0, 2**31 - 1))
         self.seed_and_count = self.add_weight(
             shape=(2,),
-            dtype="int32",
+            dtype="int64",
             initializer=lambda shape, dtype: tf.constant([seed, 0], dtype),
             trainable=False,
             name="seed_and_count",
@@ -21,10 +25,10 @@ class Draws(keras.layers.Layer):
         self.built = True
 
     def next(self):
-        """The next pair (seed, count), shape (2,)."""
+        """The next pair (seed, count) of int32, shape (2,)."""
         pair = tf.convert_to_tensor(self.seed_and_count)
-        self.seed_and_count.assign(pair + [0, 1])
-        return pair
+        self.seed_and_count.assign_add([0, 1])
+        return tf.cast(pair, "int32")
 
 
 class MethodState(keras.layers.Layer):

@@ -129,6 +129,12 @@ def exact_gradients(kind):
     return zoo.keras_gradients(network, *zoo.data(), loss)[1]
 
 
+@pytest.mark.parametrize("name", TABLE)
+def test_no_variable_is_one_that_a_gpu_lacks(name):
+    """Those of 32-bit integers lie with the host, out of reach of XLA."""
+    assert "int32" not in {v.dtype for v in zoo.everything(on_lstm(name))}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_moves_as_often_as_it_says_and_estimating_changes_nothing(name):

@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+import tensorflow as tf
 
 from keras_seqgrad import SequenceModel, methods
 from tests import zoo
@@ -16,11 +17,15 @@ MANY = {
 SERVED = [n for n, method in MANY.items() if not method().gates_inside]
 
 
-def trained(name, kind, x, y, per_sequence=False, **options):
+def trained(name, kind, x, y, per_sequence=False, use_cudnn="auto", **options):
     """What two windows leave behind, and which scan the layer had."""
     keras.utils.set_random_seed(1)
     layer = zoo.recurrent(
-        kind, return_sequences=not per_sequence, dropout=0.3, seed=2
+        kind,
+        return_sequences=not per_sequence,
+        dropout=0.3,
+        seed=2,
+        use_cudnn=use_cudnn,
     )
     network = keras.Sequential(
         [keras.Input((None, 2)), layer, keras.layers.Dense(2)]
@@ -91,3 +96,23 @@ def test_gates_take_the_scan():
         assert 4 not in {steps for _, steps, _ in calls}
     expected, _ = trained("artbp", "lstm", x, y)
     zoo.assert_same(found, expected)
+
+
+@pytest.mark.skipif(
+    not tf.config.list_physical_devices("GPU"), reason="needs a GPU"
+)
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("name", SERVED)
+def test_kernels_of_a_gpu(name, kind):
+    """The real ones, in 64 bits, but for synthesisers, which have 32."""
+    keras.config.set_dtype_policy("float64")
+    try:
+        found, scan = trained(name, kind, *zoo.data(4), jit_compile=False)
+        assert scan == "cudnn"
+        expected, scan = trained(
+            name, kind, *zoo.data(4), use_cudnn=False, jit_compile=False
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert scan == "fast"
+    zoo.assert_same(found, expected, 1e-5)

@@ -64,8 +64,14 @@ def test_of_a_subclass():
 @pytest.mark.parametrize(
     "method, options, jit, found",
     [
-        ("bptt", {}, False, "cudnn: a GPU is visible, and XLA is not used"),
-        ("tbptt", {}, False, "cudnn: a GPU is visible, and XLA is not used"),
+        ("bptt", {}, True, "fast: jit_compile=True"),
+        ("tbptt", {}, True, "fast: jit_compile=True"),
+        (
+            "tbptt",
+            {"jit_compile": False},
+            False,
+            "cudnn: a GPU is visible, and XLA is not used",
+        ),
         ("bptt", {"jit_compile": True}, True, "fast: jit_compile=True"),
         (
             "bptt",
@@ -114,8 +120,8 @@ PLAIN = ksg.SequenceModel.compile
 @pytest.mark.parametrize(
     "layers, scans",
     [
-        ([lstm, gru], ["cudnn", "cudnn"]),
-        ([lambda: lstm(use_cudnn=False)], ["fast"]),
+        ([lstm, lambda: gru(use_cudnn=True)], ["cudnn", "cudnn"]),
+        ([lstm, gru], ["fast", "fast"]),
         ([lstm, lambda: gru(activation="relu")], ["fast", "general"]),
         ([lambda: ksg.layers.LSTM(3)], ["fast"]),
         ([lambda: keras.layers.Masking(), lstm], ["fast"]),
@@ -123,8 +129,7 @@ PLAIN = ksg.SequenceModel.compile
          ["cudnn", "fast"]),
     ],
 )  # fmt: skip
-def test_xla_where_a_layer_needs_the_scan(layers, scans):
-    """Unless another layer asks for its kernel."""
+def test_xla_unless_a_layer_asks_for_its_kernel(layers, scans):
     with gpu():
         model = made(*(make() for make in layers))
         assert model.jit_compile == ("cudnn" not in scans)
@@ -157,7 +162,7 @@ def test_masks_and_resets_beside_the_inputs_take_the_scan(companion):
     batch = {"inputs": x, companion: flags}
     layer = lstm(name="memory")
     with gpu() as calls:
-        model = made(layer)
+        model = made(layer, jit_compile=False)
         model.train_on_batch(batch, y)
         assert calls == []
         model.train_on_batch(x, y)
@@ -172,7 +177,7 @@ def test_the_steps_of_fit_alone():
     """What is called directly may be compiled by anybody."""
     x, y = zoo.data()
     with gpu() as calls:
-        model = made(lstm())
+        model = made(lstm(), jit_compile=False)
         model(x)
         model.call_segment(x, model.initial_state(zoo.BATCH))
         assert calls == []

@@ -15,7 +15,7 @@ class Phase(keras.layers.Layer):
         super().__init__(name="phase", trainable=False, autocast=False)
         self.number = self.add_weight(
             shape=(),
-            dtype="int32",
+            dtype="int64",
             initializer="zeros",
             trainable=False,
             name="phase",

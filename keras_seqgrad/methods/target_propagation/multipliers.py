@@ -16,7 +16,7 @@ class Epochs(keras.layers.Layer):
         super().__init__(name="epochs", trainable=False, autocast=False)
         self.done = self.add_weight(
             shape=(),
-            dtype="int32",
+            dtype="int64",
             initializer="zeros",
             trainable=False,
             aggregation="only_first_replica",
