@@ -37,6 +37,12 @@ def with_dropout_alone():
     return keras.Sequential([networks.signal(), *layers, L.Dense(2)])
 
 
+def other_cells():
+    kinds = ("gru", "gru_before", "simple_rnn")
+    layers = [zoo.recurrent(kind) for kind in kinds]
+    return keras.Sequential([networks.signal(), *layers, L.Dense(2)])
+
+
 def reading_integers():
     inputs = keras.Input((None, 1), dtype="int32")
     return keras.Model(inputs, L.Dense(2)(networks.lstm()(inputs)))
@@ -44,9 +50,7 @@ def reading_integers():
 
 NETWORKS = {
     "two layers of lstm": lambda: zoo.network("lstm", layers=2),
-    "gru": lambda: zoo.network("gru"),
-    "gru, reset before": lambda: zoo.network("gru_before"),
-    "simple_rnn": lambda: zoo.network("simple_rnn"),
+    "the other cells": other_cells,
     "dropout": with_dropout,
     "dropout alone": with_dropout_alone,
     "integers": reading_integers,
@@ -55,8 +59,6 @@ NETWORKS = {
         for name in (
             "skip connections",
             "keras.ops",
-            "nested",
-            "one layer called twice",
             "one nested model called twice",
             "state from an input",
             "masked readout",
@@ -162,11 +164,10 @@ def test_mixed_precision(counted):
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.parametrize("kind", ["reset", "mask"])
-def test_beside(kind, counted):
+def test_beside_resets_and_masks(counted):
     x, y = zoo.data(STEPS)
-    extra = np.random.default_rng(2).random((zoo.BATCH, STEPS)) < 0.3
-    inputs = {"inputs": x, kind: ~extra if kind == "mask" else extra}
+    reset, hidden = np.random.default_rng(2).random((2, *x.shape[:2])) < 0.3
+    inputs = {"inputs": x, "reset": reset, "mask": ~hidden}
     make = NETWORKS["two layers of lstm"]
     compare(counted, make, inputs, y, learn_initial_state=True)
 
