@@ -168,6 +168,7 @@ DATA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [[7], [2, 4, 5]], ids=str)
 @pytest.mark.parametrize("name", DATA)
 def test_data_goes_on_where_it_was(name, stops, tmp_path):

@@ -53,6 +53,7 @@ def fit(model, x, y, **options):
     return model.fit(x, y, batch_size=3, shuffle=False, verbose=0, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_distributions_are_those_of_the_epoch_before(jit):
     """Parts of 3 of 7 steps, frozen weights: everything by hand."""

@@ -146,6 +146,7 @@ def test_a_recurrent_synthesiser_goes_from_boundary_to_boundary(
     zoo.assert_same(found, one * counts)
 
 
+@pytest.mark.slow
 def test_what_a_recurrent_synthesiser_carries_is_saved(tmp_path):
     x, y = zoo.data(12)
     x, y = windows(x, 6), windows(y, 6)

@@ -65,6 +65,7 @@ def test_with_the_target_apart_it_is_truncation_up_to_rounding():
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_a_guess_it_is_not():
     x, y = zoo.data(STEPS)
     found = []

@@ -159,7 +159,7 @@ def test_mixed_precision(counted):
     keras.config.set_dtype_policy("mixed_float16")
     try:
         make = NETWORKS["two layers of lstm"]
-        compare(counted, make, *zoo.data(STEPS), tolerance=0.02)
+        compare(counted, make, *zoo.data(9), tolerance=0.02)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -174,7 +174,7 @@ def test_beside_resets_and_masks(counted):
 
 @pytest.mark.parametrize("kind", ["own", "stacked"])
 def test_a_cell_without_a_fast_scan_has_none(kind, counted):
-    trained(lambda: zoo.network(kind), *zoo.data(STEPS))
+    trained(lambda: zoo.network(kind), *zoo.data(6))
     assert counted.passes == 0
 
 
@@ -188,5 +188,5 @@ def test_a_scan_without_twins_refuses_them():
 
 def test_nobody_has_them_without_need(counted):
     for options in ({"bootstrap": 0.5}, {"inject": False}):
-        trained(lambda: zoo.network("lstm"), *zoo.data(STEPS), **options)
+        trained(lambda: zoo.network("lstm"), *zoo.data(6), **options)
     assert counted.passes == 0
