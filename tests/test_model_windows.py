@@ -57,13 +57,8 @@ def test_lengths_that_change_from_batch_to_batch(known, jit):
     if known:
         found = np.mean([model.train_on_batch(*window) for window in windows])
     else:
-        dataset = tf.data.Dataset.from_generator(
-            lambda: iter(windows),
-            output_signature=(
-                tf.TensorSpec((zoo.BATCH, None, 2)),
-                tf.TensorSpec((zoo.BATCH, None, 2)),
-            ),
-        )
+        shape = (zoo.BATCH, None, 2)
+        dataset = zoo.generated(windows, shape, shape)
         found = model.fit(dataset, verbose=0).history["loss"][0]
     assert found == pytest.approx(expected, rel=1e-4)
     zoo.assert_same(network.get_weights(), wanted, 1e-4)
@@ -74,10 +69,7 @@ def test_lengths_that_change_from_batch_to_batch(known, jit):
 def test_the_end_of_the_data_is_not_counted(per_sequence):
     """Of shapes that are known, in a number of batches that is not."""
     batches = [zoo.data(7, per_sequence, seed) for seed in range(3)]
-    spec = [tf.TensorSpec(each.shape) for each in batches[0]]
-    dataset = tf.data.Dataset.from_generator(
-        lambda: iter(batches), output_signature=tuple(spec)
-    )
+    dataset = zoo.generated(batches, *(each.shape for each in batches[0]))
     model = ksg.SequenceModel.from_model(zoo.network(per_sequence=per_sequence))
     model.compile(keras.optimizers.SGD(0.0), "mse", jit_compile=False)
     expected = np.mean([model.train_on_batch(*batch) for batch in batches])

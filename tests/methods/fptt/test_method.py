@@ -213,10 +213,8 @@ def test_more_parts_than_steps_and_a_part_each_step():
 @pytest.mark.compiled
 def test_lengths_known_only_to_xla():
     batches = [zoo.data(steps) for steps in (7, 4)]
-    spec = [tf.TensorSpec((zoo.BATCH, None, 2))] * 2
-    dataset = tf.data.Dataset.from_generator(
-        lambda: iter(batches), output_signature=tuple(spec)
-    )
+    shape = (zoo.BATCH, None, 2)
+    dataset = zoo.generated(batches, shape, shape)
     model = model_of(FPTT(3, average=None), True)
     found = model.fit(dataset, verbose=0).history["loss"]
     twin = model_of(FPTT(3, average=None), False)

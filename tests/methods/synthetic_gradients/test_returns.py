@@ -301,10 +301,7 @@ def test_what_is_learnt_with_unknown_lengths_is_the_same():
         data = tf.data.Dataset.from_tensors((x, y))
         if way == "unknown":
             shape = [None, None, 2]
-            data = tf.data.Dataset.from_generator(
-                lambda: [(x, y)],
-                output_signature=(tf.TensorSpec(shape), tf.TensorSpec(shape)),
-            )
+            data = zoo.generated([(x, y)], shape, shape)
         model.fit(data, epochs=2, verbose=0)
         synthesis = model.method_state.parts["synthesis"]
         found.append([*synthesis.get_weights(), *network.get_weights()])
