@@ -78,6 +78,7 @@ import keras_seqgrad
     assert f"Received: backend 'torch', from {source}." in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config, environment",
     [

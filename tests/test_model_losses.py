@@ -49,6 +49,7 @@ class AddsLoss(L.Layer):
         return inputs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["l2", "recurrent l2", "activity", "activity of Dense", "add_loss"]
 )

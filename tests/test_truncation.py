@@ -30,26 +30,22 @@ def test_cut_probability_by_hand():
     assert Random(50, alpha=None).cut_probability(9) == pytest.approx(1 / 50)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.parametrize("law", LAWS, ids=repr)
 @pytest.mark.parametrize("rows", [None, 4000])
 def test_gates_are_cuts_or_their_compensation(law, rows):
     steps = 12 if rows else 4000
-    gates = law.gates(steps, rows, tf.constant([3, 5])).numpy()
-    for row in np.atleast_2d(gates):
-        age = 0
-        for step, gate in enumerate(row):
-            if step == 0:
-                assert gate == 1.0
-            elif gate == 0.0:
-                age = 0
-            else:
-                kept = 1.0 - law.cut_probability(age)
-                assert gate == pytest.approx(1.0 / kept, rel=1e-5)
-            age += 1
+    draw = tf.function(lambda seed: law.gates(steps, rows, seed))
+    gates = np.atleast_2d(draw(tf.constant([3, 5])).numpy())
+    np.testing.assert_array_equal(gates[:, 0], 1.0)
+    age = np.ones(len(gates))
+    for gate in gates[:, 1:].T:
+        cut = gate == 0.0
+        kept = 1.0 - law.cut_probability(age)
+        np.testing.assert_allclose(gate[~cut], 1.0 / kept[~cut], rtol=1e-5)
+        age = np.where(cut, 1.0, age + 1.0)
     # Every gate has the expectation 1; the first is no link of the law.
-    later = np.atleast_2d(gates)[:, 1:]
-    assert later.mean() == pytest.approx(1.0, abs=0.03)
+    assert gates[:, 1:].mean() == pytest.approx(1.0, abs=0.03)
 
 
 def test_rows_have_cuts_of_their_own():

@@ -88,6 +88,7 @@ def test_a_subclass_shows_its_own_layers():
     assert_equal(model.get_weights(), model.cell.get_weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["tbptt", "artbp", "dni"])
 def test_weights_go_from_any_model_to_any_other(method):
     old = trained("artbp")
@@ -109,6 +110,7 @@ class Between(keras.callbacks.Callback):
         self.model.evaluate(x[:1], y[:1], verbose=0)
 
 
+@pytest.mark.slow
 def test_the_best_weights_come_back_whatever_runs_between():
     x, y = map(windows, zoo.data(TOTAL))
     model = model_of()
@@ -162,6 +164,7 @@ def test_all_that_is_kept_comes_with_the_weights(method, tmp_path):
     assert_equal(kept(new), kept(old)[: len(kept(new))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stateful", [False, True])
 @pytest.mark.parametrize("method", ["tbptt", "inversion", "dni"])
 def test_what_does_not_fit_is_left_out(method, stateful, tmp_path, recwarn):
@@ -264,7 +267,7 @@ def test_a_backup_in_the_middle_of_an_epoch(method, tmp_path):
     stop = 6 * int(model.optimizer.iterations)  # the second batch of epoch 1
     model = model_of(method, network=zoo.network("gru", dropout=0.5))
     with pytest.raises(KeyboardInterrupt):
-        model.fit(x, y, **FIT, epochs=3, callbacks=[backup(), Interrupt()])
+        model.fit(x, y, **FIT, epochs=2, callbacks=[backup(), Interrupt()])
     expected = keras.models.load_model(tmp_path / "model.keras")
     assert_equal(kept(expected), kept(model))
     found = model_of(method, network=zoo.network("gru", dropout=0.5))
@@ -272,9 +275,9 @@ def test_a_backup_in_the_middle_of_an_epoch(method, tmp_path):
     begin = keras.callbacks.LambdaCallback(
         on_train_begin=lambda logs: states.append(kept(found))
     )
-    one = found.fit(x, y, **FIT, epochs=3, callbacks=[backup(), begin])
-    assert one.epoch == [1, 2]
+    one = found.fit(x, y, **FIT, epochs=2, callbacks=[backup(), begin])
+    assert one.epoch == [1]
     assert_equal(states[0], kept(model))
-    other = expected.fit(x, y, **FIT, epochs=3, initial_epoch=1)
+    other = expected.fit(x, y, **FIT, epochs=2, initial_epoch=1)
     assert one.history == other.history
     assert_equal(found.get_weights(), expected.get_weights())

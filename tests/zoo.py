@@ -75,6 +75,18 @@ def data(steps=STEPS, per_sequence=False, seed=0):
     return x, generator.normal(size=shape).astype("float32")
 
 
+def generated(batches, *shapes):
+    """A dataset of batches of which TensorFlow knows these shapes alone."""
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter(batches),
+        output_signature=tuple(tf.TensorSpec(shape) for shape in shapes),
+    )
+    options = tf.data.Options()
+    # Its thread may end after the test, and the generator with the test.
+    options.autotune.enabled = False
+    return dataset.with_options(options)
+
+
 def everything(model):
     """Variables of a model, and of what it keeps beside its weights."""
     return [*model.variables, *beside.variables(model)]

@@ -48,9 +48,9 @@ def model_of(method="tbptt", stateful=True, **options):
     return model
 
 
-def windows(count=WINDOWS):
+def windows(count=WINDOWS, steps=zoo.STEPS):
     """Windows that go on in the same rows."""
-    parts = [zoo.data(seed=seed) for seed in range(count)]
+    parts = [zoo.data(steps, seed=seed) for seed in range(count)]
     x, y = map(np.stack, zip(*parts, strict=True))
     return tf.data.Dataset.from_tensor_slices((x, y))
 
@@ -111,7 +111,8 @@ def check_same(make_model, make_data, folder, stops, **options):
 @pytest.mark.parametrize("method", TABLE)
 def test_every_method_goes_on_bit_for_bit(method, tmp_path):
     folder = tmp_path / "states"
-    check_same(lambda: model_of(method), windows, folder, [5])
+    # Two segments, one of them shorter; left in the second epoch.
+    check_same(lambda: model_of(method), lambda: windows(2, 4), folder, [3])
 
 
 def plain_model(stateful=False):
@@ -167,6 +168,7 @@ DATA = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stops", [[7], [2, 4, 5]], ids=str)
 @pytest.mark.parametrize("name", DATA)
 def test_data_goes_on_where_it_was(name, stops, tmp_path):

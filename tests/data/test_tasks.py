@@ -185,6 +185,7 @@ def test_influence_balancing_matches_the_system_and_finite_differences():
     np.testing.assert_allclose((above - below) / 2e-5, gradient, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_influence_balancing_known_figures():
     task = tasks.InfluenceBalancing(10)
     assert task.sensitivity == -6 and task.optimum == -1 / 6

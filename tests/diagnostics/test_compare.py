@@ -17,10 +17,11 @@ from tests.methods.synthetic_gradients.synthesizing import Constant
 compare = ksg.diagnostics.compare_gradients
 
 
-def make(network=None, method="bptt", jit=False, stateful=False, loss="mse"):
+def make(network=None, method="bptt", stateful=False, **options):
     network = network or zoo.network("gru")
     model = ksg.SequenceModel.from_model(network, stateful=stateful)
-    model.compile("sgd", loss, method=method, jit_compile=jit)
+    options.setdefault("jit_compile", False)
+    model.compile("sgd", "mse", method=method, **options)
     return model
 
 
@@ -113,7 +114,7 @@ def test_random_cuts_with_and_without_compensation():
     assert bad.bias_share > 0.5 > good.bias_share
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_planted_bias_and_noise():
     x, y = zoo.data()
     model = make()
@@ -191,9 +192,25 @@ def test_dropout_is_no_error_and_nothing_changes():
 
 
 @pytest.mark.compiled
-def test_weights_masks_and_xla():
+def test_under_xla():
     x, y = zoo.data()
-    model = make(jit=True, method=TruncatedBPTT(3))
+    network = zoo.network("gru")
+    found, expected = (
+        compare(make(network, TruncatedBPTT(3), **options), x, y)
+        for options in ({"jit_compile": True}, {"run_eagerly": True})
+    )
+    [found], [expected] = found.qualities.values(), expected.qualities.values()
+    for name, quality in expected.items():
+        for measure in ("exact_norm", "norm_ratio", "cosine", "relative_bias"):
+            value = getattr(quality, measure)
+            other = getattr(found[name], measure)
+            assert other == pytest.approx(value, rel=1e-3, abs=1e-5), measure
+
+
+@pytest.mark.slow
+def test_weights_and_masks():
+    x, y = zoo.data()
+    model = make(method=TruncatedBPTT(3))
     weight = np.ones((zoo.BATCH, zoo.STEPS), "float32")
     weight[:, 3:] = 0.0
     name = "TruncatedBPTT(length=3)"

@@ -248,6 +248,7 @@ def test_refusals():
     assert suggest_truncation_length(flat, lengths=[1, 5]) == 5
 
 
+@pytest.mark.slow
 def test_lags_of_padded_rows_count_from_their_own_ends():
     keras.utils.set_random_seed(2)
     network = keras.Sequential(

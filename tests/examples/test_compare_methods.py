@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.examples import script
@@ -31,7 +32,7 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     example, tmp_path, monkeypatch, capsys
 ):
     methods = ["artbp", "dni"]
-    arguments = ["--methods", *methods, "--windows", 3, "--rates", 0.01, 0.001]
+    arguments = ["--methods", *methods, "--windows", 3, "--rates", 0.01]
     arguments += ["--tasks", "copy", "--epochs", 1, "--repeats", 4]
     run(example, monkeypatch, *arguments, "--out", tmp_path)
     printed = capsys.readouterr().out
@@ -45,11 +46,8 @@ def test_every_method_from_the_same_start_on_the_same_windows(
         # An update a window, or after each of its 5 segments.
         assert only["updates"] == {"dni": 15}.get(name, 3)
         assert len(only["scores"]) == 1
-        best = min(result["tried"], key=result["tried"].get)
-        assert result["rate"] == float(best)
-        assert result["end"] == {"0.001": "<", "0.01": ">"}[best]
-        shown = [f"{only['updates']}", f"{result['end']}{best}"]
-        assert table[name][:2] == shown
+        assert result["tried"] == {"0.01": only["scores"][-1]}
+        assert table[name][:2] == [f"{only['updates']}", "0.01"]
         assert table[name][-1] == "12"
         assert list((tmp_path / "logs/copy" / name).glob("events.*"))
     quality = {name: result["runs"][0] for name, result in found.items()}
@@ -57,6 +55,38 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     assert quality["dni"]["variance"] == [0]
     assert quality["artbp"]["variance"][-1] > 0.01
     assert (tmp_path / "copy.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(
+    "scores, best, end",
+    [
+        ([3.0, 1.0, 2.0], 0.01, ""),
+        ([1.0, 2.0, 3.0], 0.001, "<"),
+        ([3.0, np.nan, 2.0], 0.1, ">"),
+    ],
+)
+def test_the_rate_that_ends_best(
+    scores, best, end, example, tmp_path, monkeypatch
+):
+    """And is then the rate of every seed."""
+    rates, trained = [0.1, 0.001, 0.01], []
+
+    def train(place, name, rate, seed, settings, log_dir=None):
+        trained.append((rate, seed, log_dir is not None))
+        score = scores[sorted(rates).index(rate)]
+        quality = dict.fromkeys(example.QUALITY, [0.5])
+        run = {"seed": seed, "updates": 3, "steps": [9], "scores": [score]}
+        return {**run, "seconds": 1.0, **(quality if log_dir else {})}
+
+    monkeypatch.setattr(example, "train", train)
+    arguments = ["--tasks", "copy", "--methods", "tbptt", "--seeds", 2]
+    arguments += ["--rates", *rates, "--out", tmp_path]
+    result = run(example, monkeypatch, *arguments)["copy"]["tbptt"]
+    assert (result["rate"], result["end"]) == (best, end)
+    tried = [(rate, 0, False) for rate in sorted(rates)]
+    assert trained == [*tried, (best, 0, True), (best, 1, False)]
+    assert [run["seed"] for run in result["runs"]] == [0, 1]
+    assert rows(tmp_path, "copy")["tbptt"][:2] == ["3", f"{end}{best:g}"]
 
 
 @pytest.mark.slow

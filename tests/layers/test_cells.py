@@ -69,6 +69,7 @@ def double_precision():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, jit",
     [(name, False) for name in CELLS]

@@ -123,6 +123,7 @@ def network(module, kinds=("LSTM", "RNN"), **options):
     return keras.Sequential([*stack, keras.layers.Dense(1)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy, jit", [("float32", False), ("mixed_bfloat16", True)]
 )

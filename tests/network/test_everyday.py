@@ -183,6 +183,7 @@ EVERYDAY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERYDAY)
 def test_trains_with_the_loss_of_keras(name):
     """In segments of two steps, the last of one: what Keras makes of all."""
@@ -197,6 +198,7 @@ def test_trains_with_the_loss_of_keras(name):
     assert logs["loss"][0] == pytest.approx(float(right), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_dict", [True, False])
 def test_inputs_named_as_companions_may_have_companions(as_dict):
     """They are predicted, estimated and compared as in Keras, and masked."""

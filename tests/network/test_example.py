@@ -40,6 +40,7 @@ def test_checks_on_the_example_given():
         compiled(characters(mixing=True), example=letters())
 
 
+@pytest.mark.slow
 def test_asks_where_all_is_nan():
     inputs = keras.Input((None, 2))
     strange = keras.ops.log(-1.0 - inputs**2)

@@ -148,6 +148,7 @@ def before_recurrence():
     return ksg.SequenceModel([numbers, tokens, start], hidden + read)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [before_recurrence, lambda: built()])
 def test_masked_steps_of_inputs_may_hold_anything(kind):
     model = kind()
@@ -175,6 +176,7 @@ def test_masked_steps_of_inputs_may_hold_anything(kind):
     assert np.isnan(results(np.nan, 0, np.ones_like(mask))[2]).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS[::2], ids=repr)
 def test_one_output_for_each_sequence(method):
     model = built(AtEnd)

@@ -135,9 +135,9 @@ class CompiledPromises:
 
     @pytest.mark.compiled
     @pytest.mark.parametrize(
-        "dtype, unit", [("float16", 1e-3), ("bfloat16", 8e-3)]
+        "dtype, unit, twins",
+        [("float16", 1e-3, False), ("bfloat16", 8e-3, True)],
     )
-    @pytest.mark.parametrize("twins", [False, True])
     def test_half_precision(self, dtype, unit, twins):
         problem = make_problem(self.case, dtype)
         links = make_links() | {"reset_state": problem.reset_state}

@@ -87,6 +87,7 @@ def test_training_goes_on_from_the_average():
     assert_equal(model.get_weights(), twin.get_weights())
 
 
+@pytest.mark.slow
 def test_evaluating_the_average_moves_nothing():
     plain = model_of(FPTT("sgd"))
     fit(plain, [], True, epochs=3)

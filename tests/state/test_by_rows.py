@@ -82,6 +82,7 @@ SOURCES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
 @pytest.mark.parametrize("batch_shape", [False, True])
 def test_training_is_that_of_stateful_layers(kind, batch_shape):
@@ -99,6 +100,7 @@ def test_training_is_that_of_stateful_layers(kind, batch_shape):
     zoo.assert_same(model.get_weights(), expected.get_weights())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["PyDataset", "generator", "dataset"])
 def test_evaluation_and_validation(kind):
     x, y = long_data()
@@ -266,8 +268,7 @@ def test_a_recurrent_synthesizer_has_as_many_rows():
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("jit", [False, True])
-def test_every_number_of_rows_is_traced_once(jit):
+def test_every_number_of_rows_is_traced_once():
     traces = []
 
     class Counting(L.Layer):
@@ -277,7 +278,7 @@ def test_every_number_of_rows_is_traced_once(jit):
 
     network = zoo.network("gru")
     network.add(Counting())
-    model = model_of(network, jit_compile=jit)
+    model = model_of(network, jit_compile=False)
     x, y = long_data()
 
     def once():

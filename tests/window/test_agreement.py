@@ -295,10 +295,7 @@ def test_a_subclass_is_compared_once_its_outputs_are_known():
 def test_lengths_that_only_a_step_knows(steps, jit_compile):
     """In a graph an assertion, under XLA the name of what cannot be made."""
     x, y = np.ones((2, 10, 2), "float32"), np.ones((2, steps, 2), "float32")
-    signature = (tf.TensorSpec((2, None, 2)), tf.TensorSpec((2, None, 2)))
-    data = tf.data.Dataset.from_generator(
-        lambda: iter([(x, y)]), output_signature=signature
-    )
+    data = zoo.generated([(x, y)], (2, None, 2), (2, None, 2))
     model = compiled(method=TBPTT, jit_compile=jit_compile)
     text = rf"`y` and `x` differ in time steps.*\[{steps}\].*\[10\]"
     if jit_compile:

@@ -9,6 +9,7 @@ from tests import zoo
 L = keras.layers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_sequence", [False, True])
 @pytest.mark.parametrize(
     "method",

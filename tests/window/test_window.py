@@ -6,8 +6,7 @@ from keras_seqgrad.methods import TruncatedBPTT
 from tests import zoo
 
 
-@pytest.mark.parametrize("jit", [False, True])
-def test_losses_of_mixed_outputs_are_those_of_the_window(jit):
+def test_losses_of_mixed_outputs_are_those_of_the_window():
     """At rate 0 the logs of training are those of an evaluation."""
     inputs = keras.Input((None, 2))
     states = keras.layers.GRU(3, return_sequences=True)(inputs)
@@ -19,7 +18,6 @@ def test_losses_of_mixed_outputs_are_those_of_the_window(jit):
         ["mse", "mse"],
         metrics=[["mae"], ["mae"]],
         method=TruncatedBPTT(2),
-        jit_compile=jit,
     )
     x, y = zoo.data()
     targets = [y, y[:, -1, :1]]

@@ -146,6 +146,7 @@ def test_a_recurrent_synthesiser_goes_from_boundary_to_boundary(
     zoo.assert_same(found, one * counts)
 
 
+@pytest.mark.slow
 def test_what_a_recurrent_synthesiser_carries_is_saved(tmp_path):
     x, y = zoo.data(12)
     x, y = windows(x, 6), windows(y, 6)
@@ -193,10 +194,8 @@ def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize(
-    "kind, jit", [("recurrent", True), ("function", False)]
-)
-def test_every_synthesiser_learns(kind, jit):
+@pytest.mark.parametrize("kind", ["recurrent", "function"])
+def test_every_synthesiser_learns(kind):
     x, y = zoo.data(STEPS)
 
     def recurrent(size):
@@ -217,7 +216,7 @@ def test_every_synthesiser_learns(kind, jit):
         synthesizer,
         synthesizer_optimizer=keras.optimizers.Adam(0.01),
     )
-    model = make(method, zoo.network("gru"), jit_compile=jit)
+    model = make(method, zoo.network("gru"))
     x, y = zoo.repeated(10, x, y)
     history = model.fit(x, y, 3, epochs=6, shuffle=False, verbose=0).history
     losses = history["synthesizer_loss"]
@@ -252,7 +251,7 @@ def test_one_small_network_for_every_unit_learns():
 
 @pytest.mark.slow
 def test_a_synthesiser_of_the_users_is_saved_with_its_optimizer(tmp_path):
-    x, y = zoo.data(STEPS)
+    x, y = zoo.data(LENGTH + 1)
 
     def fresh():
         keras.utils.set_random_seed(1)
@@ -267,11 +266,11 @@ def test_a_synthesiser_of_the_users_is_saved_with_its_optimizer(tmp_path):
         return make(method, zoo.network("gru"), rate=0.1)
 
     whole, model = fresh(), fresh()
-    whole.fit(x, y, epochs=4, verbose=0)
-    model.fit(x, y, epochs=2, verbose=0)
+    whole.fit(x, y, epochs=3, verbose=0)
+    model.fit(x, y, epochs=1, verbose=0)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
-    again.fit(x, y, initial_epoch=2, epochs=4, verbose=0)
+    again.fit(x, y, initial_epoch=1, epochs=3, verbose=0)
     one, other = (m.method_state.parts["synthesis"] for m in (again, whole))
     pairs = [
         *zip(again.variables, whole.variables, strict=True),
@@ -279,4 +278,4 @@ def test_a_synthesiser_of_the_users_is_saved_with_its_optimizer(tmp_path):
     ]
     for a, b in pairs:
         np.testing.assert_array_equal(a.numpy(), b.numpy())
-    assert int(one.optimizer.iterations) == 4 * 3
+    assert int(one.optimizer.iterations) == 3

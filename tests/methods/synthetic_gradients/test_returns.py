@@ -223,8 +223,7 @@ def test_a_stream_ends_in_a_guess_and_its_next_window_begins_with_a_return(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jit", [False, True])
-def test_what_running_ahead_moves_is_put_back(jit):
+def test_what_running_ahead_moves_is_put_back():
     """Without injection it trains as truncation does, to the last bit."""
     x, y = zoo.data(9)
     found = []
@@ -236,21 +235,18 @@ def test_what_running_ahead_moves_is_put_back(jit):
         inputs = keras.Input((None, zoo.FEATURES))
         hidden = keras.layers.GRU(3, return_sequences=True)(inputs)
         hidden = keras.layers.Dropout(0.5, seed=7)(hidden)
-        # Of XLA it is asked once more, of as little as it takes.
-        names = "a" if jit else "ab"
-        heads = {name: keras.layers.Dense(2, name=name) for name in names}
+        heads = {name: keras.layers.Dense(2, name=name) for name in "ab"}
         network = keras.Model(inputs, {n: h(hidden) for n, h in heads.items()})
         model = make(
             method,
             network,
             rate=0.1,
-            jit_compile=jit,
-            loss={name: {"a": "mse", "b": "mae"}[name] for name in names},
+            loss={"a": "mse", "b": "mae"},
             metrics={"a": "mae"},
         )
-        targets = {name: {"a": y, "b": -y}[name] for name in names}
+        targets = {"a": y, "b": -y}
         history = model.fit(x, targets, epochs=2, verbose=0).history
-        logged = ["loss", *(["a_loss", "b_loss", "a_mae"] if not jit else [])]
+        logged = ["loss", "a_loss", "b_loss", "a_mae"]
         found.append([*network.get_weights(), *[history[n] for n in logged]])
     for a, b in zip(*found, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -305,10 +301,7 @@ def test_what_is_learnt_with_unknown_lengths_is_the_same():
         data = tf.data.Dataset.from_tensors((x, y))
         if way == "unknown":
             shape = [None, None, 2]
-            data = tf.data.Dataset.from_generator(
-                lambda: [(x, y)],
-                output_signature=(tf.TensorSpec(shape), tf.TensorSpec(shape)),
-            )
+            data = zoo.generated([(x, y)], shape, shape)
         model.fit(data, epochs=2, verbose=0)
         synthesis = model.method_state.parts["synthesis"]
         found.append([*synthesis.get_weights(), *network.get_weights()])

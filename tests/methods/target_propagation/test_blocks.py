@@ -80,6 +80,7 @@ def test_masks_resets_and_carried_state(jit):
     assert crossed.tolist() == [[True, True], [False, False], [True, False]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

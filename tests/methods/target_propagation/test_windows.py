@@ -161,15 +161,16 @@ def test_multipliers_wait_for_their_epoch():
 
 
 @pytest.mark.compiled
-def test_admm_compiled_is_admm():
+def test_admm_in_a_graph_is_admm():
+    """Under XLA target propagation runs in `test_conformance.py`."""
     x, y = zoo.data()
     found = []
-    for jit in (False, True):
+    for eagerly in (False, True):
         network = zoo.network("lstm", layers=2)
         method = TargetPropagation(
             3, "admm", parameter_steps=2, state_steps=2, start="parallel"
         )
-        model = compiled(network, method, jit, eagerly=not jit)
+        model = compiled(network, method, eagerly=eagerly)
         logs = [model.train_on_batch(x, y) for _ in range(2)]
         found.append([*network.get_weights(), logs])
     zoo.assert_same(*found, tolerance=1e-4)
