@@ -86,12 +86,9 @@ def described(cell):
     return ResetAfter() if cell.reset_after else ResetBefore()
 
 
-def _halved(tensor):
-    """Halves what a σ is taken of: σ(z) = tanh(z / 2) / 2 + 1 / 2."""
-    half = common.constant_blocks(
-        [0.5, 0.5, 1.0], tensor.shape[-1] // 3, tensor.dtype
-    )
-    return tensor * half
+def _sigmoid(tensor):
+    """σ(z) = tanh(z / 2) / 2 + 1 / 2, which XLA computes faster than σ."""
+    return 0.5 * tf.tanh(0.5 * tensor) + 0.5
 
 
 def _split(tensor, axis=-1):
@@ -109,8 +106,8 @@ class ResetAfter(FastCell):
     inner = (3, 1)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
-        offsets = None if bias is None else tf.unstack(_halved(bias))
-        return _halved(kernel), _halved(recurrent_kernel), offsets
+        offsets = None if bias is None else tf.unstack(bias)
+        return kernel, recurrent_kernel, offsets
 
     def step(self, row, state, recurrent, offsets):
         (h,) = state
@@ -120,7 +117,7 @@ class ResetAfter(FastCell):
             product += offsets[1]
         row_gates, row_g = _split(row)
         from_h, k = _split(product)
-        gates = 0.5 * tf.tanh(row_gates + from_h) + 0.5
+        gates = _sigmoid(row_gates + from_h)
         z, r = tf.split(gates, 2, axis=1)
         g = tf.tanh(row_g + r * k)
         return [g + z * (h - g)], [gates, g, k]
@@ -155,15 +152,14 @@ class ResetBefore(FastCell):
     inner = (3,)
 
     def step_weights(self, kernel, recurrent_kernel, bias):
-        offset = None if bias is None else _halved(bias)
-        return _halved(kernel), *_split(_halved(recurrent_kernel)), offset
+        return kernel, *_split(recurrent_kernel), bias
 
-    def step(self, row, state, for_gates, for_g, offset):
+    def step(self, row, state, for_gates, for_g, bias):
         (h,) = state
-        if offset is not None:
-            row += offset
+        if bias is not None:
+            row += bias
         row_gates, row_g = _split(row)
-        gates = 0.5 * tf.tanh(row_gates + tf.matmul(h, for_gates)) + 0.5
+        gates = _sigmoid(row_gates + tf.matmul(h, for_gates))
         z, r = tf.split(gates, 2, axis=1)
         kept = r * h
         g = tf.tanh(row_g + tf.matmul(kept, for_g))

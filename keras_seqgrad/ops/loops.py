@@ -12,18 +12,26 @@ takes several steps, see `steps_a_turn`.
 
 import tensorflow as tf
 
-LONGEST_TURN = 4
+
+def longest_turn():
+    """The most steps that one turn of a loop takes.
+
+    A turn by itself takes a GPU longer than a small step, and what several
+    steps save is written at once. On a CPU four steps a turn are no faster
+    than two, and take longer to compile.
+    """
+    accelerators = map(tf.config.list_physical_devices, ("GPU", "TPU"))
+    return 4 if any(accelerators) else 2
 
 
 def steps_a_turn(steps):
     """How many steps one turn of a loop takes, a divisor of `steps`.
 
-    A turn by itself takes a GPU longer than a small step, and what several
-    steps save is written at once. None, an unknown number, takes one.
+    None, an unknown number, takes one.
     """
     if steps is None:
         return 1
-    return next(n for n in range(LONGEST_TURN, 0, -1) if steps % n == 0)
+    return next(n for n in range(longest_turn(), 0, -1) if steps % n == 0)
 
 
 def empty_series(like, steps, turn, width):

@@ -92,13 +92,16 @@ class FastLSTM(FastCell):
         # σ(z) = tanh(z / 2) / 2 + 1 / 2: one function for all four blocks.
         half = common.constant_blocks([0.5, 0.5, 1.0, 0.5], units, dtype)
         shift = common.constant_blocks([0.5, 0.5, 0.0, 0.5], units, dtype)
-        offset = None if bias is None else bias * half
-        return kernel * half, recurrent_kernel * half, offset, half, shift
+        return kernel, recurrent_kernel, bias, half, shift
 
-    def step(self, row, state, recurrent, offset, half, shift):
+    def step(self, row, state, recurrent, bias, half, shift):
         h, c = state
         row += tf.matmul(h, recurrent)
-        gates = tf.tanh(row if offset is None else row + offset) * half + shift
+        if bias is not None:
+            row += bias
+        # Halved here, not in the weights: a product more in what is computed
+        # anyway costs nothing, three more tensors a segment cost launches.
+        gates = tf.tanh(row * half) * half + shift
         i, f, g, o = tf.split(gates, 4, axis=1)
         new_c = f * c + i * g
         return [o * tf.tanh(new_c), new_c], [gates, c]

@@ -32,10 +32,12 @@ class Books:
         self.restore = window.learner.keep_output_losses()
 
     def start(self):
-        """The entries before the first segment."""
-        zero = tf.zeros((), keras.config.floatx())
+        """The entries before the first segment.
+
+        One vector: every single number that a loop hands on costs a launch.
+        """
         count = 0 if self.together else len(adding.trained(self.window.model))
-        return [(zero, zero)] * count, zero
+        return tf.zeros((2 * count + 1,), keras.config.floatx())
 
     def enter(self, entries, segment, outputs, loss):
         """The entries after one more segment.
@@ -48,26 +50,23 @@ class Books:
         """
         window, of_targets = self.window, loss
         window.learner.judge(loss, outputs)
+        share = tf.cast(segment.length, loss.dtype)
+        share /= tf.cast(window.steps, loss.dtype)
+        added = tf.zeros((), loss.dtype)
         if window.model.losses:
             of_targets = window.target_loss(
                 segment, outputs, at_end=self.at_end
             )
-        share = tf.cast(segment.length, loss.dtype)
-        share /= tf.cast(window.steps, loss.dtype)
+            added = share * tf.reduce_mean(loss - of_targets)
         sums = []
         if not self.together:
             adding.enter_metrics(window, segment, outputs, self.means, share)
             sums = adding.sums_of_losses(
                 window, segment, outputs, share, of_targets
             )
-        new = sums, share * tf.reduce_mean(loss - of_targets)
-        return tf.nest.map_structure(
-            lambda entry, more: (
-                entry + tf.stop_gradient(tf.cast(more, entry.dtype))
-            ),
-            entries,
-            new,
-        )
+        new = [tf.cast(each, entries.dtype) for pair in sums for each in pair]
+        new = tf.stack([*new, tf.cast(added, entries.dtype)])
+        return entries + tf.stop_gradient(new)
 
     def close(self, entries, outputs=None):
         """Enters the window in the logs.
@@ -77,13 +76,14 @@ class Books:
             outputs: The outputs of the window, where they are `together`.
         """
         window, learner = self.window, self.window.learner
-        sums, added = entries
+        *sums, added = tf.unstack(entries)
         # Keras entered the loss of each output once a segment.
         self.restore()
         if self.together:
             loss = window.target_loss(window.whole(), outputs)
             learner.record_window(outputs, loss + tf.cast(added, loss.dtype))
             return
-        loss, of_outputs = adding.total(window.model, sums)
+        pairs = list(zip(sums[::2], sums[1::2], strict=True))
+        loss, of_outputs = adding.total(window.model, pairs)
         learner.record_output_losses(of_outputs)
         learner.record_loss(loss + added)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad.layers.scan import scan
 from keras_seqgrad.ops import cut, loops
+from tests import cudnn
 from tests.ops.compiled_promises import loop_bodies
 
 CELLS = {
@@ -81,9 +82,10 @@ def test_every_trip_count_is_known(kind, steps):
 def test_pieces_copy_nothing_that_is_saved(monkeypatch):
     monkeypatch.setattr(cut, "LONG", 512)
     program = compiled("lstm", 512)
-    assert sorted(trip_counts(program)) == [4, 4, 32, 32]
+    turns = 128 // loops.longest_turn()
+    assert sorted(trip_counts(program)) == [4, 4, turns, turns]
     for body in loop_bodies(program):
-        assert not re.search(r"= f32\[128,4,.* copy\(", body)
+        assert not re.search(r"= f32\[256,2,.* copy\(", body)
 
 
 @pytest.mark.compiled
@@ -107,7 +109,7 @@ def test_trip_counts_of_a_training_step():
     tf.function(train, autograph=False).get_concrete_function(x, y)
     step = tf.function(train, jit_compile=True, autograph=False)
     program = step.experimental_get_compiler_ir(x, y)(stage="optimized_hlo")
-    assert sorted(trip_counts(program)) == [3, 43, 43]
+    assert sorted(trip_counts(program)) == [3, 129, 129]
 
 
 def test_how_sequences_are_cut():
@@ -122,7 +124,11 @@ def test_how_sequences_are_cut():
 
 
 def test_steps_of_a_turn_divide_them():
-    found = [loops.steps_a_turn(steps) for steps in (None, 7, 50, 9, 100)]
+    lengths = None, 7, 50, 9, 100
+    found = [loops.steps_a_turn(steps) for steps in lengths]
+    assert found == [1, 1, 2, 1, 2]
+    with cudnn.gpu():
+        found = [loops.steps_a_turn(steps) for steps in lengths]
     assert found == [1, 1, 2, 3, 4]
 
 
