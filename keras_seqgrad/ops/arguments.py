@@ -121,8 +121,8 @@ def make_links(mask, gates, reset, shape, dtype):
                 f"time). Received: shape {gates.shape}, dtype "
                 f"{gates.dtype.name}"
             )
-        shape = shape[-gates.shape.rank :]
-        gates = tf.ensure_shape(checked(gates, "gates", shape, None), shape)
+        sizes = shape[-gates.shape.rank :]
+        gates = tf.ensure_shape(checked(gates, "gates", sizes, None), sizes)
         gates = tf.stop_gradient(tf.cast(gates, dtype))
         if gates.shape.rank == 1:
             gates = gates[tf.newaxis]
