@@ -86,7 +86,7 @@ def forward_scan(step, rows, state, links, reset_state, saved, first=0):
             kept.append([state[0], *values])
         output, *values = map(tf.stack, zip(*kept, strict=True))
         outputs = outputs.write(index, output)
-        return index + 1, state, outputs, _write(saved, first + index, values)
+        return index + 1, state, outputs, write(saved, first + index, values)
 
     _, state, outputs, saved = tf.while_loop(
         lambda index, *_: index < live,
@@ -99,7 +99,7 @@ def forward_scan(step, rows, state, links, reset_state, saved, first=0):
 
         def pass_on(index, outputs, saved):
             outputs = outputs.write(index, repeated)
-            return index + 1, outputs, _write(saved, first + index, nothing)
+            return index + 1, outputs, write(saved, first + index, nothing)
 
         _, outputs, saved = tf.while_loop(
             lambda index, *_: index < turns, pass_on, (live, outputs, saved)
@@ -160,7 +160,7 @@ def reverse_scan(
             at = turns - 1 - index
             for known in reversed(_steps_of(turn, at, series)):
                 d_state = _gated(_with_output(d_state, known), known)
-            return index + 1, d_state, _write(rows, at, nothing)
+            return index + 1, d_state, write(rows, at, nothing)
 
         _, d_state, rows = tf.while_loop(
             lambda index, *_: index < turns - live,
@@ -179,7 +179,7 @@ def reverse_scan(
             d_rows, d_state, d_reset = pull([*known, *values], d_state, d_reset)
             found.insert(0, d_rows)
         d_rows = map(tf.stack, zip(*found, strict=True))
-        return index + 1, d_state, d_reset, _write(rows, at, d_rows)
+        return index + 1, d_state, d_reset, write(rows, at, d_rows)
 
     _, d_state, d_reset, rows = tf.while_loop(
         lambda index, *_: index < turns,
@@ -294,7 +294,8 @@ def _over(buffer, turns, turn):
     ).unstack(grouped)
 
 
-def _write(arrays, index, tensors):
+def write(arrays, index, tensors):
+    """`arrays` with what one turn of a loop made."""
     return [
         array.write(index, tensor)
         for array, tensor in zip(arrays, tensors, strict=True)

@@ -15,7 +15,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.ops import rows
+from keras_seqgrad.ops import loops, rows
 from keras_seqgrad.ops.arguments import refuse_unused
 from keras_seqgrad.ops.common import last, swap_time
 from keras_seqgrad.ops.stop import steps_to_run
@@ -202,11 +202,8 @@ class _Scan:
 
         def body(t, carry, arrays):
             kept, new = advance(t, carry)
-            arrays = [
-                array.write(t, tensor)
-                for array, tensor in zip(arrays, kept, strict=True)
-            ]
-            return t + 1, rows.shaped_as(new, carry), arrays
+            new = rows.shaped_as(new, carry)
+            return t + 1, new, loops.write(arrays, t, kept)
 
         # Outside the loop, because it shows what the output is.
         kept, carry = advance(0, self.start)
@@ -224,10 +221,7 @@ class _Scan:
         if self.live is not self.steps:
 
             def pass_on(t, arrays):
-                return t + 1, [
-                    array.write(t, tensor)
-                    for array, tensor in zip(arrays, carry, strict=True)
-                ]
+                return t + 1, loops.write(arrays, t, carry)
 
             _, arrays = tf.while_loop(
                 lambda t, _: t < self.steps, pass_on, (end, arrays)
@@ -263,14 +257,11 @@ class _Scan:
 
             def pass_on(turn, d_carry, arrays):
                 t = self.steps - 1 - turn
-                d_carry = d_carry[:count] + output_of(t, d_carry)
+                d_new = d_carry[:count] + output_of(t, d_carry)
                 if self.gates is not None:
-                    d_carry = rows.scale(self.gates[t], d_carry)
-                arrays = [
-                    array.write(t, d)
-                    for array, d in zip(arrays, nothing, strict=True)
-                ]
-                return turn + 1, d_carry, arrays
+                    d_new = rows.scale(self.gates[t], d_new)
+                d_new = rows.shaped_as(d_new, d_carry)
+                return turn + 1, d_new, loops.write(arrays, t, nothing)
 
             _, d_carry, arrays = tf.while_loop(
                 lambda turn, *_: turn < first, pass_on, (0, d_carry, arrays)
@@ -293,10 +284,7 @@ class _Scan:
                 d_restart = nested.add(d_restart, d_fresh)
             if self.gates is not None:
                 d_new = rows.scale(self.gates[t], d_new)
-            arrays = [
-                array.write(t, d)
-                for array, d in zip(arrays, d_inputs, strict=True)
-            ]
+            arrays = loops.write(arrays, t, d_inputs)
             d_new = rows.shaped_as(d_new, d_carry)
             d_variables = nested.add(d_variables, d_step)
             return turn + 1, d_new, d_restart, d_variables, arrays

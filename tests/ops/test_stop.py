@@ -1,5 +1,6 @@
 """Scans that stop behind the longest row: nothing changes but the work."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -158,6 +159,74 @@ def test_compiled_and_of_unknown_length(kind, known, monkeypatch):
     same(compiled, monkeypatch, links)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"go_backwards": True},
+        {"dtype": "float16"},
+        {"dtype": "mixed_float16"},
+        {"recurrent_dropout": 0.5},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("mask", ["padding", "holes", "nothing"])
+def test_layers(mask, options, monkeypatch):
+    layer = ksg.layers.LSTM(
+        3, return_sequences=True, return_state=True, seed=0, **options
+    )
+    inputs = tf.cast(draw(2, STEPS, 2), layer.compute_dtype)
+    layer.build(inputs.shape)
+    weights = [variable.value for variable in layer.trainable_variables]
+    seeds = [variable.numpy() for variable in layer.non_trainable_variables]
+
+    def run(mask):
+        for variable, seed in zip(
+            layer.non_trainable_variables, seeds, strict=True
+        ):
+            variable.assign(seed)
+        return derived(
+            lambda: layer(inputs, mask=mask, training=True), [inputs, *weights]
+        )
+
+    same(run, monkeypatch, {"mask": flags(MASKS[mask])})
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ksg.methods.BPTT(checkpoint_every=2),
+        ksg.methods.TruncatedBPTT(2),
+        ksg.methods.ARTBP(3, cuts="window"),
+        ksg.methods.SyntheticGradients(2),
+    ],
+    ids=lambda method: type(method).__name__,
+)
+def test_training(method, monkeypatch):
+    """Segments that are nothing but padding, logs and carried states too."""
+    x, y = draw(2, STEPS, 1), draw(2, STEPS, 1, seed=1)
+
+    def train(**links):
+        keras.utils.set_random_seed(0)
+        network = keras.Sequential(
+            [
+                keras.Input((STEPS, 1)),
+                keras.layers.LSTM(2, return_sequences=True),
+                keras.layers.Dense(1),
+            ]
+        )
+        model = ksg.SequenceModel.from_model(network, stateful=True)
+        made = type(method).from_config(method.get_config())
+        model.compile(keras.optimizers.Adam(0.1), "mse", method=made)
+        given = {"inputs": x, **links}
+        # The second window begins from the state that the first has left.
+        logs = [model.train_on_batch(given, y) for _ in range(2)]
+        return [*logs, *[variable.numpy() for variable in model.weights]]
+
+    links = links_for("padding", linked=True)
+    del links["gates"]
+    same(train, monkeypatch, links)
+
+
 def test_how_many_steps_must_run():
     def count(mask, reset=None):
         mask = tf.transpose(flags(mask))
@@ -171,9 +240,17 @@ def test_how_many_steps_must_run():
     assert count(["0011", "0001"]) == 4
 
 
-def test_without_a_mask_all_steps_are_known():
+def test_where_all_steps_are_known(monkeypatch):
+    mask = flags(["1", "0"])
     assert stop.steps_to_run(5, None, None) == 5
     assert stop.steps_to_run(1, flags(["0"]), None) == 1
+    assert int(stop.steps_to_run(2, mask, None)) == 1
+    devices = [
+        tf.config.LogicalDevice(f"/device:{kind}:0", kind)
+        for kind in ("CPU", "GPU")
+    ]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda: devices)
+    assert stop.steps_to_run(2, mask, None) == 2
 
 
 @pytest.mark.parametrize("mask, turns", [("padding", 1), ("nothing", 0)])
