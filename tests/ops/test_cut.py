@@ -50,10 +50,11 @@ def compiled(kind, steps, masked=False):
     cell.build((None, 2))
 
     @tf.function(jit_compile=True, autograph=False)
-    def run(x, mask=None):
+    def run(x, *masks):
         with tf.GradientTape() as tape:
             tape.watch(x)
             state = cell.get_initial_state(3)
+            mask = masks[0] if masks else None
             outputs, _ = scan(cell, x, state, mask=mask)
         sources = [x, *[v.value for v in cell.trainable_variables]]
         return outputs, tape.gradient(outputs, sources)
