@@ -29,10 +29,16 @@ def network(
     )
 
 
-def compiled(network, method, optimizer):
+def compiled(network, method, optimizer, windows_at_once=1):
     """A `SequenceModel` that carries its state, under XLA."""
     model = ksg.SequenceModel.from_model(network, stateful=True)
-    model.compile(optimizer, loss(), method=method, jit_compile=True)
+    model.compile(
+        optimizer,
+        loss(),
+        method=method,
+        steps_per_execution=windows_at_once,
+        jit_compile=True,
+    )
     return model
 
 

@@ -23,9 +23,9 @@ So all but bptt make about as many updates on the same text; bptt does with
 Written to `--out` (default: runs/char_lm/<method>): settings.json,
 vocabulary.json, epoch-001.keras and so on, and TensorBoard's logs, with a look
 at the gradient every `--diagnostics` windows (200 in `--full`); in `states` the
-last two states of the run, one every 100 windows and at the end of an epoch. A
-resumed run goes on from the last one that can be read, exactly as if it had
-never stopped, wherever it was killed.
+last two states of the run, one about every 100 windows and at the end of an
+epoch. A resumed run goes on from the last one that can be read, exactly as if
+it had never stopped, wherever it was killed.
 """
 
 import json
@@ -123,6 +123,7 @@ def make_model(settings, method, size):
         keras.optimizers.Adam(settings.learning_rate, clipnorm=1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         method=method,
+        steps_per_execution=windows_at_once(settings),
         jit_compile=settings.jit,
     )
     return model
@@ -149,6 +150,16 @@ def make_method(settings):
     return ksg.methods.get(settings.method)
 
 
+def windows_at_once(settings):
+    """As many as make up a window of the other methods in the mean.
+
+    Between two executions Keras spends as long as some steps take.
+    """
+    if settings.method != "artbp":
+        return 1
+    return max(1, settings.window // settings.length)
+
+
 def make_windows(tokens, settings):
     """An endless stream of windows, and how many of them are an epoch."""
     rows = settings.batch_size
@@ -158,7 +169,9 @@ def make_windows(tokens, settings):
     law = ksg.truncation.Random(settings.length)
     row = (len(tokens) - 1) // rows
     windows = ksg.data.stream(tokens, rows, law, seed=settings.seed)
-    return windows.repeat(), max(1, round(row / law.mean_length))
+    size = windows_at_once(settings)
+    executions = max(1, round(row / law.mean_length / size))
+    return windows.repeat(), executions * size
 
 
 def diagnose(validation, settings):

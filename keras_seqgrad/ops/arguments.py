@@ -110,6 +110,7 @@ def make_links(mask, gates, reset, shape, dtype):
         if value is None:
             return None
         value = checked(value, name, shape, tf.bool)
+        value = tf.ensure_shape(value, shape)
         return swap_time(value)[..., tf.newaxis]
 
     if gates is not None:
@@ -120,7 +121,8 @@ def make_links(mask, gates, reset, shape, dtype):
                 f"time). Received: shape {gates.shape}, dtype "
                 f"{gates.dtype.name}"
             )
-        gates = checked(gates, "gates", shape[-gates.shape.rank :], None)
+        sizes = shape[-gates.shape.rank :]
+        gates = tf.ensure_shape(checked(gates, "gates", sizes, None), sizes)
         gates = tf.stop_gradient(tf.cast(gates, dtype))
         if gates.shape.rank == 1:
             gates = gates[tf.newaxis]

@@ -12,24 +12,27 @@ import numpy as np
 import tensorflow as tf
 
 
+@tf.custom_gradient
+def last(*tensors):
+    """`tensors` as a gradient that has no derivative, and says so."""
+
+    def refuse(*_):
+        raise NotImplementedError(
+            "The time scans of keras_seqgrad have first derivatives only. "
+            "Received: a request for a derivative of their gradient. Use "
+            "a `keras.layers.RNN` layer with `unroll=True` where you need "
+            "higher ones."
+        )
+
+    return list(tensors), refuse
+
+
 def first_derivative(function):
     """`tf.custom_gradient`, and an error in place of a second derivative.
 
     Without the error a second derivative would be silently wrong: it would
     take what the forward loop saved for constants.
     """
-
-    @tf.custom_gradient
-    def last(*tensors):
-        def refuse(*_):
-            raise NotImplementedError(
-                "The time scans of keras_seqgrad have first derivatives only. "
-                "Received: a request for a derivative of their gradient. Use "
-                "a `keras.layers.RNN` layer with `unroll=True` where you need "
-                "higher ones."
-            )
-
-        return list(tensors), refuse
 
     def with_refusal(*arguments):
         result, gradient = function(*arguments)

@@ -7,10 +7,13 @@ know masks, gates and resets. Everything in here is time-major.
 
 Both loops count up from 0, from which XLA knows how often they turn: where it
 does not, a GPU is asked after every turn whether there is another. One turn
-takes several steps, see `steps_a_turn`.
+takes several steps, see `steps_a_turn`. Padding behind the longest row is left
+out where `stop` allows it: there the states only pass.
 """
 
 import tensorflow as tf
+
+from keras_seqgrad.ops.stop import steps_to_run
 
 
 def longest_turn():
@@ -75,7 +78,7 @@ def forward_scan(step, rows, state, links, reset_state, saved, first=0):
     Returns:
         Outputs (time, batch, units), the last state, and `saved`.
     """
-    turn, turns = _turns(rows)
+    turn, turns, live = _turns(rows, links)
     series = [_by_turn(each, turn) for each in (rows, links.mask, links.reset)]
     outputs = empty_series(rows, turns * turn, turn, state[0].shape[-1])
 
@@ -91,13 +94,24 @@ def forward_scan(step, rows, state, links, reset_state, saved, first=0):
             kept.append([state[0], *values])
         output, *values = map(tf.stack, zip(*kept, strict=True))
         outputs = outputs.write(index, output)
-        return index + 1, state, outputs, _write(saved, first + index, values)
+        return index + 1, state, outputs, write(saved, first + index, values)
 
     _, state, outputs, saved = tf.while_loop(
-        lambda index, *_: index < turns,
+        lambda index, *_: index < live,
         body,
         (0, state, outputs, saved),
     )
+    if live is not turns:
+        repeated = tf.stack([state[0]] * turn)
+        nothing = [_zeros_for(array, repeated) for array in saved]
+
+        def pass_on(index, outputs, saved):
+            outputs = outputs.write(index, repeated)
+            return index + 1, outputs, write(saved, first + index, nothing)
+
+        _, outputs, saved = tf.while_loop(
+            lambda index, *_: index < turns, pass_on, (live, outputs, saved)
+        )
     return joined(outputs), state, saved
 
 
@@ -131,7 +145,7 @@ def reverse_scan(
         reset state (empty without resets), and for the twins (series `d_rows`,
         gradient of the first state), both empty without.
     """
-    turn, turns = _turns(d_outputs)
+    turn, turns, live = _turns(d_outputs, links)
     rows = [_over(buffer, turns, turn) for buffer in buffers]
     d_reset = []
     if links.reset is not None:
@@ -147,6 +161,20 @@ def reverse_scan(
     series = [_by_turn(each, turn) for each in series]
     kept = [_by_turn(each, turn) for each in kept]
     pull = _through_links(pull, bool(d_twin))
+    if live is not turns:
+        nothing = [_zeros_for(array, d_outputs) for array in rows]
+
+        def pass_on(index, d_state, rows):
+            at = turns - 1 - index
+            for known in reversed(_steps_of(turn, at, series)):
+                d_state = _gated(_with_output(d_state, known), known)
+            return index + 1, d_state, write(rows, at, nothing)
+
+        _, d_state, rows = tf.while_loop(
+            lambda index, *_: index < turns - live,
+            pass_on,
+            (0, d_state, rows),
+        )
 
     def body(index, d_state, d_reset, rows):
         at, found = turns - 1 - index, []
@@ -159,12 +187,12 @@ def reverse_scan(
             d_rows, d_state, d_reset = pull([*known, *values], d_state, d_reset)
             found.insert(0, d_rows)
         d_rows = map(tf.stack, zip(*found, strict=True))
-        return index + 1, d_state, d_reset, _write(rows, at, d_rows)
+        return index + 1, d_state, d_reset, write(rows, at, d_rows)
 
     _, d_state, d_reset, rows = tf.while_loop(
         lambda index, *_: index < turns,
         body,
-        (0, d_state, d_reset, rows),
+        (0 if live is turns else turns - live, d_state, d_reset, rows),
     )
     rows = [joined(array) for array in rows]
     rows, twin_rows = rows[: len(buffers)], rows[len(buffers) :]
@@ -179,11 +207,9 @@ def _through_links(pull, twins):
     """`pull` with masks, resets and gates."""
 
     def linked(known, d_state, d_reset):
-        d_output, d_twin, valid, gate, replaced, *values = known
-        zero = tf.zeros((), d_output.dtype)
-        if twins:
-            d_output = tf.stack([d_output, d_twin])
-        d_state = [d_state[0] + d_output, *d_state[1:]]
+        _, _, valid, _, replaced, *values = known
+        d_state = _with_output(d_state, known)
+        zero = tf.zeros((), d_state[0].dtype)
         d_rows, d_previous = pull(values, d_state)
         if valid is not None:
             d_previous = choose(valid, d_previous, d_state)
@@ -198,16 +224,28 @@ def _through_links(pull, twins):
                 for total, part in zip(d_reset, caught, strict=True)
             ]
             d_previous = choose(replaced, nothing, d_previous)
-        if gate is not None:
-            # A cut link stays cut when the gradient behind it has exploded.
-            d_previous = [
-                tf.math.multiply_no_nan(tensor, gate) for tensor in d_previous
-            ]
         if twins:
             d_rows = [row[which] for which in (0, 1) for row in d_rows]
-        return d_rows, d_previous, d_reset
+        return d_rows, _gated(d_previous, known), d_reset
 
     return linked
+
+
+def _with_output(d_state, known):
+    """The gradient of a step's new state, that of its output with it."""
+    d_output, d_twin, *_ = known
+    if d_twin is not None:
+        d_output = tf.stack([d_output, d_twin])
+    return [d_state[0] + d_output, *d_state[1:]]
+
+
+def _gated(d_previous, known):
+    """What crosses the gate between a step and the state before it."""
+    _, _, _, gate, *_ = known
+    if gate is None:
+        return d_previous
+    # A cut link stays cut when the gradient behind it has exploded.
+    return [tf.math.multiply_no_nan(tensor, gate) for tensor in d_previous]
 
 
 def choose(condition, chosen, other):
@@ -218,11 +256,22 @@ def choose(condition, chosen, other):
     ]
 
 
-def _turns(series):
-    """Steps of a turn, and the number of turns over a series."""
+def _turns(series, links):
+    """Steps of a turn, turns over a series, and how many of them must run."""
     steps = series.shape[0]
     turn = steps_a_turn(steps)
-    return turn, tf.shape(series)[0] if steps is None else steps // turn
+    if steps is None:
+        steps = tf.shape(series)[0]
+    turns = steps // turn
+    live = steps_to_run(steps, links.mask, links.reset)
+    return turn, turns, turns if live is steps else -(-live // turn)
+
+
+def _zeros_for(array, like):
+    """Zeros to be written in an array, of as many rows as `like`."""
+    turn, _, width = array.element_shape
+    shape = [turn, tf.shape(like)[-2], width]
+    return tf.ensure_shape(tf.zeros(shape, array.dtype), array.element_shape)
 
 
 def _by_turn(series, turn):
@@ -253,7 +302,8 @@ def _over(buffer, turns, turn):
     ).unstack(grouped)
 
 
-def _write(arrays, index, tensors):
+def write(arrays, index, tensors):
+    """`arrays` with what one turn of a loop made."""
     return [
         array.write(index, tensor)
         for array, tensor in zip(arrays, tensors, strict=True)

@@ -15,9 +15,10 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.ops import rows
+from keras_seqgrad.ops import loops, rows
 from keras_seqgrad.ops.arguments import refuse_unused
-from keras_seqgrad.ops.common import swap_time
+from keras_seqgrad.ops.common import last, swap_time
+from keras_seqgrad.ops.stop import steps_to_run
 from keras_seqgrad.tensors import masks, nested
 
 
@@ -159,6 +160,10 @@ class _Scan:
         first = [x[0] for x in self.inputs]
         self.first = keras.tree.pack_sequence_as(inputs, first), state
         self.steps = self.inputs[0].shape[0] or tf.shape(self.inputs[0])[0]
+        self.live = self.steps
+        # Behind the end, too, a step that is computed and dropped may draw.
+        if not self.random_state:
+            self.live = steps_to_run(self.steps, self.mask, self.reset)
         self.random_start = self._random_values()
         with self.around(*self.first):
             return self._forward_loop()
@@ -173,7 +178,7 @@ class _Scan:
             )
         self._set_random(random_now)
         found = [d for d in gradients if d is not None] + d_variables
-        found = iter(_last(*found) if found else [])
+        found = iter(last(*found) if found else [])
         gradients = [None if d is None else next(found) for d in gradients]
         return (gradients, list(found)) if variables else gradients
 
@@ -197,11 +202,8 @@ class _Scan:
 
         def body(t, carry, arrays):
             kept, new = advance(t, carry)
-            arrays = [
-                array.write(t, tensor)
-                for array, tensor in zip(arrays, kept, strict=True)
-            ]
-            return t + 1, rows.shaped_as(new, carry), arrays
+            new = rows.shaped_as(new, carry)
+            return t + 1, new, loops.write(arrays, t, kept)
 
         # Outside the loop, because it shows what the output is.
         kept, carry = advance(0, self.start)
@@ -210,12 +212,20 @@ class _Scan:
             tf.TensorArray(tensor.dtype, self.steps).write(0, tensor)
             for tensor in kept
         ]
-        _, carry, arrays = tf.while_loop(
-            lambda t, *_: t < self.steps,
+        end, carry, arrays = tf.while_loop(
+            lambda t, *_: t < self.live,
             body,
             (1, carry, arrays),
             parallel_iterations=1,
         )
+        if self.live is not self.steps:
+
+            def pass_on(t, arrays):
+                return t + 1, loops.write(arrays, t, carry)
+
+            _, arrays = tf.while_loop(
+                lambda t, _: t < self.steps, pass_on, (end, arrays)
+            )
         stacked = [array.stack() for array in arrays]
         self.states, stacked = stacked[:count], stacked[count:]
         drawn = len(self.random_state)
@@ -231,18 +241,38 @@ class _Scan:
             d_carry += nested.zeros_like([d[0] for d in d_outputs])
         d_restart = nested.zeros_like(rows.floating(self.restart))
         d_variables = [tf.zeros(v.shape, v.dtype) for v in variables]
-        arrays = [
-            tf.TensorArray(x.dtype, self.steps)
-            for x in rows.floating(self.inputs)
-        ]
+        floats = rows.floating(self.inputs)
+        arrays = [tf.TensorArray(x.dtype, self.steps) for x in floats]
+
+        def output_of(t, d_carry):
+            d_output = [d[t] for d in d_outputs]
+            if self.mask is not None:
+                d_output = nested.add(d_output, d_carry[count:])
+            return d_output
+
+        first = 0
+        if self.live is not self.steps:
+            first = self.steps - tf.maximum(self.live, 1)
+            nothing = nested.zeros_like([x[0] for x in floats])
+
+            def pass_on(turn, d_carry, arrays):
+                t = self.steps - 1 - turn
+                d_new = d_carry[:count] + output_of(t, d_carry)
+                if self.gates is not None:
+                    d_new = rows.scale(self.gates[t], d_new)
+                d_new = rows.shaped_as(d_new, d_carry)
+                return turn + 1, d_new, loops.write(arrays, t, nothing)
+
+            _, d_carry, arrays = tf.while_loop(
+                lambda turn, *_: turn < first, pass_on, (0, d_carry, arrays)
+            )
 
         def body(turn, d_carry, d_restart, d_variables, arrays):
             # Counted up, as XLA knows how often such a loop turns.
             t = self.steps - 1 - turn
             d_new, d_passed = d_carry[:count], nested.zeros_like(d_carry)
-            d_output = [d[t] for d in d_outputs]
+            d_output = output_of(t, d_carry)
             if self.mask is not None:
-                d_output = nested.add(d_output, d_carry[count:])
                 d_new, d_passed = rows.split(self.mask[t], d_new + d_output)
                 d_new, d_output = d_new[:count], d_new[count:]
             d_inputs, d_state, d_step = self._pull_back(
@@ -254,10 +284,7 @@ class _Scan:
                 d_restart = nested.add(d_restart, d_fresh)
             if self.gates is not None:
                 d_new = rows.scale(self.gates[t], d_new)
-            arrays = [
-                array.write(t, d)
-                for array, d in zip(arrays, d_inputs, strict=True)
-            ]
+            arrays = loops.write(arrays, t, d_inputs)
             d_new = rows.shaped_as(d_new, d_carry)
             d_variables = nested.add(d_variables, d_step)
             return turn + 1, d_new, d_restart, d_variables, arrays
@@ -265,7 +292,7 @@ class _Scan:
         _, d_carry, d_restart, d_variables, arrays = tf.while_loop(
             lambda turn, *_: turn < self.steps,
             body,
-            (0, d_carry, d_restart, d_variables, arrays),
+            (first, d_carry, d_restart, d_variables, arrays),
             parallel_iterations=1,
         )
         d_inputs = [swap_time(array.stack()) for array in arrays]
@@ -320,22 +347,3 @@ class _Scan:
 
 def _flags(given):
     return None if given is None else swap_time(tf.cast(given, "bool"))
-
-
-@tf.custom_gradient
-def _last(*tensors):
-    """`tensors`, of which there is no gradient.
-
-    The gradient of the backward loop would take the states of the forward one
-    for constants, and be wrong.
-    """
-
-    def refuse(*_):
-        raise NotImplementedError(
-            "The time scans of keras_seqgrad have first derivatives only. "
-            "Received: a request for a derivative of their gradient. Use a "
-            "`keras.layers.RNN` layer with `unroll=True` where you need "
-            "higher ones."
-        )
-
-    return list(tensors), refuse

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from keras_seqgrad.layers.scan import scan
-from keras_seqgrad.ops import cut, loops
+from keras_seqgrad.ops import cut, loops, stop
 from tests import cudnn
 from tests.ops.compiled_promises import loop_bodies
 
@@ -45,21 +45,25 @@ def trip_counts(program):
     return counts
 
 
-def compiled(kind, steps):
+def compiled(kind, steps, masked=False):
     """The program of outputs and gradients of one cell."""
     cell = CELLS[kind]()
     cell.build((None, 2))
 
     @tf.function(jit_compile=True, autograph=False)
-    def run(x):
+    def run(x, *masks):
         with tf.GradientTape() as tape:
             tape.watch(x)
-            outputs, _ = scan(cell, x, cell.get_initial_state(3))
+            state = cell.get_initial_state(3)
+            mask = masks[0] if masks else None
+            outputs, _ = scan(cell, x, state, mask=mask)
         sources = [x, *[v.value for v in cell.trainable_variables]]
         return outputs, tape.gradient(outputs, sources)
 
-    x = tf.zeros((3, steps, 2))
-    return run.experimental_get_compiler_ir(x)(stage="optimized_hlo")
+    given = [tf.zeros((3, steps, 2))]
+    if masked:
+        given.append(tf.ones((3, steps), "bool"))
+    return run.experimental_get_compiler_ir(*given)(stage="optimized_hlo")
 
 
 @pytest.mark.compiled
@@ -75,6 +79,15 @@ def test_every_trip_count_is_known(kind, steps):
         expected = [steps // loops.steps_a_turn(steps)] * 2
     assert sorted(trip_counts(program)) == sorted(expected)
     assert "set-dimension-size" not in program
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lstm", "general"])
+def test_a_mask_hides_no_trip_count_from_a_gpu(kind, monkeypatch):
+    monkeypatch.setattr(stop, "_only_cpus", lambda: False)
+    expected = [129, 129] if kind == "general" else [43, 43]
+    assert trip_counts(compiled(kind, 129, masked=True)) == expected
 
 
 @pytest.mark.compiled
