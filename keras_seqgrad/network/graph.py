@@ -10,6 +10,7 @@ import functools
 
 import keras
 
+from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network.nodes import (
     RecurrentNode,
     refuse_configuration,
@@ -20,6 +21,7 @@ from keras_seqgrad.network.tracing import (
     as_functional,
     encodes_steps,
     is_graph,
+    is_own,
     normalises,
     retrace,
     start_of,
@@ -99,6 +101,25 @@ class Graph:
             kwargs.get("mask") is not None
             or any(masks.read(tensor) is not None for tensor in tensors(result))
             for _, _, _, kwargs, result in self.calls
+        )
+
+    @property
+    def layers(self):
+        """All layers once, those in place of which nodes stand, too."""
+        found = [
+            layer.held[0] if isinstance(layer, RecurrentNode) else layer
+            for layer, *_ in self.calls
+            if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
+        ]
+        return [*{id(layer): layer for layer in found}.values()]
+
+    @functools.cached_property
+    def may_add_losses(self):
+        """Whether a layer may add to the loss while it runs."""
+        return any(
+            is_own(part) or part.activity_regularizer is not None
+            for layer in self.layers
+            for part in parts(layer)
         )
 
     @property

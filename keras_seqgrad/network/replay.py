@@ -9,7 +9,6 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.tracing import is_graph
-from keras_seqgrad.tensors import origin
 
 NOISES = (
     keras.layers.Dropout,
@@ -128,19 +127,3 @@ def without_dropout(layers):
     finally:
         for part, name, rate in kept:
             setattr(part, name, rate)
-
-
-def own_layers(graph):
-    """The layers of `graph` whose code is not Keras' own."""
-    return [
-        layer
-        for layer, *_ in graph.calls
-        if isinstance(layer, keras.layers.Layer)
-        and not (isinstance(layer, RecurrentNode) or is_graph(layer))
-        and any(map(is_own, parts(layer)))
-    ]
-
-
-def is_own(layer):
-    """Whether what `layer` does is written by the user."""
-    return origin.is_own(type(layer)) or isinstance(layer, keras.layers.Lambda)

@@ -15,16 +15,14 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network import compared
-from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.replay import (
     LayerFailure,
     filled,
-    is_own,
     replay,
     step_alone,
 )
-from keras_seqgrad.network.tracing import is_graph, tensors
+from keras_seqgrad.network.tracing import is_graph, is_own, tensors
 
 # Steps on which recurrent layers are compared with those of Keras: for drawn
 # inputs, and for the user's, which may begin with padding.
@@ -50,7 +48,7 @@ class Trial:
     def __init__(self, graph, thorough=False):
         self.graph = graph
         self.short = LONG if thorough else SHORT
-        self.layers = layers_of(graph)
+        self.layers = graph.layers
         own = [p for p in map(parts, self.layers) if any(map(is_own, p))]
         self.own = {id(part): part for found in own for part in found}
         own = self.own.values()
@@ -221,16 +219,6 @@ class Trial:
             ):
                 return name
         return self.graph.original.name
-
-
-def layers_of(graph):
-    """All layers of `graph`, those in place of which nodes stand too."""
-    found = [
-        layer.held[0] if isinstance(layer, RecurrentNode) else layer
-        for layer, *_ in graph.calls
-        if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
-    ]
-    return [*{id(layer): layer for layer in found}.values()]
 
 
 def each_result(graph):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.window import adding
+from keras_seqgrad.window import added, adding
 
 
 class Books:
@@ -15,7 +15,8 @@ class Books:
         sum over outputs of  weight * sum n_s l_s / sum n_s
         + sum T_s / T * (what is added to l_s)
 
-    or, for a loss that is a sum, the sum of l_s in place of the mean. A metric
+    or, for a loss that is a sum, the sum of l_s in place of the mean. Where
+    layers add to it as they run, the second sum is that of `added`. A metric
     is entered segment by segment, those variables that are means over steps
     times T_s / T. Where either is not so (see `adding`), books are kept
     `together`: from the outputs of all segments side by side.
@@ -29,6 +30,7 @@ class Books:
         self.window, self.at_end = window, at_end
         self.means = adding.means_over_steps(window)
         self.together = self.means is None
+        self.added = added.to_window(window)
         self.restore = window.learner.keep_output_losses()
 
     def start(self):
@@ -77,13 +79,14 @@ class Books:
             outputs: The outputs of the window, where they are `together`.
         """
         window, learner = self.window, self.window.learner
-        sums, added = entries
+        sums, more = entries
+        more = more if self.added is None else self.added
         # Keras entered the loss of each output once a segment.
         self.restore()
         if self.together:
             loss = window.target_loss(window.whole(), outputs)
-            learner.record_window(outputs, loss + tf.cast(added, loss.dtype))
+            learner.record_window(outputs, loss + tf.cast(more, loss.dtype))
             return
         loss, of_outputs = adding.total(window.model, sums)
         learner.record_output_losses(of_outputs)
-        learner.record_loss(loss + added)
+        learner.record_loss(loss + more)
