@@ -90,8 +90,9 @@ def choices(model, obstacle):
 def resolved(model, method, given):
     """Arguments of `compile`, with a choice of XLA where kernels can serve.
 
-    jit_compile="auto" is False where cuDNN runs all recurrent layers, or is
-    asked for by one; else Keras decides.
+    jit_compile="auto" is False where the method's steps cannot be compiled,
+    and where cuDNN runs all recurrent layers, or is asked for by one; else
+    Keras decides.
 
     Args:
         model: A `SegmentedModel`.
@@ -101,9 +102,11 @@ def resolved(model, method, given):
     Raises:
         ValueError: A layer says use_cudnn=True and cannot be run so.
     """
+    asked = given.get("jit_compile", "auto")
+    if asked == "auto" and not method.compiles:
+        given = {**given, "jit_compile": False}
     if model.is_opaque:
         return given
-    asked = given.get("jit_compile", "auto")
     jit = asked != "auto" and bool(asked) and not given.get("run_eagerly")
     hindered = obstacle(model, method, jit)
     served = choices(model, hindered)
