@@ -79,6 +79,7 @@ class Graph:
         temporal = self._temporal_tensors()
         inputs = keras.tree.flatten(self.inputs)
         self.temporal_inputs = [id(t) in temporal for t in inputs]
+        self._refuse_lengths()
         outputs = keras.tree.flatten(self.outputs)
         self.temporal_outputs = [id(t) in temporal for t in outputs]
         self._trace(functional, relax=True)
@@ -271,6 +272,19 @@ class Graph:
                 )
         return temporal
 
+    def _refuse_lengths(self):
+        """Refuses inputs with time that are declared of different lengths."""
+        inputs = keras.tree.flatten(self.original.input)
+        pairs = zip(inputs, self.temporal_inputs, strict=True)
+        given = {t.name: t.shape[1] for t, has_time in pairs if has_time}
+        if len({steps for steps in given.values() if steps is not None}) > 1:
+            raise ValueError(
+                "The inputs of a SequenceModel that have a time axis share "
+                f"its steps. Received inputs of these numbers of steps: {given}"
+                ". Pad them to one length (behind a Masking layer, or with a "
+                "mask), or train the model with a plain keras.Model."
+            )
+
     def _refuse_known(self):
         inputs = keras.tree.flatten(self.inputs)
         lengths = {t.shape[1:2] for t in inputs if id(t) in self.temporal}
@@ -290,7 +304,11 @@ class Graph:
                 id(t) in self.temporal for t in tensors([args, kwargs])
             )
             if not reason and any(t.shape[1:2] not in lengths for t in made):
-                reason = "its output has not one step for each step given"
+                reason = (
+                    "its output has not one step for each step given (what is "
+                    "read at the end of a sequence is given by a recurrent "
+                    "layer with return_sequences=False)"
+                )
             if reason and has_time:
                 raise ValueError(
                     f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "

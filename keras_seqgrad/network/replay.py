@@ -19,12 +19,17 @@ NOISES = (
 
 
 class LayerFailure(Exception):
-    """The error of a layer in short, with the layer's name."""
+    """The error of a layer in short.
 
-    def __init__(self, name, error):
+    Attributes:
+        name: The layer's name.
+        values: Values of the tensors before it, by their ids.
+    """
+
+    def __init__(self, name, error, values):
         said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
         super().__init__(f"{type(error).__name__}: {said[:300]}")
-        self.name = name
+        self.name, self.values = name, values
 
 
 def replay(graph, inputs, training, stock=False):
@@ -56,7 +61,7 @@ def replay(graph, inputs, training, stock=False):
         try:
             made = layer(*args, **kwargs)
         except Exception as error:
-            raise LayerFailure(name, error) from error
+            raise LayerFailure(name, error, values) from error
         pairs = zip(
             keras.tree.flatten(result), keras.tree.flatten(made), strict=True
         )

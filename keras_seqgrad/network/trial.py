@@ -92,6 +92,7 @@ class Trial:
                     self.compare_cut(inputs, steps, training)
             self.compare_stock(inputs, min(steps, self.short))
         except LayerFailure as failure:
+            refuse_other_lengths(self.graph, failure.values, steps)
             self.failure = failure
 
     def reason(self):
@@ -238,6 +239,27 @@ def steps_of(graph, inputs):
         )
         if has_time
     )
+
+
+def refuse_other_lengths(graph, values, steps):
+    """Refuses a layer that made another number of steps than it was given.
+
+    Args:
+        graph: The `Graph`.
+        values: Values of its first tensors, by their ids.
+        steps: Number of steps of the inputs.
+    """
+    for call, name, tensor in each_result(graph):
+        made = values.get(id(tensor))
+        if made is None or id(tensor) not in graph.temporal:
+            continue
+        if made.shape[1:2] not in ((steps,), (1,)):
+            raise ValueError(
+                f"Layer {name!r} ({type(call[0]).__name__}) cannot be cut in "
+                f"time: of {steps} steps it makes {tuple(made.shape)}, which "
+                "has not one step for each step given. Leave it out of the "
+                "SequenceModel."
+            )
 
 
 def numbers(layers):
