@@ -309,6 +309,12 @@ class Graph:
                     "read at the end of a sequence is given by a recurrent "
                     "layer with return_sequences=False)"
                 )
+                if kind == "Reshape":
+                    any_number = (-1, *layer.target_shape[1:])
+                    reason = (
+                        "it makes a fixed number of steps; "
+                        f"Reshape({any_number}) makes any"
+                    )
             if reason and has_time:
                 raise ValueError(
                     f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "

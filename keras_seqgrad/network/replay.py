@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.network.nodes import RecurrentNode
-from keras_seqgrad.network.tracing import is_graph
+from keras_seqgrad.network.tracing import is_graph, is_own
 
 NOISES = (
     keras.layers.Dropout,
@@ -118,7 +118,7 @@ def without_dropout(layers):
     kept = []
     for part in {id(p): p for layer in layers for p in parts(layer)}.values():
         names = []
-        if isinstance(part, NOISES):
+        if isinstance(part, NOISES) and not is_own(part):
             names = [n for n in ("rate", "stddev") if hasattr(part, n)]
         elif draws_masks(part):
             names = ["dropout", "recurrent_dropout"]

@@ -12,11 +12,12 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network import compared
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.replay import (
+    NOISES,
     LayerFailure,
     filled,
     replay,
@@ -49,7 +50,7 @@ class Trial:
         self.graph = graph
         self.short = LONG if thorough else SHORT
         self.layers = graph.layers
-        own = [p for p in map(parts, self.layers) if any(map(is_own, p))]
+        own = [p for p in map(parts, self.layers) if any(map(acts_apart, p))]
         self.own = {id(part): part for found in own for part in found}
         own = self.own.values()
         self.counts = {id(v) for part in own for v in part.variables}
@@ -149,9 +150,11 @@ class Trial:
                     key, found, compared.array(again[key]), near
                 )
                 right = right and counts == numbers(self.own)
-                right = right and not mixes_steps(call, whole, training)
+                right = right and not self.mixes_steps(call, whole, training)
                 self.noise.add(key)
-            elif id(call[0]) in self.own and has_time:
+            elif right and self.rounding[key] > compared.FINE:
+                right = not self.mixes_steps(call, whole, training)
+            if id(call[0]) in self.own and has_time and key not in self.noise:
                 masked = [compared.mask(v[key]) for v in (whole, *pieces)]
                 right = right and not compared.differs(
                     masked[0], compared.joined(masked[1:], True), 0.0
@@ -168,6 +171,26 @@ class Trial:
     def differs(self, key, first, second, share=1.0):
         """Whether two arrays of the tensor with the id `key` differ."""
         return compared.differs(first, second, share * self.rounding[key])
+
+    def mixes_steps(self, call, values, training):
+        """Whether what a layer gives at some steps depends on others."""
+        layer, _, args, kwargs, result = call
+        temporal = self.graph.temporal
+        given = [t for t in tensors([args, kwargs]) if id(t) in temporal]
+        given = [values[id(tensor)] for tensor in given]
+        args, kwargs = filled((args, kwargs), values)
+        if isinstance(layer, keras.layers.Layer):
+            kwargs = {**kwargs, "training": training}
+
+        def run():
+            made = keras.tree.flatten(layer(*args, **kwargs))
+            pairs = zip(keras.tree.flatten(result), made, strict=True)
+            return [value for t, value in pairs if id(t) in temporal]
+
+        with Passage(scan=step_alone).open():
+            return compared.mixes_steps(
+                run, [value for value in given if value.dtype.is_floating]
+            )
 
     # --- recurrent layers ---------------------------------------------------
 
@@ -272,6 +295,15 @@ def numbers(layers):
     }
 
 
+def acts_apart(part):
+    """Whether a layer may act in training otherwise than it does else.
+
+    Keras' own noises and cells act on single numbers.
+    """
+    known = isinstance(part, NOISES) or draws_masks(part)
+    return is_own(part) or bool(not known and seeds(part))
+
+
 def seeds(part):
     """Variables from which random numbers of a layer are drawn."""
     return [
@@ -280,18 +312,6 @@ def seeds(part):
         for leaf in keras.tree.flatten(value)
         if isinstance(leaf, keras.random.SeedGenerator)
     ]
-
-
-def mixes_steps(call, values, training):
-    """Whether a layer that draws random numbers mixes time steps."""
-    layer, _, args, kwargs, _ = call
-    if not isinstance(layer, keras.layers.Layer):
-        return False
-    args, kwargs = filled((args, kwargs), values)
-    with Passage(scan=step_alone).open():
-        return compared.mixes_steps(
-            layer, args, {**kwargs, "training": training}
-        )
 
 
 def refuse_losses_of_cells(graph):
