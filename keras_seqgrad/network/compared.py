@@ -106,6 +106,8 @@ def mixes_steps(run, sources):
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(sources)
         outputs = [o for o in run() if o.dtype.is_floating]
+        if not (sources and outputs):
+            return False
         # Squares, because what is normalised may have a constant sum.
         early = [tf.square(output[:, :-1]) for output in outputs]
         last = [tf.square(output[:, -1:]) for output in outputs]

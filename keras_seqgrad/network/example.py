@@ -11,7 +11,8 @@ from keras_seqgrad.network import compared
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.tracing import tensors
 
-# Long enough that a delay of a year of days shows, of a month in large models.
+# Long enough that a delay of a year of days shows; of a month where a model is
+# large or goes step by step.
 # The last step is cut off: 37 and 397 steps divide into no blocks, and a
 # segment of one step is met as well.
 STEPS, FEWER_STEPS, FEWEST_STEPS = 398, 38, 12
@@ -144,9 +145,21 @@ def tried_lengths(graph):
         if id(tensor) in graph.temporal
     )
     for steps in STEPS, FEWER_STEPS:
-        if ROWS * steps * size <= LARGEST:
+        slow = steps == STEPS and goes_step_by_step(graph)
+        if ROWS * steps * size <= LARGEST and not slow:
             return [steps, FEWEST_STEPS]
     return [FEWEST_STEPS]
+
+
+def goes_step_by_step(graph):
+    """Whether layers other than those with a stand-in loop over the steps."""
+    loops = (keras.layers.TimeDistributed, keras.layers.RNN)
+    return any(
+        isinstance(part, loops)
+        for layer in graph.layers
+        if not isinstance(layer, keras.layers.RNN)
+        for part in parts(layer)
+    )
 
 
 def fixed_rows(graph):

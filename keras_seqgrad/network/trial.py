@@ -93,7 +93,7 @@ class Trial:
                     self.compare_cut(inputs, steps, training)
             self.compare_stock(inputs, min(steps, self.short))
         except LayerFailure as failure:
-            refuse_other_lengths(self.graph, failure.values, steps)
+            refuse_other_lengths(self.graph, failure.values)
             self.failure = failure
 
     def reason(self):
@@ -264,14 +264,15 @@ def steps_of(graph, inputs):
     )
 
 
-def refuse_other_lengths(graph, values, steps):
+def refuse_other_lengths(graph, values):
     """Refuses a layer that made another number of steps than it was given.
 
     Args:
         graph: The `Graph`.
         values: Values of its first tensors, by their ids.
-        steps: Number of steps of the inputs.
     """
+    inputs = keras.tree.flatten(graph.inputs)
+    steps = steps_of(graph, [values[id(tensor)] for tensor in inputs])
     for call, name, tensor in each_result(graph):
         made = values.get(id(tensor))
         if made is None or id(tensor) not in graph.temporal:

@@ -202,8 +202,9 @@ def _compiled(model):
         said = [config[name] for name in COMPILED]
         said += [paths_of(model), keras.config.floatx()]
         text = json.dumps(said, sort_keys=True)
-    except (NotImplementedError, TypeError, ValueError):
-        return None  # they cannot be put in words
+    # What is the user's own may fail in any way to be put in words.
+    except Exception:
+        return None
     return None if OWN.search(text) else text
 
 
