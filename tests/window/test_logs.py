@@ -27,7 +27,6 @@ METHODS = {
     "checkpoints": lambda: methods.BPTT(3),
     "targets": lambda: methods.TargetPropagation(3, parameter_steps=2),
     "inversion": lambda: methods.RegularizedInversion(0.5, 0.5),
-    "snap": lambda: methods.SnAp(3),
     "rtrl": lambda: methods.RTRL(3),
     "uoro": lambda: methods.UORO(3, seed=1),
 }
