@@ -64,6 +64,7 @@ SHOWN = {
         "vector",
     },
     "window": {
+        "added",
         "agreement",
         "checkpoints",
         "ends",

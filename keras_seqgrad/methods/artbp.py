@@ -129,6 +129,7 @@ class ARTBP(WindowMethod):
 
     gates_inside = True
     cuts_targets = property(lambda self: self.update == "cut")
+    compiles = property(lambda self: self.update == "window")
 
     def build(self, model):
         if self.update == "cut" and model.jit_compile:

@@ -25,6 +25,7 @@ class Method(abc.ABC):
         gates_inside: Whether it cuts or weights links inside of what it runs
             at once, or runs cells by a scan of its own. Otherwise a segment
             may be run by Keras' cuDNN kernel.
+        compiles: Whether XLA can compile its steps.
 
     Example:
 
@@ -37,6 +38,7 @@ class Method(abc.ABC):
     crosses_windows = False
     length = None
     gates_inside = False
+    compiles = True
 
     # Most methods run on every model.
     def check(self, model):  # noqa: B027

@@ -21,6 +21,7 @@ from keras_seqgrad.methods.base import Method
 from keras_seqgrad.state.carried import CarriedState
 from keras_seqgrad.state.vector import differentiable
 from keras_seqgrad.tensors import nested
+from keras_seqgrad.window import added
 from keras_seqgrad.window.ends import split_at_end
 from keras_seqgrad.window.loops import (
     each_segment,
@@ -230,13 +231,17 @@ class OnlineMethod(Method):
 
     # --- a segment --------------------------------------------------------
 
-    def _pull_loss(self, window, segment, carry):
-        """(loss, gradients, outputs, state and influence after)."""
+    def _pull_loss(self, window, segment, carry, of_window=None):
+        """(loss, gradients, outputs, state and influence after).
+
+        The loss has what the window adds to it, if that is given.
+        """
         kept = []
 
         def scaled(outputs):
-            kept.append(window.loss(segment, outputs))
-            return window.scale(kept[0])
+            loss = window.loss(segment, outputs)
+            kept.append(added.exchanged(window, loss, of_window))
+            return window.scale(loss)
 
         pulled = self._pull(window, segment, carry, scaled)
         return kept[0], *pulled
@@ -244,9 +249,11 @@ class OnlineMethod(Method):
     def _pull_at_end(self, window, carry):
         """`_pull_loss` of each row's last steps, after all that is before."""
         before, last = split_at_end(window, self.length)
+        of_window = None
         if before is not None:
+            of_window = added.to_window(window)
             _, _, carry = self._pull(window, before, carry)
-        return self._pull_loss(window, last, carry)
+        return self._pull_loss(window, last, carry, of_window)
 
     def _pull(self, window, segment, carry, targets=None, d_targets=None):
         """Pulls a segment back, and moves the influence over it.

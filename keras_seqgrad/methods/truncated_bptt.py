@@ -13,6 +13,7 @@ from keras_seqgrad.methods.base import Method, serializable
 from keras_seqgrad.tensors import nested
 from keras_seqgrad.tensors.arguments import positive_integer
 from keras_seqgrad.truncation import Fixed
+from keras_seqgrad.window import added
 from keras_seqgrad.window.ends import before_ends, split_at_end
 from keras_seqgrad.window.loops import each_segment, each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_loss, pull_window
@@ -176,11 +177,13 @@ class TruncatedBPTT(Method):
     def _train_at_end(self, window):
         """One update whose gradient reaches back from each row's last step."""
         before, segment = split_at_end(window, self.length)
-        state = window.state
+        state, of_window = window.state, None
         if before is not None:
+            of_window = added.to_window(window)
             _, state = window.forward(before, state)
             state = keras.tree.map_structure(tf.stop_gradient, state)
         loss, gradients, outputs, state = pull(window, segment, state)
+        loss = added.exchanged(window, loss, of_window)
         window.learner.apply(gradients)
         window.learner.record_window(outputs, loss)
         return state

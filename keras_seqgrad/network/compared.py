@@ -1,6 +1,5 @@
 """Whether tensors of two runs are the same, and whether steps depend."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -9,7 +8,8 @@ from keras_seqgrad.tensors import masks
 
 # By how much of its largest number a tensor may differ from that of another
 # way to compute it, by the lowest dtype that it was computed in.
-ROUNDING = {"bfloat16": 0.1, "float16": 0.03, "float32": 1e-4}
+FINE = 1e-4
+ROUNDING = {"bfloat16": 0.1, "float16": 0.03, "float32": FINE}
 TENSOR_FLOAT = 0.01
 # And from what the same way gives for a part of the sequence.
 SAME_WAY = 0.3
@@ -87,26 +87,27 @@ def roundings(graph):
         given, made = tensors([args, kwargs]), tensors(result)
         dtypes = [t.dtype for t in given + made]
         dtypes.append(getattr(layer, "compute_dtype", None))
-        rounding = max(least.get(dtype, 1e-4) for dtype in dtypes)
+        rounding = max(least.get(dtype, FINE) for dtype in dtypes)
         rounding = max([rounding, *(found.get(id(t), 0.0) for t in given)])
         found.update((id(t), rounding) for t in made)
     return found
 
 
-def mixes_steps(layer, args, kwargs):
-    """Whether outputs of `layer` at some steps depend on inputs at others.
+def mixes_steps(run, sources):
+    """Whether outputs at some steps have a gradient by inputs at others.
 
-    For a layer that draws random numbers, of which two runs tell nothing.
-    Where its inputs have another number of steps it is taken not to.
+    For what draws random numbers, of which two runs tell nothing, or is too
+    coarse to be compared.
+
+    Args:
+        run: Function () -> outputs (batch, time, ...), made of the sources.
+        sources: Tensors (batch, time, ...).
     """
-    sources = [
-        leaf
-        for leaf in keras.tree.flatten((args, kwargs))
-        if tf.is_tensor(leaf) and leaf.dtype.is_floating
-    ]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(sources)
-        outputs = keras.tree.flatten(layer(*args, **kwargs))
+        outputs = [o for o in run() if o.dtype.is_floating]
+        if not (sources and outputs):
+            return False
         # Squares, because what is normalised may have a constant sum.
         early = [tf.square(output[:, :-1]) for output in outputs]
         last = [tf.square(output[:, -1:]) for output in outputs]
@@ -114,5 +115,6 @@ def mixes_steps(layer, args, kwargs):
     d_early = tape.gradient(early, sources, unconnected_gradients=zero)
     d_last = tape.gradient(last, sources, unconnected_gradients=zero)
     return any(
-        bool(tf.reduce_any(tf.not_equal(d[:, -1:], 0.0))) for d in d_early
-    ) or any(bool(tf.reduce_any(tf.not_equal(d[:, :-1], 0.0))) for d in d_last)
+        bool(tf.reduce_any(tf.math.is_finite(d) & tf.not_equal(d, 0.0)))
+        for d in [*(d[:, -1:] for d in d_early), *(d[:, :-1] for d in d_last)]
+    )

@@ -11,11 +11,13 @@ from keras_seqgrad.network import compared
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.tracing import tensors
 
-# Long enough that a delay of a month of days shows. The last step is cut off:
-# 37 steps divide into no blocks, and a segment of one step is met as well.
-STEPS, FEWER_STEPS = 38, 12
+# Long enough that a delay of a year of days shows; of a month where a model is
+# large or goes step by step.
+# The last step is cut off: 37 and 397 steps divide into no blocks, and a
+# segment of one step is met as well.
+STEPS, FEWER_STEPS, FEWEST_STEPS = 398, 38, 12
 LARGEST = 2**20
-LONGEST_GIVEN = 200
+LONGEST_GIVEN = 400
 ROWS = 2
 # What lookups take is among the first few of their values.
 FEW = 4
@@ -142,8 +144,22 @@ def tried_lengths(graph):
         for tensor in [*inputs, *(tensor for _, tensor in graph.results)]
         if id(tensor) in graph.temporal
     )
-    fits = ROWS * STEPS * size <= LARGEST
-    return [STEPS, FEWER_STEPS] if fits else [FEWER_STEPS]
+    for steps in STEPS, FEWER_STEPS:
+        slow = steps == STEPS and goes_step_by_step(graph)
+        if ROWS * steps * size <= LARGEST and not slow:
+            return [steps, FEWEST_STEPS]
+    return [FEWEST_STEPS]
+
+
+def goes_step_by_step(graph):
+    """Whether layers other than those with a stand-in loop over the steps."""
+    loops = (keras.layers.TimeDistributed, keras.layers.RNN)
+    return any(
+        isinstance(part, loops)
+        for layer in graph.layers
+        if not isinstance(layer, keras.layers.RNN)
+        for part in parts(layer)
+    )
 
 
 def fixed_rows(graph):

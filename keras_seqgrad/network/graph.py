@@ -10,6 +10,7 @@ import functools
 
 import keras
 
+from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network.nodes import (
     RecurrentNode,
     refuse_configuration,
@@ -20,6 +21,7 @@ from keras_seqgrad.network.tracing import (
     as_functional,
     encodes_steps,
     is_graph,
+    is_own,
     normalises,
     retrace,
     start_of,
@@ -77,6 +79,7 @@ class Graph:
         temporal = self._temporal_tensors()
         inputs = keras.tree.flatten(self.inputs)
         self.temporal_inputs = [id(t) in temporal for t in inputs]
+        self._refuse_lengths()
         outputs = keras.tree.flatten(self.outputs)
         self.temporal_outputs = [id(t) in temporal for t in outputs]
         self._trace(functional, relax=True)
@@ -99,6 +102,25 @@ class Graph:
             kwargs.get("mask") is not None
             or any(masks.read(tensor) is not None for tensor in tensors(result))
             for _, _, _, kwargs, result in self.calls
+        )
+
+    @property
+    def layers(self):
+        """All layers once, those in place of which nodes stand, too."""
+        found = [
+            layer.held[0] if isinstance(layer, RecurrentNode) else layer
+            for layer, *_ in self.calls
+            if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
+        ]
+        return [*{id(layer): layer for layer in found}.values()]
+
+    @functools.cached_property
+    def may_add_losses(self):
+        """Whether a layer may add to the loss while it runs."""
+        return any(
+            is_own(part) or part.activity_regularizer is not None
+            for layer in self.layers
+            for part in parts(layer)
         )
 
     @property
@@ -250,6 +272,19 @@ class Graph:
                 )
         return temporal
 
+    def _refuse_lengths(self):
+        """Refuses inputs with time that are declared of different lengths."""
+        inputs = keras.tree.flatten(self.original.input)
+        pairs = zip(inputs, self.temporal_inputs, strict=True)
+        given = {t.name: t.shape[1] for t, has_time in pairs if has_time}
+        if len({steps for steps in given.values() if steps is not None}) > 1:
+            raise ValueError(
+                "The inputs of a SequenceModel that have a time axis share "
+                f"its steps. Received inputs of these numbers of steps: {given}"
+                ". Pad them to one length (behind a Masking layer, or with a "
+                "mask), or train the model with a plain keras.Model."
+            )
+
     def _refuse_known(self):
         inputs = keras.tree.flatten(self.inputs)
         lengths = {t.shape[1:2] for t in inputs if id(t) in self.temporal}
@@ -269,7 +304,17 @@ class Graph:
                 id(t) in self.temporal for t in tensors([args, kwargs])
             )
             if not reason and any(t.shape[1:2] not in lengths for t in made):
-                reason = "its output has not one step for each step given"
+                reason = (
+                    "its output has not one step for each step given (what is "
+                    "read at the end of a sequence is given by a recurrent "
+                    "layer with return_sequences=False)"
+                )
+                if kind == "Reshape":
+                    any_number = (-1, *layer.target_shape[1:])
+                    reason = (
+                        "it makes a fixed number of steps; "
+                        f"Reshape({any_number}) makes any"
+                    )
             if reason and has_time:
                 raise ValueError(
                     f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "

@@ -8,8 +8,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.network.nodes import RecurrentNode
-from keras_seqgrad.network.tracing import is_graph
-from keras_seqgrad.tensors import origin
+from keras_seqgrad.network.tracing import is_graph, is_own
 
 NOISES = (
     keras.layers.Dropout,
@@ -20,12 +19,17 @@ NOISES = (
 
 
 class LayerFailure(Exception):
-    """The error of a layer in short, with the layer's name."""
+    """The error of a layer in short.
 
-    def __init__(self, name, error):
+    Attributes:
+        name: The layer's name.
+        values: Values of the tensors before it, by their ids.
+    """
+
+    def __init__(self, name, error, values):
         said = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())
         super().__init__(f"{type(error).__name__}: {said[:300]}")
-        self.name = name
+        self.name, self.values = name, values
 
 
 def replay(graph, inputs, training, stock=False):
@@ -57,7 +61,7 @@ def replay(graph, inputs, training, stock=False):
         try:
             made = layer(*args, **kwargs)
         except Exception as error:
-            raise LayerFailure(name, error) from error
+            raise LayerFailure(name, error, values) from error
         pairs = zip(
             keras.tree.flatten(result), keras.tree.flatten(made), strict=True
         )
@@ -114,7 +118,7 @@ def without_dropout(layers):
     kept = []
     for part in {id(p): p for layer in layers for p in parts(layer)}.values():
         names = []
-        if isinstance(part, NOISES):
+        if isinstance(part, NOISES) and not is_own(part):
             names = [n for n in ("rate", "stddev") if hasattr(part, n)]
         elif draws_masks(part):
             names = ["dropout", "recurrent_dropout"]
@@ -128,19 +132,3 @@ def without_dropout(layers):
     finally:
         for part, name, rate in kept:
             setattr(part, name, rate)
-
-
-def own_layers(graph):
-    """The layers of `graph` whose code is not Keras' own."""
-    return [
-        layer
-        for layer, *_ in graph.calls
-        if isinstance(layer, keras.layers.Layer)
-        and not (isinstance(layer, RecurrentNode) or is_graph(layer))
-        and any(map(is_own, parts(layer)))
-    ]
-
-
-def is_own(layer):
-    """Whether what `layer` does is written by the user."""
-    return origin.is_own(type(layer)) or isinstance(layer, keras.layers.Lambda)

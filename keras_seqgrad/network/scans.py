@@ -90,8 +90,9 @@ def choices(model, obstacle):
 def resolved(model, method, given):
     """Arguments of `compile`, without XLA where a layer asks for its kernel.
 
-    Otherwise jit_compile="auto" stays Keras' choice. That is XLA on a GPU,
-    where scans under it take half the time of kernels outside.
+    So jit_compile="auto" does, and where the method's steps cannot be compiled.
+    Otherwise it stays Keras' choice: XLA on a GPU, where scans under it take
+    half the time of kernels outside.
 
     Args:
         model: A `SegmentedModel`.
@@ -101,9 +102,11 @@ def resolved(model, method, given):
     Raises:
         ValueError: A layer says use_cudnn=True and cannot be run so.
     """
+    asked = given.get("jit_compile", "auto")
+    if asked == "auto" and not method.compiles:
+        given = {**given, "jit_compile": False}
     if model.is_opaque:
         return given
-    asked = given.get("jit_compile", "auto")
     jit = asked != "auto" and bool(asked) and not given.get("run_eagerly")
     hindered = obstacle(model, method, jit)
     served = choices(model, hindered)

@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.tensors import origin
 
 
 def tensors(structure):
@@ -12,6 +13,11 @@ def tensors(structure):
         for leaf in keras.tree.flatten(structure)
         if isinstance(leaf, keras.KerasTensor)
     ]
+
+
+def is_own(layer):
+    """Whether what `layer` does is written by the user."""
+    return origin.is_own(type(layer)) or isinstance(layer, keras.layers.Lambda)
 
 
 def normalises(layer):

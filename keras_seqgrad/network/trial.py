@@ -12,19 +12,18 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network import compared
-from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.replay import (
+    NOISES,
     LayerFailure,
     filled,
-    is_own,
     replay,
     step_alone,
 )
-from keras_seqgrad.network.tracing import is_graph, tensors
+from keras_seqgrad.network.tracing import is_graph, is_own, tensors
 
 # Steps on which recurrent layers are compared with those of Keras: for drawn
 # inputs, and for the user's, which may begin with padding.
@@ -50,8 +49,8 @@ class Trial:
     def __init__(self, graph, thorough=False):
         self.graph = graph
         self.short = LONG if thorough else SHORT
-        self.layers = layers_of(graph)
-        own = [p for p in map(parts, self.layers) if any(map(is_own, p))]
+        self.layers = graph.layers
+        own = [p for p in map(parts, self.layers) if any(map(acts_apart, p))]
         self.own = {id(part): part for found in own for part in found}
         own = self.own.values()
         self.counts = {id(v) for part in own for v in part.variables}
@@ -94,6 +93,7 @@ class Trial:
                     self.compare_cut(inputs, steps, training)
             self.compare_stock(inputs, min(steps, self.short))
         except LayerFailure as failure:
+            refuse_other_lengths(self.graph, failure.values)
             self.failure = failure
 
     def reason(self):
@@ -150,9 +150,11 @@ class Trial:
                     key, found, compared.array(again[key]), near
                 )
                 right = right and counts == numbers(self.own)
-                right = right and not mixes_steps(call, whole, training)
+                right = right and not self.mixes_steps(call, whole, training)
                 self.noise.add(key)
-            elif id(call[0]) in self.own and has_time:
+            elif right and self.rounding[key] > compared.FINE:
+                right = not self.mixes_steps(call, whole, training)
+            if id(call[0]) in self.own and has_time and key not in self.noise:
                 masked = [compared.mask(v[key]) for v in (whole, *pieces)]
                 right = right and not compared.differs(
                     masked[0], compared.joined(masked[1:], True), 0.0
@@ -169,6 +171,26 @@ class Trial:
     def differs(self, key, first, second, share=1.0):
         """Whether two arrays of the tensor with the id `key` differ."""
         return compared.differs(first, second, share * self.rounding[key])
+
+    def mixes_steps(self, call, values, training):
+        """Whether what a layer gives at some steps depends on others."""
+        layer, _, args, kwargs, result = call
+        temporal = self.graph.temporal
+        given = [t for t in tensors([args, kwargs]) if id(t) in temporal]
+        given = [values[id(tensor)] for tensor in given]
+        args, kwargs = filled((args, kwargs), values)
+        if isinstance(layer, keras.layers.Layer):
+            kwargs = {**kwargs, "training": training}
+
+        def run():
+            made = keras.tree.flatten(layer(*args, **kwargs))
+            pairs = zip(keras.tree.flatten(result), made, strict=True)
+            return [value for t, value in pairs if id(t) in temporal]
+
+        with Passage(scan=step_alone).open():
+            return compared.mixes_steps(
+                run, [value for value in given if value.dtype.is_floating]
+            )
 
     # --- recurrent layers ---------------------------------------------------
 
@@ -223,16 +245,6 @@ class Trial:
         return self.graph.original.name
 
 
-def layers_of(graph):
-    """All layers of `graph`, those in place of which nodes stand too."""
-    found = [
-        layer.held[0] if isinstance(layer, RecurrentNode) else layer
-        for layer, *_ in graph.calls
-        if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
-    ]
-    return [*{id(layer): layer for layer in found}.values()]
-
-
 def each_result(graph):
     """(call, name of its layer, tensor) of every tensor that a layer gives."""
     for call in graph.calls:
@@ -252,6 +264,28 @@ def steps_of(graph, inputs):
     )
 
 
+def refuse_other_lengths(graph, values):
+    """Refuses a layer that made another number of steps than it was given.
+
+    Args:
+        graph: The `Graph`.
+        values: Values of its first tensors, by their ids.
+    """
+    inputs = keras.tree.flatten(graph.inputs)
+    steps = steps_of(graph, [values[id(tensor)] for tensor in inputs])
+    for call, name, tensor in each_result(graph):
+        made = values.get(id(tensor))
+        if made is None or id(tensor) not in graph.temporal:
+            continue
+        if made.shape[1:2] not in ((steps,), (1,)):
+            raise ValueError(
+                f"Layer {name!r} ({type(call[0]).__name__}) cannot be cut in "
+                f"time: of {steps} steps it makes {tuple(made.shape)}, which "
+                "has not one step for each step given. Leave it out of the "
+                "SequenceModel."
+            )
+
+
 def numbers(layers):
     """Plain numbers that layers keep, in which they may count their calls."""
     return {
@@ -262,6 +296,15 @@ def numbers(layers):
     }
 
 
+def acts_apart(part):
+    """Whether a layer may act in training otherwise than it does else.
+
+    Keras' own noises and cells act on single numbers.
+    """
+    known = isinstance(part, NOISES) or draws_masks(part)
+    return is_own(part) or bool(not known and seeds(part))
+
+
 def seeds(part):
     """Variables from which random numbers of a layer are drawn."""
     return [
@@ -270,18 +313,6 @@ def seeds(part):
         for leaf in keras.tree.flatten(value)
         if isinstance(leaf, keras.random.SeedGenerator)
     ]
-
-
-def mixes_steps(call, values, training):
-    """Whether a layer that draws random numbers mixes time steps."""
-    layer, _, args, kwargs, _ = call
-    if not isinstance(layer, keras.layers.Layer):
-        return False
-    args, kwargs = filled((args, kwargs), values)
-    with Passage(scan=step_alone).open():
-        return compared.mixes_steps(
-            layer, args, {**kwargs, "training": training}
-        )
 
 
 def refuse_losses_of_cells(graph):

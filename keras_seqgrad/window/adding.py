@@ -8,6 +8,8 @@ and in two parts of different lengths.
 
 import copy
 import itertools
+import json
+import re
 import weakref
 
 import keras
@@ -19,16 +21,23 @@ from keras_seqgrad.window import per_step, targets
 from keras_seqgrad.window.by_output import (
     by_output,
     losses_of,
+    paths_of,
     places,
     weights_of_losses,
 )
 from keras_seqgrad.window.window import Segment
 
+COMPILED = ("loss", "loss_weights", "metrics", "weighted_metrics")
 ROWS, STEPS = per_step.ROWS, per_step.STEPS
 PARTS = [(0, 5), (5, 3)]
 
 # What has been seen, by the tracker of the loss: each `compile` has its own.
 _known = weakref.WeakKeyDictionary()
+# Places of the means, or None, where all that is compiled is Keras' own: what
+# one model has shown the next need not show again.
+_shown = {}
+# What is not Keras' own in the description of what is compiled.
+OWN = re.compile(r'"class_name": "function"|"module": "(?!keras\.|builtins")')
 
 
 def means_over_steps(window):
@@ -48,7 +57,7 @@ def means_over_steps(window):
     key = _key(window)
     if key not in known:
         with tf.init_scope():
-            known[key] = _seen(window)
+            known[key] = _seen(window, key)
     return known[key]
 
 
@@ -147,7 +156,8 @@ def _key(window):
     given = window.y, window.sample_weight
     leaves = map(said, keras.tree.flatten(given))
     specs = map(said, window.model.output_specs)
-    return *leaves, *specs, _may_be_masked(window)
+    of_outputs = places(window.y, window.model)
+    return *leaves, *specs, *of_outputs, _may_be_masked(window)
 
 
 def _may_be_masked(window):
@@ -160,25 +170,42 @@ def _may_be_masked(window):
     )
 
 
-def _seen(window):
+def _seen(window, key):
     """What `means_over_steps` says, by running what is compiled."""
+    example, outputs = _example(window)
     groups = [m for m in window.model.metrics if hasattr(m, "metrics")]
-    restore, kept = window.learner.keep_output_losses(), []
+    for group in groups:
+        if not group.built:  # as it would be by its first update
+            group.build(example.y, outputs)
+    variables = [v for group in groups for v in group.variables]
+    key = _compiled(window.model), key
+    if key not in _shown:
+        restore = window.learner.keep_output_losses()
+        kept = [tf.identity(variable) for variable in variables]
+        try:
+            found = _compare(example, outputs, variables)
+        finally:
+            restore()
+            for variable, value in zip(variables, kept, strict=True):
+                variable.assign(value)
+        if key[0] is not None:
+            _shown[key] = found
+    else:
+        found = _shown[key]
+    return None if found is None else [variables[place] for place in found]
+
+
+def _compiled(model):
+    """Losses and metrics in words; None where some are not Keras' own."""
     try:
-        example, outputs = _example(window)
-        for group in groups:
-            if not group.built:  # as it would be by its first update
-                group.build(example.y, outputs)
-        variables = [v for group in groups for v in group.variables]
-        kept = [(variable, tf.identity(variable)) for variable in variables]
-        return _compare(example, outputs, variables)
-    # What is compiled may fail in any way on what it is not for.
+        config = keras.Model.get_compile_config(model)
+        said = [config[name] for name in COMPILED]
+        said += [paths_of(model), keras.config.floatx()]
+        text = json.dumps(said, sort_keys=True)
+    # What is the user's own may fail in any way to be put in words.
     except Exception:
         return None
-    finally:
-        restore()
-        for variable, value in kept:
-            variable.assign(value)
+    return None if OWN.search(text) else text
 
 
 def _example(window):
@@ -225,7 +252,7 @@ def _example(window):
 
 
 def _compare(window, outputs, variables):
-    """Those variables that are means; None where parts do not add up."""
+    """Places of variables that are means; None where parts do not add up."""
 
     def entered(start, length):
         segment = Segment(
@@ -240,18 +267,25 @@ def _compare(window, outputs, variables):
         made = window.cut_outputs(outputs, start, length)
         for variable in variables:
             variable.assign(tf.zeros_like(variable))
-        window.learner.record_metrics(segment, made)
-        loss = window.target_loss(segment, made)
+        try:
+            window.learner.record_metrics(segment, made)
+            loss = window.target_loss(segment, made)
+        # What is compiled may fail in any way on what it is not for.
+        except Exception:
+            return None
         sums = sums_of_losses(window, segment, made, length / STEPS, loss)
         values = [np.asarray(v, "float64") for v in variables]
         return values, np.asarray(sums, "float64"), np.asarray(np.mean(loss))
 
-    whole, *parts = [entered(*part) for part in [(0, STEPS), *PARTS]]
+    runs = [entered(*part) for part in [(0, STEPS), *PARTS]]
+    if None in runs:
+        return None
+    whole, *parts = runs
     found, _ = total(window.model, sum(sums for _, sums, _ in parts))
     if not per_step.same(whole[2], np.asarray(found)):
         return None
     means = []
-    for place, variable in enumerate(variables):
+    for place in range(len(variables)):
         value, *pieces = [each[0][place] for each in (whole, *parts)]
         shared = [
             p * n / STEPS for p, (_, n) in zip(pieces, PARTS, strict=True)
@@ -259,7 +293,7 @@ def _compare(window, outputs, variables):
         if not value.any():  # which tells nothing
             return None
         if per_step.same(value, sum(shared)):
-            means.append(variable)
+            means.append(place)
         elif not per_step.same(value, sum(pieces)):
             return None
     return means

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_seqgrad.tensors import masks
 from keras_seqgrad.window import per_step
 from keras_seqgrad.window.shapes import inputs_of, targets_of, weights_of
-from keras_seqgrad.window.timed import bind, compare
+from keras_seqgrad.window.timed import bind, compare, refuse_numbers
 
 
 def check_run(model, run, given):
@@ -63,6 +63,7 @@ def check(model, data, trains, judged=True, where=""):
     if isinstance(data[0], tf.data.Dataset):
         data = keras.utils.unpack_x_y_sample_weight(data[0].element_spec)
     x, y, sample_weight = [*data, None, None][:3]
+    refuse_lists(x, y, sample_weight, where)
     leaves = keras.tree.flatten(x)
     if not all(hasattr(leaf, "shape") for leaf in leaves):
         return None
@@ -96,6 +97,7 @@ def tie(model, data, trains):
         ValueError: Known shapes do not agree.
     """
     x, y, sample_weight = data
+    refuse_lists(x, y, sample_weight)
     label, steps, timed = inputs_of(model, x)
     for each in timed:
         compare(each, label, steps)
@@ -113,6 +115,13 @@ def tie(model, data, trains):
         if steps is None or each.leaf.shape[1] is None
     }
     return keras.tree.map_structure(lambda t: tied.get(id(t), t), data)
+
+
+def refuse_lists(x, y, sample_weight, where=""):
+    """Refuses nested lists of numbers in place of arrays."""
+    refuse_numbers(where + "x", x)
+    refuse_numbers(where + "y", y)
+    refuse_numbers(where + "sample_weight", sample_weight)
 
 
 def need_targets(model, y):
@@ -135,7 +144,8 @@ def note_length(method, steps):
     if isinstance(length, int) and length > steps:
         warnings.warn(
             f"{method!r} cuts after every {length} steps, and the windows "
-            f"have {steps}: none is cut, as with ksg.methods.BPTT(). Give it "
-            "a shorter length, or the model longer windows.",
+            f"have {steps}: none is cut, and the gradient is that of "
+            "ksg.methods.BPTT(). Give it a shorter length, or the model longer "
+            "windows.",
             stacklevel=5,
         )

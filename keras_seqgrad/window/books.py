@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.window import adding
+from keras_seqgrad.window import added, adding
 
 
 class Books:
@@ -15,7 +15,8 @@ class Books:
         sum over outputs of  weight * sum n_s l_s / sum n_s
         + sum T_s / T * (what is added to l_s)
 
-    or, for a loss that is a sum, the sum of l_s in place of the mean. A metric
+    or, for a loss that is a sum, the sum of l_s in place of the mean. Where
+    layers add to it as they run, the second sum is that of `added`. A metric
     is entered segment by segment, those variables that are means over steps
     times T_s / T. Where either is not so (see `adding`), books are kept
     `together`: from the outputs of all segments side by side.
@@ -29,6 +30,7 @@ class Books:
         self.window, self.at_end = window, at_end
         self.means = adding.means_over_steps(window)
         self.together = self.means is None
+        self.added = added.to_window(window)
         self.restore = window.learner.keep_output_losses()
 
     def start(self):
@@ -52,12 +54,12 @@ class Books:
         window.learner.judge(loss, outputs)
         share = tf.cast(segment.length, loss.dtype)
         share /= tf.cast(window.steps, loss.dtype)
-        added = tf.zeros((), loss.dtype)
+        more = tf.zeros((), loss.dtype)
         if window.model.losses:
             of_targets = window.target_loss(
                 segment, outputs, at_end=self.at_end
             )
-            added = share * tf.reduce_mean(loss - of_targets)
+            more = share * tf.reduce_mean(loss - of_targets)
         sums = []
         if not self.together:
             adding.enter_metrics(window, segment, outputs, self.means, share)
@@ -65,7 +67,7 @@ class Books:
                 window, segment, outputs, share, of_targets
             )
         new = [tf.cast(each, entries.dtype) for pair in sums for each in pair]
-        new = tf.stack([*new, tf.cast(added, entries.dtype)])
+        new = tf.stack([*new, tf.cast(more, entries.dtype)])
         return entries + tf.stop_gradient(new)
 
     def close(self, entries, outputs=None):
@@ -76,14 +78,15 @@ class Books:
             outputs: The outputs of the window, where they are `together`.
         """
         window, learner = self.window, self.window.learner
-        *sums, added = tf.unstack(entries)
+        *sums, more = tf.unstack(entries)
+        more = more if self.added is None else self.added
         # Keras entered the loss of each output once a segment.
         self.restore()
         if self.together:
             loss = window.target_loss(window.whole(), outputs)
-            learner.record_window(outputs, loss + tf.cast(added, loss.dtype))
+            learner.record_window(outputs, loss + tf.cast(more, loss.dtype))
             return
         pairs = list(zip(sums[::2], sums[1::2], strict=True))
         loss, of_outputs = adding.total(window.model, pairs)
         learner.record_output_losses(of_outputs)
-        learner.record_loss(loss + added)
+        learner.record_loss(loss + more)

@@ -14,6 +14,7 @@ from keras_seqgrad.window.opening import open_window
 
 def as_tensors(x, y=None, sample_weight=None):
     """The batch (x, y, sample_weight) as a `Probe` takes it."""
+    agreement.refuse_lists(x, y, sample_weight)
     return keras.tree.map_structure(
         lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
         (x, y, sample_weight),

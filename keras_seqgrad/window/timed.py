@@ -82,6 +82,17 @@ def refuse_ragged(label, leaf):
         )
 
 
+def refuse_numbers(name, structure):
+    """Refuses nested lists of numbers, in which each number is an input."""
+    kinds = (bool, int, float, complex, str, bytes)
+    if any(isinstance(leaf, kinds) for leaf in keras.tree.flatten(structure)):
+        raise ValueError(
+            f"`{name}` is made of Python numbers or words. Expected arrays or "
+            f"tensors, received {type(structure).__name__}. Write "
+            f"np.asarray({name}), or that of each input or output."
+        )
+
+
 def named(name, structure):
     """(label, leaf) of each leaf, as the user would write it."""
     if structure is None:

@@ -15,7 +15,14 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks, nested, pieces
-from keras_seqgrad.window import ends, losses, missing, per_step, targets
+from keras_seqgrad.window import (
+    added,
+    ends,
+    losses,
+    missing,
+    per_step,
+    targets,
+)
 from keras_seqgrad.window.by_output import of_leaves
 from keras_seqgrad.window.learner import Learner
 
@@ -294,8 +301,7 @@ class Window:
 
     def refuse_added_losses(self):
         """Refuses losses that layers added while running in segments."""
-        regularised = [v for v in self.variables if v.regularizer is not None]
-        if len(self.model.losses) > len(regularised):
+        if added.is_more_than_regularisers(self):
             raise ValueError(
                 "This method sums the window's loss over segments, which is "
                 "not defined for losses that layers add themselves (add_loss, "

@@ -9,6 +9,7 @@ import pytest
 from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import ARTBP
 from keras_seqgrad.methods.base import WindowMethod
+from keras_seqgrad.network import scans
 from keras_seqgrad.truncation import Random
 from keras_seqgrad.window.pullback import pull_window
 from tests import zoo
@@ -219,6 +220,9 @@ def test_updates_at_every_cut_are_refused_where_they_cannot_be():
     method = ARTBP(3, update="cut")
     with pytest.raises(ValueError, match="Set jit_compile=False"):
         model.compile("sgd", "mse", method=method, jit_compile=True)
+    chosen = scans.resolved(model, method, {"jit_compile": "auto"})
+    assert chosen["jit_compile"] is False
+    assert not scans.resolved(model, ARTBP(3), {})
     model.compile("sgd", "mse", method=method)
     with pytest.raises(ValueError, match="needs targets at every step"):
         model.fit(x, y, verbose=0)

@@ -309,9 +309,10 @@ def assert_right(network, x, y):
     expected_loss, expected = zoo.keras_gradients(network, x, y, mse)
     assert float(loss) == pytest.approx(float(expected_loss), rel=1e-5)
     zoo.assert_same(found, expected)
-    state, outputs = model.start_state(x, len(x)), []
+    x = keras.tree.map_structure(tf.constant, x)
+    state, outputs = model.start_state(x, zoo.BATCH), []
     for start, length in [(0, 2), (2, 3), (5, 1)]:
-        piece = model.cut_inputs(tf.constant(x), start, length)
+        piece = model.cut_inputs(x, start, length)
         made, state = model.run_segment(piece, state, training=True)
         outputs.append(made)
     wanted = network(x, training=True)

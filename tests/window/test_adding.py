@@ -94,3 +94,31 @@ def test_windows_of_all_lengths_count_as_in_an_evaluation():
             found = model.train_on_batch(*zoo.data(steps), return_dict=True)
         logs.append(found)
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+
+
+def test_what_keras_compiles_is_tried_once_for_all_models(monkeypatch):
+    """What is the user's own is tried by each model."""
+
+    def own(y, outputs):
+        return keras.ops.mean((y - outputs) ** 2, axis=-1)
+
+    tried = []
+    compare = adding._compare
+    monkeypatch.setattr(adding, "_shown", {})
+    monkeypatch.setattr(
+        adding, "_compare", lambda *args: tried.append(1) or compare(*args)
+    )
+    for loss, times in ("mae", 1), (own, 2):
+        tried.clear()
+        for _ in range(2):
+            kept, model = trained(monkeypatch, loss=loss, metrics=["mse"])
+            assert not kept
+        assert len(tried) == times
+
+
+def test_an_error_in_making_the_example_is_not_taken_for_an_answer(
+    monkeypatch,
+):
+    monkeypatch.setattr(adding, "_example", lambda window: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trained(monkeypatch)

@@ -326,8 +326,20 @@ def test_a_length_beyond_the_window_is_noted(method):
 
 def test_nothing_is_noted_of_a_length_that_fits(recwarn):
     x, y = zoo.data()
-    for method in (ksg.methods.TruncatedBPTT(7), ksg.methods.ARTBP(50)):
-        agreement.check_run(
-            compiled(method=method), "training", {"x": x, "y": y}
-        )
+    guesses = compiled(method=ksg.methods.SyntheticGradients(8))
+    guesses.stateful = True  # and so they cross the end of a window
+    fits = compiled(method=ksg.methods.TruncatedBPTT(7))
+    for model in fits, compiled(method=ksg.methods.ARTBP(50)), guesses:
+        agreement.check_run(model, "training", {"x": x, "y": y})
     assert not [w for w in recwarn if "none is cut" in str(w.message)]
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("step", ["train_on_batch", "test_on_batch", "fit"])
+def test_lists_of_numbers_are_refused(place, step):
+    batch = [*zoo.data(), np.ones((zoo.BATCH, zoo.STEPS))]
+    batch[place] = batch[place].tolist()
+    text = f"`{['x', 'y', 'sample_weight'][place]}` is made of Python numbers"
+    run = getattr(compiled(method=ksg.methods.BPTT()), step)
+    with pytest.raises(ValueError, match=text):
+        run(batch[0], batch[1], sample_weight=batch[2])

@@ -27,6 +27,8 @@ METHODS = {
     "checkpoints": lambda: methods.BPTT(3),
     "targets": lambda: methods.TargetPropagation(3, parameter_steps=2),
     "inversion": lambda: methods.RegularizedInversion(0.5, 0.5),
+    "rtrl": lambda: methods.RTRL(3),
+    "uoro": lambda: methods.UORO(3, seed=1),
 }
 
 
@@ -120,7 +122,7 @@ def test_reductions_and_sample_weights(reduction):
         )
 
 
-@pytest.mark.parametrize("name", ["even", "rest"])
+@pytest.mark.parametrize("name", METHODS)
 def test_class_weights(name):
     table = {0: 0.3, 1: 1.0, 2: 4.0}
     weight = np.array([0.3, 1.0, 4.0], "float32")[classes()]

@@ -110,10 +110,9 @@ def refuse_model(model):
         )
     nodes = model.graph.nodes
     owners = {}
-    for layer in [call[0] for call in model.graph.calls]:
-        held = getattr(layer, "held", (layer,))[0]
-        for variable in held.trainable_variables:
-            owners.setdefault(id(variable), {})[id(held)] = held.name
+    for layer in model.graph.layers:
+        for variable in layer.trainable_variables:
+            owners.setdefault(id(variable), {})[id(layer)] = layer.name
     layers = [node.held[0] for node in nodes.values()]
     for layer in layers:
         if sum(layer is other for other in layers) > 1:

@@ -121,6 +121,7 @@ class SyntheticGradients(Method):
     """
 
     random = False
+    crosses_windows = True
 
     def __init__(
         self,

@@ -203,3 +203,19 @@ def test_without_anything_in_the_traces_it_is_truncation_bit_for_bit():
             ends.append(network.get_weights())
         for a, b in zip(*ends, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_operations_and_nested_models_own_no_weights_of_a_layer():
+    """What a network gives is the same, written flat or nested."""
+    x, y = wide.data()
+    layers = [keras.layers.GRU(2, return_sequences=True), keras.layers.Dense(2)]
+    outer, inner = keras.Input((None, x.shape[-1])), keras.Input((None, 2))
+    first = keras.layers.Dense(2)
+    nested = keras.Model(inner, layers[0](inner))
+    networks = [
+        keras.Model(outer, layers[1](recurrent(2.0 * first(outer))))
+        for recurrent in (layers[0], nested)
+    ]
+    y = np.zeros((*x.shape[:2], 2))
+    flat, found = [wide.estimate(net, SnAp(2), x, y) for net in networks]
+    assert wide.error(found, flat) < 1e-12

@@ -1,0 +1,107 @@
+"""What layers add to the loss is logged as Keras has it of the whole window."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seqgrad as ksg
+from tests import zoo
+from tests.methods.table import TABLE
+
+L = keras.layers
+MSE = keras.losses.MeanSquaredError()
+# They judge outputs apart from the layers that made them, or out of order.
+REFUSED = {"bptt_checkpointed", "tprop"}
+
+
+class Spread(L.Layer):
+    """Adds what is neither a sum nor a mean over steps."""
+
+    def call(self, inputs):
+        self.add_loss(keras.ops.std(inputs))
+        return inputs
+
+
+def lossy(kind="gru", **options):
+    options |= {"kernel_regularizer": "l2", "activity_regularizer": "l2"}
+    network = zoo.network(kind, **options)
+    behind = [Spread(), L.Dense(2, activity_regularizer="l1")]
+    return keras.Sequential([keras.Input((None, 2)), *network.layers, *behind])
+
+
+def compiled(network, method, rate=0.0, **options):
+    model = ksg.SequenceModel.from_model(network)
+    sgd = keras.optimizers.SGD(rate)
+    model.compile(sgd, "mse", method=method, **options)
+    return model
+
+
+def assert_logs(model, x, y):
+    expected, _ = zoo.keras_gradients(model.network, x, y, MSE)
+    for step in model.train_on_batch, model.test_on_batch:
+        logs = step(x, y, return_dict=True)
+        assert logs["loss"] == pytest.approx(float(expected), rel=1e-5)
+        model.reset_metrics()
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_logged_as_keras_has_it(name):
+    network = lossy(TABLE[name].instead.get("lstm", "lstm"))
+    model = compiled(network, TABLE[name].method())
+    x, y = zoo.data()
+    if name in REFUSED:
+        with pytest.raises(ValueError, match="not defined for losses that lay"):
+            model.train_on_batch(x, y)
+        return
+    assert_logs(model, x, y)
+
+
+@pytest.mark.parametrize("name", ["tbptt", "dni", "fptt", "rtrl", "uoro"])
+def test_with_one_target_a_sequence(name):
+    network = lossy("lstm", per_sequence=True)
+    x, y = zoo.data(per_sequence=True)
+    assert_logs(compiled(network, TABLE[name].method()), x, y)
+
+
+@pytest.mark.compiled
+def test_compiled_and_draws_for_the_segments_as_ever():
+    x, y = zoo.data(6)
+    drawn = []
+    for layers in [Spread()], []:
+        layers = [*zoo.network("gru", dropout=0.5).layers, *layers]
+        network = keras.Sequential([keras.Input((None, 2)), *layers])
+        model = compiled(network, ksg.methods.TruncatedBPTT(3), 0.1)
+        model.train_on_batch(x, y)
+        drawn.append([v.numpy() for v in model.running_variables])
+    np.testing.assert_array_equal(*drawn)
+    method = ksg.methods.TruncatedBPTT(3)
+    assert_logs(compiled(lossy(), method, jit_compile=True), x, y)
+
+
+class Own(ksg.SequenceModel):
+    """A subclass, whose layers are its own affair."""
+
+    def __init__(self):
+        super().__init__()
+        self.cell = L.GRUCell(2)
+        self.spread = Spread()
+
+    def initial_state(self, batch_size):
+        return keras.ops.zeros((batch_size, 2))
+
+    def call_segment(self, inputs, state, training=False):
+        outputs, state = ksg.ops.rnn(
+            lambda x, h: self.cell(x, h), inputs, [state]
+        )
+        return self.spread(outputs), state[0]
+
+
+def test_a_subclass_whose_layers_add_losses():
+    model = Own()
+    method = ksg.methods.TruncatedBPTT(3)
+    model.compile(keras.optimizers.SGD(0.0), "mse", method=method)
+    x, y = zoo.data()
+    logged = model.train_on_batch(x, y)
+    outputs = model(x)
+    expected = MSE(y, outputs) + keras.ops.std(outputs)
+    assert logged == pytest.approx(float(expected), rel=1e-5)
