@@ -103,12 +103,6 @@ class BackupAndRestore(runs.Arranging):
         self.arranged_for = model
         if model.method is None:
             return given  # what Keras says of it is to the point
-        if model.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "BackupAndRestore saves the state of one device. Expected one "
-                "replica, received a tf.distribute strategy with several. "
-                "Save the model at the end of epochs instead."
-            )
         self.steps = given.get("steps_per_epoch")
         self.length = length_of_pass(given, model.steps_per_execution)
         self.model_is = describe(model)

@@ -1,0 +1,81 @@
+"""Every method trains two replicas as it trains one device."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seqgrad as ksg
+from tests import replicas, zoo
+from tests.methods.table import TABLE
+
+UPDATES = 12
+# The simplest cell that each method runs.
+CELLS = {"inversion_learned": "gru"}
+MORE = {
+    "admm": lambda: ksg.methods.TargetPropagation(3, "admm", state_steps=2),
+    "code": lambda: ksg.methods.TargetPropagation(
+        3, "lagrangian", multiplier_form="code", start="parallel"
+    ),
+    "dni_recurrent": lambda: ksg.methods.SyntheticGradients(
+        3, ksg.synthesizers.recurrent, condition="next_input"
+    ),
+}
+# Of parts of a norm there is no mean that is the whole's.
+APART = {"synthesizer_norm_ratio"}
+
+
+def batches(count, stateful):
+    """Windows of four rows; with a state, rows of one replica are reset."""
+    generator = np.random.default_rng(0)
+    shape = 4 * count, zoo.STEPS, 2
+    x, y = generator.normal(size=(2, *shape)).astype("float32")
+    reset = np.zeros(shape[:2], bool)
+    if stateful:
+        reset[::4, 2], reset[1::4, 3] = True, True
+    return {"inputs": x, "reset": reset}, y
+
+
+def trained(make, scope, stateful, cell, updates):
+    """(weights, logs, carried rows, what the method keeps) after training."""
+    keras.utils.set_random_seed(1)
+    with scope:
+        network = zoo.network(cell)
+        model = ksg.SequenceModel.from_model(network, stateful=stateful)
+        model.compile(
+            keras.optimizers.Adam(0.01),
+            "mse",
+            metrics=["mae"],
+            method=make(),
+            jit_compile=False,
+        )
+    count = max(1, UPDATES // updates)
+    x, y = batches(count, stateful)
+    logs = model.fit(x, y, 4, shuffle=False, verbose=0).history
+    kept = model.method_state
+    state = [
+        variable.numpy() * 1.0
+        for variable in [*model.carried["training"].variables, *kept.variables]
+        if not any(variable in metric.variables for metric in kept.metrics)
+    ]
+    return network.get_weights(), logs, state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stateful", [False, True], ids=["", "stateful"])
+@pytest.mark.parametrize("name", [*TABLE, *MORE])
+def test_two_replicas_train_as_one(name, stateful):
+    make = MORE[name] if name in MORE else TABLE[name].method
+    cell = CELLS.get(name, "simple_rnn")
+    updates = TABLE[name].updates if name in TABLE else 3
+    alone = contextlib.nullcontext()
+    expected = trained(make, alone, stateful, cell, updates)
+    scope = replicas.strategy().scope()
+    found = trained(make, scope, stateful, cell, updates)
+    for mine, others in zip(found[0], expected[0], strict=True):
+        np.testing.assert_allclose(mine, others, rtol=0, atol=1e-6)
+    for name in {*expected[1]} - APART:
+        assert found[1][name] == pytest.approx(expected[1][name], rel=1e-5)
+    for mine, others in zip(found[2], expected[2], strict=True):
+        np.testing.assert_allclose(mine, others, rtol=1e-5, atol=1e-5)
