@@ -130,4 +130,3 @@ def test_two_replicas_train_as_one(method):
     for name in {*expected} - {"synthesizer_norm_ratio"}:
         assert found[name] == pytest.approx(expected[name], rel=1e-4), name
     zoo.assert_same(moved, weights, 1e-4)
-

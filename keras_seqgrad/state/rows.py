@@ -37,20 +37,15 @@ class Rows:
         self.variable = tf.Variable(
             tf.cast(start, dtype), trainable=False, name=name, **kind
         )
-        # (its rows among all, where they are) of each replica at hand.
-        self.parts = [(slice(None), self.variable)]
-        if count > 1:
-            self.parts = [*zip(self._places(), self._local(), strict=True)]
-
-    def _local(self):
-        return self.strategy.experimental_local_results(self.variable)
-
-    def _places(self):
-        found = self.strategy.experimental_distribute_values_from_function(
-            lambda context: tf.constant(context.replica_id_in_sync_group)
-        )
-        for place in self.strategy.experimental_local_results(found):
-            yield slice(self.share * int(place), self.share * (int(place) + 1))
+        # (its rows among all, where they are) of each replica on this machine.
+        self.parts = [
+            (slice(self.share * place, self.share * (place + 1)), part)
+            for place, part in zip(
+                replicas.places(self.strategy),
+                self.strategy.experimental_local_results(self.variable),
+                strict=True,
+            )
+        ]
 
     @property
     def is_apart(self):

@@ -3,6 +3,7 @@
 Replica k of n trains the k-th n-th part of the rows of a batch, in order.
 """
 
+import keras
 import tensorflow as tf
 
 
@@ -39,3 +40,51 @@ def share(of_all, axis):
     if known[axis] is not None:
         known[axis] //= count()
     return tf.ensure_shape(tf.gather(of_all, places, axis=axis), known)
+
+
+def places(strategy):
+    """Numbers, among all, of the replicas that are on this machine."""
+    if strategy.num_replicas_in_sync == 1:
+        return [0]
+    found = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(context.replica_id_in_sync_group)
+    )
+    return [int(p) for p in strategy.experimental_local_results(found)]
+
+
+class ForKeras:
+    """A strategy with which Keras' own loops run, on several machines too.
+
+    Before the first step Keras reduces the first batch, to know its shapes: a
+    nested value, which TensorFlow refuses with several machines, and perhaps
+    one of booleans, which it always refuses. And what a step logs, a scalar,
+    Keras reduces over its first axis if it knows of several machines: here it
+    does not, and shows a batch's logs as those of its own machine.
+
+    Args:
+        strategy: The strategy.
+    """
+
+    def __init__(self, strategy):
+        self.strategy = strategy
+
+    def __getattr__(self, name):
+        return getattr(self.strategy, name)
+
+    def reduce(self, reduce_op, value, axis=None):
+        """As that of the strategy, for every tensor of nested ones."""
+
+        def reduce(leaf):
+            local = self.strategy.experimental_local_results(leaf)
+            if local[0].dtype == tf.bool:
+                return local[0]
+            return self.strategy.reduce(reduce_op, leaf, axis=axis)
+
+        return keras.tree.map_structure(reduce, value)
+
+
+def for_keras(strategy):
+    """The strategy of a model, as Keras is to see it."""
+    tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    several = strategy.num_replicas_in_sync > 1
+    return ForKeras(strategy) if several and not tpu else strategy
