@@ -136,8 +136,14 @@ class CarriedState(keras.layers.Layer):
             )
         rows = batch_size * replicas.count()
         if rows != self.batch_size:
-            if replicas.count() > 1:
+            if replicas.count() > 1 and self.rows:
                 self.refuse(rows)
+            if replicas.count() > 1:
+                raise ValueError(
+                    "Replicas make no room for rows inside of a step. Expected "
+                    "`fit`, `evaluate` or `predict`, received a call of the "
+                    "step itself."
+                )
             with tf.init_scope():
                 self.admit(rows)
         *state, fresh = [tf.convert_to_tensor(v) for v in self.rows]

@@ -57,7 +57,7 @@ class ForKeras:
 
     Before the first step Keras reduces the first batch, to know its shapes: a
     nested value, which TensorFlow refuses with several machines, and perhaps
-    one of booleans, which it always refuses. And what a step logs, a scalar,
+    one of booleans, which it refuses anyway. And what a step logs, a scalar,
     Keras reduces over its first axis if it knows of several machines: here it
     does not, and shows a batch's logs as those of its own machine.
 
@@ -72,11 +72,15 @@ class ForKeras:
         return getattr(self.strategy, name)
 
     def reduce(self, reduce_op, value, axis=None):
-        """As that of the strategy, for every tensor of nested ones."""
+        """As that of the strategy, for every tensor of nested ones.
+
+        What is no number that has a mean, such as ids or marks, is that of
+        one replica.
+        """
 
         def reduce(leaf):
             local = self.strategy.experimental_local_results(leaf)
-            if local[0].dtype == tf.bool:
+            if not local[0].dtype.is_floating:
                 return local[0]
             return self.strategy.reduce(reduce_op, leaf, axis=axis)
 

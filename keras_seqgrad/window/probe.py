@@ -42,6 +42,12 @@ class Probe:
         Without targets the step must not ask for a loss.
         """
         model = self.model
+        if tf.distribute.in_cross_replica_context():
+            raise ValueError(
+                "Gradients are looked at on one device, all rows together. "
+                "Expected a call outside of strategy.scope(), received one "
+                "inside of it."
+            )
         agreement.check(model, data, True, judged=data[1] is not None)
         carried, rows = self._carried(data)
         changing = [

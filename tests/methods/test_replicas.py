@@ -91,3 +91,12 @@ def test_two_replicas_train_as_one(name, stateful):
         assert found[1][name] == pytest.approx(expected[1][name], rel=1e-5)
     for mine, others in zip(found[2], expected[2], strict=True):
         np.testing.assert_allclose(mine, others, rtol=1e-5, atol=1e-5)
+
+
+def test_updates_as_often_as_cuts_are_drawn_are_refused():
+    method = ksg.methods.ARTBP(3, update="cut")
+    with replicas.strategy().scope():
+        with pytest.raises(ValueError, match="Expected one replica"):
+            ksg.SequenceModel.from_model(zoo.network("simple_rnn")).compile(
+                "sgd", "mse", method=method, jit_compile=False
+            )

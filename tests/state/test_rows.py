@@ -109,6 +109,9 @@ def test_an_estimate_is_that_of_all_rows_and_changes_nothing(alone, together):
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
     zoo.assert_same(found[1], expected[1], 1e-5)
     zoo.assert_same(carried(together), before, 0)
+    with replicas.strategy().scope():
+        with pytest.raises(ValueError, match="outside of strategy.scope"):
+            together.estimate_gradients(x, y)
 
 
 @pytest.mark.parametrize("there", [True, False], ids=["to_one", "to_two"])
@@ -164,3 +167,6 @@ def test_shares_must_be_of_one_size(together):
         fresh.fit(x, y, 3, shuffle=False, verbose=0)
     with pytest.raises(ValueError, match="received train_on_batch"):
         fresh.train_on_batch(x, y)
+    strategy, x = replicas.strategy(), tf.ones((2, 2, zoo.FEATURES))
+    with pytest.raises(ValueError, match="make no room.*call of the step"):
+        strategy.run(fresh.train_step, args=((x, tf.ones((2, 2, 2))),))
