@@ -27,12 +27,23 @@ def recurrent(size):
 # The simplest cell that each method runs.
 CELLS = {"inversion_learned": "gru"}
 MORE = {
-    "admm": lambda: ksg.methods.TargetPropagation(3, "admm", state_steps=2),
+    "admm": lambda: ksg.methods.TargetPropagation(
+        3, "admm", parameter_steps=1, state_steps=2
+    ),
     "code": lambda: ksg.methods.TargetPropagation(
-        3, "lagrangian", multiplier_form="code", start="parallel"
+        3,
+        "lagrangian",
+        parameter_steps=1,
+        multiplier_form="code",
+        start="parallel",
     ),
     "dni_recurrent": lambda: ksg.methods.SyntheticGradients(3, recurrent),
 }
+UPDATES_OF_MORE = {"admm": 2, "code": 2, "dni_recurrent": 3}
+CASES = [
+    *[(name, True) for name in [*TABLE, *MORE]],
+    *[(name, False) for name in ["tbptt", "dni", "fptt", "uoro"]],
+]
 # Of parts of a norm there is no mean that is the whole's.
 APART = {"synthesizer_norm_ratio"}
 
@@ -75,12 +86,13 @@ def trained(make, scope, stateful, cell, updates):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stateful", [False, True], ids=["", "stateful"])
-@pytest.mark.parametrize("name", [*TABLE, *MORE])
+@pytest.mark.parametrize("name, stateful", CASES)
 def test_two_replicas_train_as_one(name, stateful):
-    make = MORE[name] if name in MORE else TABLE[name].method
+    if name in MORE:
+        make, updates = MORE[name], UPDATES_OF_MORE[name]
+    else:
+        make, updates = TABLE[name].method, TABLE[name].updates
     cell = CELLS.get(name, "simple_rnn")
-    updates = TABLE[name].updates if name in TABLE else 3
     alone = contextlib.nullcontext()
     expected = trained(make, alone, stateful, cell, updates)
     scope = replicas.strategy().scope()
