@@ -128,7 +128,8 @@ class SequenceModel(SegmentedModel):
         self.method, self.guard = method, guard
         self.method_state.parts.clear()
         method.check(self)
-        method.build(self)
+        with self.distribute_strategy.scope():
+            method.build(self)
         self._probes = {}
 
     def get_compile_config(self):

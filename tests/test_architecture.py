@@ -37,7 +37,14 @@ ROOT_FILES = 6
 # The files of a room that other rooms may import; all others are its own.
 # A method's folder shows its `__init__` alone.
 SHOWN = {
-    "tensors": {"arguments", "masks", "nested", "origin", "pieces"},
+    "tensors": {
+        "arguments",
+        "masks",
+        "nested",
+        "origin",
+        "pieces",
+        "replicas",
+    },
     "ops": {
         "arguments",
         "common",
@@ -58,6 +65,7 @@ SHOWN = {
         "carried",
         "compiled",
         "method_state",
+        "rows",
         "runs",
         "seeds",
         "snapshot",

@@ -118,10 +118,3 @@ def test_two_replicas_train_as_one(method):
     for name in {*expected} - {"synthesizer_norm_ratio"}:
         assert found[name] == pytest.approx(expected[name], rel=1e-4), name
     zoo.assert_same(moved, weights, 1e-4)
-
-
-@pytest.mark.compiled
-def test_carried_state_is_refused_in_two_replicas():
-    with replicas.strategy().scope():
-        with pytest.raises(ValueError, match="Expected one replica"):
-            trained("bptt", stateful=True)

@@ -10,6 +10,7 @@ from keras_seqgrad.callbacks.position import (
     length_of_pass,
 )
 from keras_seqgrad.state import runs, snapshot
+from keras_seqgrad.tensors import replicas
 from keras_seqgrad.tensors.arguments import positive_integer
 
 
@@ -42,6 +43,9 @@ class BackupAndRestore(runs.Arranging):
       warning; so, without one, is what nobody can seed, and a generator must
       be a new one. A dataset of an unknown number of batches which changes
       from epoch to epoch is warned of: give `steps_per_epoch`.
+    * With a `tf.distribute` strategy a state is that of all replicas, and may
+      go on with more of them, or fewer. Of several machines the first one
+      writes, and all read: `backup_dir` is a folder that they share.
     * What other callbacks remember (the patience of EarlyStopping) is theirs,
       and lost. This one is called after all others, wherever it stands.
 
@@ -103,12 +107,6 @@ class BackupAndRestore(runs.Arranging):
         self.arranged_for = model
         if model.method is None:
             return given  # what Keras says of it is to the point
-        if model.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "BackupAndRestore saves the state of one device. Expected one "
-                "replica, received a tf.distribute strategy with several. "
-                "Save the model at the end of epochs instead."
-            )
         self.steps = given.get("steps_per_epoch")
         self.length = length_of_pass(given, model.steps_per_execution)
         self.model_is = describe(model)
@@ -247,11 +245,15 @@ class BackupAndRestore(runs.Arranging):
 
     def on_train_end(self, logs=None):
         self._end_skipping()
-        if self.delete_checkpoint:
+        if self.delete_checkpoint and self._writes:
             self.backups.delete()
         self.saved = None
 
     # --- saving ------------------------------------------------------------
+
+    @property
+    def _writes(self):
+        return 0 in replicas.places(self.model.distribute_strategy)
 
     def _save(self):
         head = {
@@ -261,7 +263,9 @@ class BackupAndRestore(runs.Arranging):
             "epoch_lengths": sorted(self.epoch_lengths),
             "rows": self.model.carried["training"].batch_size,
         }
-        self.backups.write(head, snapshot.take(self.model))
+        found = snapshot.take(self.model)  # to which all machines contribute
+        if self._writes:
+            self.backups.write(head, found)
 
 
 def describe(model):

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.state.method_state import Draws
+from keras_seqgrad.tensors import replicas
 from keras_seqgrad.truncation import Random
 from keras_seqgrad.window import checkpoints
 from keras_seqgrad.window.ends import before_ends
@@ -71,7 +72,7 @@ class ARTBP(WindowMethod):
     Raises:
         ValueError: An argument is out of its range, or with update="cut" the
             model is compiled with XLA, has targets that are not at every
-            step, or `checkpoint_every` is given.
+            step, there are several replicas, or `checkpoint_every` is given.
 
     Reference:
         Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
@@ -138,6 +139,14 @@ class ARTBP(WindowMethod):
                 "compile. Set jit_compile=False, or draw the cuts in the data "
                 'pipeline (ksg.data.stream) and set cuts="window".'
             )
+        if self.update == "cut" and replicas.count() > 1:
+            raise ValueError(
+                'update="cut" moves the parameters as often as cuts are '
+                "drawn, and replicas can only move them together as often as "
+                "is known before. Expected one replica, received "
+                f'{replicas.count()}. Set update="window", or draw the cuts '
+                'in the data pipeline (ksg.data.stream) and set cuts="window".'
+            )
         model.method_state.parts["draws"] = Draws(self.seed)
 
     def gates(self, window, seed=None):
@@ -149,8 +158,10 @@ class ARTBP(WindowMethod):
             if seed is None
             else tf.stack([seed, 0])
         )
-        rows = window.batch_size if self.per_row else None
+        rows = window.batch_size * replicas.count() if self.per_row else None
         gates = self.law.gates(window.steps, rows, pair)
+        if self.per_row:
+            gates = replicas.share(gates, 0)
         # Padding is nothing that a cut could shorten.
         return before_ends(window, gates) if window.one_target else gates
 

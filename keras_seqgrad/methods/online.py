@@ -142,9 +142,6 @@ class OnlineMethod(Method):
 
     crosses_windows = True
 
-    def check(self, model):
-        refuse_replicas(type(self).__name__)
-
     def start(self, window, seed=None):
         """The influence before a window: none in rows that begin with it."""
         return window.method_state.parts["influence"].start(window)
@@ -180,7 +177,6 @@ class OnlineMethod(Method):
     # --- the steps --------------------------------------------------------
 
     def train(self, window):
-        refuse_replicas(type(self).__name__)
         carry = window.state, self.start(window)
         if window.one_target:
             loss, gradients, outputs, carry = self._pull_at_end(window, carry)
@@ -294,13 +290,3 @@ class OnlineMethod(Method):
         carry = end, self.advance(run, influence)
         carry = keras.tree.map_structure(tf.stop_gradient, carry)
         return gradients, outputs, carry
-
-
-def refuse_replicas(method):
-    """Refuses more than one replica: influence is carried for every row."""
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(
-            f"{method} carries something for every row of a batch, and needs "
-            "all of them on one device. Expected one replica, received a "
-            "tf.distribute strategy with several. Train without a strategy."
-        )

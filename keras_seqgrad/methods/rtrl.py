@@ -50,7 +50,7 @@ class RTRL(OnlineMethod):
     Raises:
         ValueError: `length` or `budget` is not a positive integer; on
             `compile`, a model has more units x parameters than `budget`, or
-            weights that are not built yet, or there are several replicas.
+            weights that are not built yet.
 
     Reference:
         Williams and Zipser, 1989. A learning algorithm for continually running
@@ -69,7 +69,6 @@ class RTRL(OnlineMethod):
         self.budget = positive_integer(budget, "budget")
 
     def check(self, model):
-        super().check(model)
         refuse_unbuilt(model, type(self).__name__)
         units, size = sizes_of(model)
         if units * size > self.budget:
@@ -106,7 +105,7 @@ class RTRL(OnlineMethod):
         array = tf.TensorArray(
             dtype, rows * units, element_shape=influence.shape[2:]
         )
-        array = pieces.repeat(rows * units, back, array)
+        array = pieces.repeat(rows * units, back, array, alone=True)
         new = tf.reshape(array.stack(), [rows, units, size])
         return tf.ensure_shape(new, influence.shape)
 

@@ -7,6 +7,7 @@ import keras
 from keras_seqgrad.network import export
 from keras_seqgrad.network.scans import Scanned
 from keras_seqgrad.network.tracing import as_functional, show_again
+from keras_seqgrad.tensors import replicas
 
 
 class Handles(Scanned):
@@ -17,6 +18,11 @@ class Handles(Scanned):
     """
 
     network = None
+
+    @property
+    def distribute_strategy(self):
+        """The `tf.distribute` strategy in whose scope the model was made."""
+        return replicas.for_keras(super().distribute_strategy)
 
     @property
     def layers(self):

@@ -1,6 +1,7 @@
 """What outlives a training step.
 
 vector         the state of a model as one vector for each row
+rows           a tensor for the rows of a batch, where they are trained
 carried        the state of each row, from window to window
 method_state   what a method learns or draws
 seeds          what layers draw from, which Keras does not save

@@ -2,7 +2,10 @@
 
 import itertools
 
-from keras_seqgrad.state.runs import RUNS, rows_of
+import keras
+
+from keras_seqgrad.state.rows import is_shared, number_in
+from keras_seqgrad.state.runs import RUNS
 
 
 def make_function(model, run, make, force):
@@ -69,16 +72,15 @@ class ByRows:
         Args:
             batches: An iterator over batches, or a list of them.
         """
-        if self.model.distribute_strategy.num_replicas_in_sync > 1:
-            return self.function(None)(batches)  # what is refused there
         if isinstance(batches, list):
             rows = self.admit(batches[0])
-            for other in map(rows_of, batches[1:]):
+            for other in map(self.rows_of, batches[1:]):
                 if other != rows:
                     self.model.carried[self.run].refuse(other)
             return self.function(rows)(batches)
-        if rows_of(getattr(batches, "element_spec", None)) is not None:
-            return self.function(self.admit(batches.element_spec))(batches)
+        spec = getattr(batches, "element_spec", None)
+        if self.rows_of(spec) is not None:
+            return self.function(self.admit(spec))(batches)
         first = next(batches)
         return self.function(self.admit(first))(self.looked_at(first, batches))
 
@@ -96,11 +98,30 @@ class ByRows:
         Raises:
             ValueError: The run is in the middle of other rows.
         """
-        rows = rows_of(batch)
+        rows = self.rows_of(batch)
         if rows is not None:
             self.model.carried[self.run].admit(rows)
             if self.run == "training":
                 self.model.method_state.admit(rows)
+        return rows
+
+    def rows_of(self, batch):
+        """Number of rows of a batch (or of its spec), of all replicas.
+
+        Raises:
+            ValueError: Every replica would train all of them.
+        """
+        strategy = self.model.distribute_strategy
+        rows = number_in(batch, strategy)
+        replicas = strategy.num_replicas_in_sync
+        if rows is not None and replicas > 1:
+            if not any(map(is_shared, keras.tree.flatten(batch))):
+                raise ValueError(
+                    f"One of {replicas} replicas carries its share of the "
+                    "rows, and Keras gives every replica all of a single "
+                    "batch. Expected `fit`, `evaluate` or `predict`, received "
+                    "train_on_batch, test_on_batch or predict_on_batch."
+                )
         return rows
 
     def function(self, rows):

@@ -1,15 +1,22 @@
 """The state of each row of a batch, from window to window."""
 
+import contextlib
+
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_seqgrad.state.rows import Rows
+from keras_seqgrad.tensors import replicas
 
 
 class CarriedState(keras.layers.Layer):
     """The state one kind of run carries from window to window, if any.
 
     Each row of a batch has its state, and a mark whether it is fresh: a fresh
-    row starts the next window from the model's initial state.
+    row starts the next window from the model's initial state. Made in the
+    scope of a `tf.distribute` strategy, each replica carries the rows that it
+    trains; rows are counted over all of them.
 
     Args:
         run: "training", "evaluation" or "prediction".
@@ -23,11 +30,11 @@ class CarriedState(keras.layers.Layer):
         super().__init__(name=f"{run}_state", trainable=False, autocast=False)
         self.stateful = stateful
         self.spec = spec
-        # The state's variables and, as the last one, the marks.
-        self.rows = []
-        # The same for each number of rows there has been: what is compiled
-        # for it holds its variables. Past Keras' tracking: only `rows` counts.
-        vars(self)["rooms"] = {}
+        # The state's variables and, as the last one, the marks; and the same
+        # for each number of rows there has been: what is compiled for it
+        # holds its variables. Past Keras' tracking: no weights.
+        vars(self).update(rows=[], rooms={})
+        self.strategy = tf.distribute.get_strategy()
         self.released = False
         self.built = True
 
@@ -39,8 +46,18 @@ class CarriedState(keras.layers.Layer):
         return self.rows[-1].shape[0] if self.rows else None
 
     @property
+    def variables(self):
+        """The `Rows` of the state and, as the last ones, the marks."""
+        return list(self.rows)
+
+    @property
+    def weights(self):
+        """The same: nothing that layers draw from."""
+        return self.variables
+
+    @property
     def fresh(self):
-        """Boolean variable (batch,), the marks."""
+        """Boolean `Rows` (batch,), the marks."""
         return self.rows[-1]
 
     def release(self):
@@ -50,7 +67,7 @@ class CarriedState(keras.layers.Layer):
     @property
     def is_fresh(self):
         """Whether all rows there are start anew."""
-        return not self.rows or bool(np.all(self.fresh.numpy()))
+        return not self.rows or self.fresh.are_all()
 
     @property
     def is_replaceable(self):
@@ -81,21 +98,22 @@ class CarriedState(keras.layers.Layer):
         )
 
     def _change_room(self, batch_size):
+        count = self.strategy.num_replicas_in_sync
+        if batch_size % count:
+            raise ValueError(
+                "With stateful=True every replica carries as many rows as any "
+                f"other. Expected batches of a multiple of {count} rows, as "
+                f"many as there are replicas, received {batch_size}."
+            )
         if batch_size not in self.rooms:
-            self.rooms[batch_size] = [
-                keras.Variable(
-                    "ones" if dtype == "bool" else "zeros",
-                    shape=(batch_size, *shape),
-                    dtype=dtype,
-                    trainable=False,
-                    name=f"{self.name}_{place}",
-                )
-                for place, (shape, dtype) in enumerate(
-                    [*self.spec(), ((), "bool")]
-                )
-            ]
-        self.rows.clear()
-        self.rows.extend(self.rooms[batch_size])
+            kinds = enumerate([*self.spec(), ((), "bool")])
+            alone = contextlib.nullcontext()
+            with self.strategy.scope() if count > 1 else alone:
+                self.rooms[batch_size] = [
+                    Rows((batch_size, *shape), dtype, f"{self.name}_{place}")
+                    for place, (shape, dtype) in kinds
+                ]
+        self.rows[:] = self.rooms[batch_size]
         self.reset()
 
     # --- a step ------------------------------------------------------------
@@ -105,16 +123,10 @@ class CarriedState(keras.layers.Layer):
 
         Args:
             start: The model's initial state, of the right structure.
-            batch_size: Rows of the batch.
+            batch_size: Rows of the batch, or of this replica's share.
         """
         if not self.stateful:
             return start, True
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            raise ValueError(
-                "stateful=True needs all rows of a batch on one device. "
-                "Expected one replica, received a tf.distribute strategy with "
-                "several. Train without carried state, or without a strategy."
-            )
         if not isinstance(batch_size, int):
             raise ValueError(
                 "With stateful=True a step must know how many rows its batch "
@@ -122,9 +134,18 @@ class CarriedState(keras.layers.Layer):
                 "unknown number. Use `fit`, `evaluate` and `predict`, or give "
                 "the tensors a known first axis."
             )
-        if batch_size != self.batch_size:
+        rows = batch_size * replicas.count()
+        if rows != self.batch_size:
+            if replicas.count() > 1 and self.rows:
+                self.refuse(rows)
+            if replicas.count() > 1:
+                raise ValueError(
+                    "Replicas make no room for rows inside of a step. Expected "
+                    "`fit`, `evaluate` or `predict`, received a call of the "
+                    "step itself."
+                )
             with tf.init_scope():
-                self.admit(batch_size)
+                self.admit(rows)
         *state, fresh = [tf.convert_to_tensor(v) for v in self.rows]
         return keras.tree.pack_sequence_as(start, state), fresh
 
@@ -132,7 +153,7 @@ class CarriedState(keras.layers.Layer):
         """Keeps the state after a window."""
         if not self.stateful:
             return
-        nobody = tf.zeros((self.batch_size,), "bool")
+        nobody = tf.zeros((self.batch_size // replicas.count(),), "bool")
         values = [*keras.tree.flatten(state), nobody]
         for variable, value in zip(self.rows, values, strict=True):
             variable.assign(value)
@@ -165,18 +186,14 @@ class CarriedState(keras.layers.Layer):
                 )
             chosen[:] = False
             chosen[rows] = True
-        *state, fresh = self.rows
-        for variable in state:
-            kept = np.array(variable.numpy())
-            kept[chosen] = 0
-            variable.assign(kept)
-        fresh.assign(fresh.numpy() | chosen)
+        for variable in self.rows:
+            variable.put(variable is self.fresh, chosen)
 
     # --- saving ------------------------------------------------------------
 
     def save_own_variables(self, store):
         for place, variable in enumerate(self.rows):
-            store[f"{place}"] = variable
+            store[f"{place}"] = variable.numpy()
 
     def load_own_variables(self, store):
         """Takes the rows of a file; what does not fit here is left out."""
@@ -188,10 +205,11 @@ class CarriedState(keras.layers.Layer):
         if shapes != [tuple(shape) for shape, _ in self.spec()]:
             return
         if self.batch_size != fresh.shape[0]:
-            if not self.is_replaceable:
+            uneven = fresh.shape[0] % self.strategy.num_replicas_in_sync
+            if uneven or not self.is_replaceable:
                 return
             self._change_room(fresh.shape[0])
         for variable, values in zip(self.rows, saved, strict=True):
-            variable.assign(values)
+            variable.assign(np.asarray(values))
         # Rows that go on are still in the file.
         self.released = True

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.state.rows import number_in
+
 
 class Run(NamedTuple):
     """A kind of run.
@@ -129,21 +131,11 @@ def rows_told(given, network):
     if total:
         return min(given.get("batch_size") or 32, total)
     if isinstance(x, tf.data.Dataset):
-        told = rows_of(x.element_spec)
+        told = number_in(x.element_spec)
         if told is not None:
             return told
     inputs = getattr(network, "inputs", None)
     return inputs[0].shape[0] if inputs else None
-
-
-def rows_of(batch):
-    """Number of rows of a batch or of its spec; None where it is unknown."""
-    x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    for leaf in keras.tree.flatten(x):
-        shape = tf.TensorShape(getattr(leaf, "shape", ()))
-        if shape.rank:
-            return shape[0]
-    return None
 
 
 def check_rows(given):

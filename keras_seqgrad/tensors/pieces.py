@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import masks, replicas
 
 
 def divide(steps, length):
@@ -22,22 +22,23 @@ def is_left(rest):
     return not isinstance(rest, int) or rest > 0
 
 
-def repeat(count, body, carry, backwards=False):
+def repeat(count, body, carry, backwards=False, alone=False):
     """Runs `carry = body(index, carry)` for `count` indices.
 
     One compiled loop, so that the program does not grow with `count`. With
     several replicas an optimizer cannot be called inside a TensorFlow loop;
-    the loop is then unrolled, for which `count` must be known.
+    the loop is then unrolled, for which `count` must be known, unless `body`
+    is known to run `alone`, asking nothing of other replicas.
     """
     known = isinstance(count, int)
     if known and count == 0:
         return carry
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if known and (count == 1 or replicas > 1):
+    several = replicas.count() > 1 and not alone
+    if known and (count == 1 or several):
         for index in reversed(range(count)) if backwards else range(count):
             carry = body(index, carry)
         return carry
-    if replicas > 1:
+    if several:
         raise ValueError(
             "With more than one replica the number of time steps must be "
             "known. Give the dataset windows of a fixed length."

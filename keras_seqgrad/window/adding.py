@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, origin
+from keras_seqgrad.tensors import masks, origin, replicas
 from keras_seqgrad.window import per_step, targets
 from keras_seqgrad.window.by_output import (
     by_output,
@@ -51,7 +51,7 @@ def means_over_steps(window):
         for name in ("compute_loss", "compute_metrics")
     ):
         return None
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+    if replicas.count() > 1:
         return None
     known = _known.setdefault(window.learner.loss_tracker, {})
     key = _key(window)

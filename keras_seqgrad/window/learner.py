@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors import nested, replicas
 from keras_seqgrad.window import missing
 from keras_seqgrad.window.by_output import paths_of
 
@@ -64,12 +64,13 @@ class Learner:
         self.record_loss(loss)
         self.record_metrics(self.window.whole(), outputs)
 
+    def shown(self, loss):
+        """A loss as the logs have it: Keras gives a replica its part of it."""
+        return loss * replicas.count() if replicas.count() > 1 else loss
+
     def record_loss(self, loss):
         """Enters the loss of the window, weighted by its rows."""
-        window = self.window
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:
-            loss = loss * replicas
+        window, loss = self.window, self.shown(loss)
         # A constant that waits for the batch: else it would be counted once
         # more when the step runs into the end of the data.
         with tf.control_dependencies(keras.tree.flatten(window.inputs)):

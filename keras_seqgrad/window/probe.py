@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_seqgrad.state import beside
 from keras_seqgrad.state.carried import CarriedState
-from keras_seqgrad.state.runs import rows_of
+from keras_seqgrad.state.rows import number_in
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.opening import open_window
 
@@ -43,6 +43,12 @@ class Probe:
         Without targets the step must not ask for a loss.
         """
         model = self.model
+        if tf.distribute.in_cross_replica_context():
+            raise ValueError(
+                "Gradients are looked at on one device, all rows together. "
+                "Expected a call outside of strategy.scope(), received one "
+                "inside of it."
+            )
         agreement.check(model, data, True, judged=data[1] is not None)
         carried, rows = self._carried(data)
         changing = [
@@ -70,7 +76,7 @@ class Probe:
         carried = self.model.carried["training"]
         if not carried.stateful:
             return carried, None
-        rows = rows_of(data)
+        rows = number_in(data)
         if rows != carried.batch_size:
             if carried.rows and not (carried.released and carried.is_fresh):
                 carried.refuse(rows)

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, nested, pieces
+from keras_seqgrad.tensors import masks, nested, pieces, replicas
 from keras_seqgrad.window import (
     added,
     ends,
@@ -279,9 +279,8 @@ class Window:
         """
         if targets.reduction_of(self.model.loss) == "sum":
             return tf.ones(())
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
         terms, _ = self.terms(segment, outputs)
-        return tf.maximum(terms, 1.0) * replicas
+        return tf.maximum(terms, 1.0) * replicas.count()
 
     def terms(self, segment, outputs):
         """What a segment's loss is a mean of (see `targets.terms`)."""

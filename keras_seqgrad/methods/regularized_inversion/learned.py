@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from keras_seqgrad.methods.regularized_inversion.inverse import read
 from keras_seqgrad.ops import common
+from keras_seqgrad.tensors import replicas
 
 
 class LearnedInverse(keras.layers.Layer):
@@ -79,6 +80,8 @@ def difference(steps, inverse, rate):
 def reconstruction_loss(steps, mask, inverse, noise):
     """Mean of ½‖G(x, F(x, h + ε)) − (h + ε)‖² over the steps taken.
 
+    Where there are several replicas, this one's part of the mean over all.
+
     Args:
         steps: `Steps` of the layer.
         mask: Boolean (time, batch, 1), or None.
@@ -92,11 +95,12 @@ def reconstruction_loss(steps, mask, inverse, noise):
     error = inverse(inputs, after) - states
     each = 0.5 * tf.reduce_sum(error * error, axis=1)
     if mask is None:
-        return tf.reduce_mean(each)
+        return tf.reduce_mean(each) / replicas.count()
     taken = tf.cast(tf.reshape(mask, [-1]), each.dtype)
     # Of a masked step the inputs may be anything.
     each = tf.where(taken > 0, each, 0.0)
-    return tf.reduce_sum(each) / tf.maximum(tf.reduce_sum(taken), 1.0)
+    count = replicas.total(tf.reduce_sum(taken))
+    return tf.reduce_sum(each) / tf.maximum(count, 1.0)
 
 
 def uniform_noise(shape, deviation, seed, dtype):

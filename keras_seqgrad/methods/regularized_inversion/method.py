@@ -15,6 +15,7 @@ from keras_seqgrad.methods.regularized_inversion import cells, learned
 from keras_seqgrad.methods.regularized_inversion.learned import LearnedInverse
 from keras_seqgrad.methods.regularized_inversion.rule import Inversion
 from keras_seqgrad.state.method_state import Draws
+from keras_seqgrad.tensors import replicas
 from keras_seqgrad.tensors.arguments import above
 from keras_seqgrad.window.pullback import pull_window
 
@@ -25,18 +26,6 @@ def as_config(optimizer):
         keras.optimizers.get(optimizer)
         return optimizer
     return keras.optimizers.serialize(keras.optimizers.get(optimizer))
-
-
-def refuse_replicas():
-    """Refuses what has a second optimizer under more than one replica."""
-    # The two optimizers' sums over replicas can meet each other there.
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(
-            "A learned inverse has an optimizer of its own, which needs all "
-            "rows of a batch on one device. Expected one replica, received a "
-            "tf.distribute strategy with several. Train without a strategy, "
-            'or set propagation="linearized" and a regularization.'
-        )
 
 
 @serializable
@@ -93,8 +82,7 @@ class RegularizedInversion(WindowMethod):
 
     Raises:
         ValueError: An argument is out of its range; on `compile`, a layer has
-            no rule, the model is a subclass with its own `call_segment`, or
-            there are several replicas and a learned inverse.
+            no rule, or the model is a subclass with its own `call_segment`.
 
     Reference:
         Roulet and Harchaoui, 2021. Target propagation via regularized
@@ -160,8 +148,6 @@ class RegularizedInversion(WindowMethod):
             )
         for name, node in model.graph.nodes.items():
             cells.refuse(node.held[0].cell, name, self.propagation)
-        if self.propagation == "learned":
-            refuse_replicas()
 
     def build(self, model):
         if self.propagation != "learned":
@@ -186,8 +172,7 @@ class RegularizedInversion(WindowMethod):
         # Of a loss that the optimizer scales up, the gradient still stands for
         # a displacement of the same size.
         scale = window.scale(tf.ones(()))
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        rows = tf.cast(window.batch_size * replicas, "float32")
+        rows = tf.cast(window.batch_size * replicas.count(), "float32")
         return Inversion(
             functools.partial(self._rule, inverses=self._inverses(window)),
             self.target_rate * rows / scale,
@@ -221,8 +206,6 @@ class RegularizedInversion(WindowMethod):
         return pull_window(window, scan=self.inversion(window).scan)
 
     def train(self, window):
-        if self.propagation == "learned":
-            refuse_replicas()
         inversion = self.inversion(window)
         loss, gradients, outputs, state = pull_window(
             window, scan=inversion.scan
@@ -260,11 +243,12 @@ class RegularizedInversion(WindowMethod):
                 noise = 0.0
                 if self.noise:
                     noise = learned.uniform_noise(
-                        tf.shape(steps.before),
+                        tf.shape(steps.before) * [1, replicas.count(), 1],
                         self.noise,
                         parts["draws"].next(),
                         steps.before.dtype,
                     )
+                    noise = replicas.share(noise, 1)
                 inverse = inverses[id(steps.cell)]
                 loss += learned.reconstruction_loss(steps, mask, inverse, noise)
         gradients = tape.gradient(loss, variables)

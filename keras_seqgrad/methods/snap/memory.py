@@ -23,8 +23,15 @@ def specs_of(cell, shape, variables):
     traced = traced_states(cell, shape)
     dtype = "float64" if cell.compute_dtype == "float64" else "float32"
 
+    # Where there are several replicas, they are read on the first.
+    strategy = tf.distribute.get_strategy()
+    read = [
+        strategy.experimental_local_results(variable.value)[0]
+        for variable in variables
+    ]
+
     def learns(weight):
-        found = tape.gradient(weight, variables)
+        found = tape.gradient(weight, read)
         return any(gradient is not None for gradient in found)
 
     return [

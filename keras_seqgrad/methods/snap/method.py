@@ -59,8 +59,8 @@ class SnAp(OnlineMethod):
     Raises:
         ValueError: `length` is not a positive integer; on `compile`, a cell
             has no rule or recurrent dropout, a recurrent layer is called
-            twice or shares weights, the model is a subclass with its own
-            `call_segment`, or there are several replicas.
+            twice or shares weights, or the model is a subclass with its own
+            `call_segment`.
 
     Reference:
         Menick et al., 2020. A practical sparse approximation for real time
@@ -81,7 +81,6 @@ class SnAp(OnlineMethod):
         self.self_recurrence = bool(self_recurrence)
 
     def check(self, model):
-        super().check(model)
         cells.refuse_model(model)
         for name, node in model.graph.nodes.items():
             cells.refuse(node.held[0].cell, name)

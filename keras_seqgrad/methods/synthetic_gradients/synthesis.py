@@ -5,16 +5,19 @@ import tensorflow as tf
 
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state.carried import CarriedState
-from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors import nested, replicas
 
 READINGS = {"state", "input", "target"}
 
 
 def mean_square(error, rows):
-    """Mean over units, and over those rows (batch,) that count."""
+    """Mean over units, and over those rows (batch,) that count.
+
+    Where there are several replicas, this one's part of the mean over all.
+    """
     per_row = tf.reduce_mean(tf.square(error), axis=1)
     total = tf.reduce_sum(tf.where(rows, per_row, 0.0))
-    counted = tf.reduce_sum(tf.cast(rows, "float32"))
+    counted = replicas.total(tf.reduce_sum(tf.cast(rows, "float32")))
     return total / tf.maximum(counted, 1.0)
 
 
@@ -26,7 +29,9 @@ def own_optimizer(given, optimizer):
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     config = optimizer.get_config() | {
-        "learning_rate": float(optimizer.learning_rate),
+        "learning_rate": float(
+            keras.ops.convert_to_numpy(optimizer.learning_rate)
+        ),
         "use_ema": False,
         "ema_overwrite_frequency": None,
         "loss_scale_factor": None,
@@ -160,27 +165,25 @@ class Synthesis(keras.layers.Layer):
             loss = total = mean_square(guess - target, rows)
             for variable in self.learned:
                 if variable.regularizer is not None:
-                    total += variable.regularizer(variable)
+                    total += variable.regularizer(variable) / replicas.count()
             if ahead is not None:
                 first, expected, counted = ahead
                 total += mean_square(self.head(first) - expected, counted)
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            total /= replicas
         if self.learned:
             gradients = tape.gradient(total, self.learned)
             gradients = nested.fill(gradients, self.learned)
             self.optimizer.apply(gradients, self.learned)
-        taught = tf.reduce_any(rows)
+        taught = replicas.any_of(tf.reduce_any(rows))
         counts = tf.cast(taught, "float32")
         ratio = tf.math.divide_no_nan(tf.norm(guess), tf.norm(target))
+        loss *= replicas.count()
         self.loss_tracker.update_state(loss, sample_weight=counts)
         self.ratio_tracker.update_state(ratio, sample_weight=counts)
         if ahead is not None:
-            taught |= tf.reduce_any(counted)
-        if replicas == 1:  # else a variable cannot be set to what it was
-            # Not a condition: around one XLA copies every variable.
-            for variable, old in zip(self.moving, before, strict=True):
-                variable.assign(tf.where(taught, variable, old))
+            taught |= replicas.any_of(tf.reduce_any(counted))
+        # Not a condition: around one XLA copies every variable.
+        for variable, old in zip(self.moving, before, strict=True):
+            variable.assign(tf.where(taught, variable, old))
 
 
 def readings(network):

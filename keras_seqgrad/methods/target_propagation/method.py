@@ -264,12 +264,14 @@ class TargetPropagation(Method):
             loss, outputs, _ = in_order
             learner.record_window(outputs, loss)
             rows = tf.cast(window.batch_size, "float32")
-            parts["sequential"].update_state(loss, sample_weight=rows)
+            parts["sequential"].update_state(
+                learner.shown(loss), sample_weight=rows
+            )
         restore = learner.keep_output_losses()
 
         def learn(pulled, gaps, _):
             learner.apply(pulled.gradients)
-            parts["blocks"].update_state(pulled.loss)
+            parts["blocks"].update_state(learner.shown(pulled.loss))
             if in_order is None:
                 learner.record_window(pulled.outputs, pulled.loss)
             violation, count = lagrangian.violation(gaps)

@@ -15,6 +15,7 @@ from keras_seqgrad.methods.vectors import (
 )
 from keras_seqgrad.state.method_state import Draws
 from keras_seqgrad.state.vector import join, split
+from keras_seqgrad.tensors import replicas
 from keras_seqgrad.tensors.arguments import positive_integer
 
 # Keeps the ratios of norms finite, as in the authors' code.
@@ -91,8 +92,8 @@ class UORO(OnlineMethod):
 
     Raises:
         ValueError: `length` is not a positive integer; on `compile`, weights
-            are not built yet, the model is a subclass with its own
-            `call_segment`, or there are several replicas.
+            are not built yet, or the model is a subclass with its own
+            `call_segment`.
 
     Reference:
         Tallec and Ollivier, 2018. Unbiased online recurrent optimization.
@@ -109,7 +110,6 @@ class UORO(OnlineMethod):
         self.seed = seed
 
     def check(self, model):
-        super().check(model)
         if model.is_opaque:
             raise ValueError(
                 "UORO takes tangents through the cells of recurrent layers. "
@@ -146,13 +146,16 @@ class UORO(OnlineMethod):
         dtype = of_state.dtype
         signs = draw_signs(pair, of_state)
         _, found = run.pull(split(signs, run.ends))
-        new = flat(found, dtype)
         moved = join(pushed(run, split(of_state, run.leaves)), dtype)
+        # Both vectors are of all rows, wherever they are.
+        left = tf.cast(tf.reduce_any(moved != 0.0), dtype)
+        new, left, *squares = replicas.total(
+            [flat(found, dtype), left, square(moved), square(signs)]
+        )
         # Where resets have left nothing of it, its partner would be noise.
-        left = tf.reduce_any(moved != 0.0)
-        of_parameters = tf.where(left, of_parameters, 0.0)
-        along = ratio(of_parameters, moved)
-        across = ratio(new, signs)
+        of_parameters = tf.where(left > 0, of_parameters, 0.0)
+        along = ratio(square(of_parameters), squares[0])
+        across = ratio(square(new), squares[1])
         pair = tf.random.experimental.stateless_fold_in(pair, 1, "philox")
         return (
             tf.ensure_shape(along * moved + across * signs, of_state.shape),
@@ -167,16 +170,17 @@ class UORO(OnlineMethod):
 def draw_signs(pair, like):
     """A sign for every row and unit, from a pair of seeds."""
     # Integers, because XLA draws other floats from the same seed.
+    shape = tf.shape(like) * [replicas.count(), 1]
     bits = tf.random.stateless_uniform(
-        tf.shape(like), pair, 0, 2, dtype="int32", alg="philox"
+        shape, pair, 0, 2, dtype="int32", alg="philox"
     )
-    return tf.cast(2 * bits - 1, like.dtype)
+    return tf.cast(2 * replicas.share(bits, 0) - 1, like.dtype)
 
 
 def ratio(first, second):
-    """The root of the ratio of two norms."""
-    return tf.sqrt((norm(first) + SMALL) / (norm(second) + SMALL))
+    """The root of the ratio of two norms, given their squares."""
+    return tf.sqrt((tf.sqrt(first) + SMALL) / (tf.sqrt(second) + SMALL))
 
 
-def norm(tensor):
-    return tf.sqrt(tf.reduce_sum(tf.square(tensor)))
+def square(tensor):
+    return tf.reduce_sum(tf.square(tensor))

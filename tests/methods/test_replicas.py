@@ -1,0 +1,114 @@
+"""Every method trains two replicas as it trains one device."""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seqgrad as ksg
+from tests import replicas, zoo
+from tests.methods.table import TABLE
+
+UPDATES = 12
+
+
+def recurrent(size):
+    """A synthesiser that has a memory for every row."""
+    return keras.Sequential(
+        [
+            keras.Input((None, size)),
+            keras.layers.SimpleRNN(2, return_sequences=True),
+            keras.layers.Dense(size),
+        ]
+    )
+
+
+# The simplest cell that each method runs.
+CELLS = {"inversion_learned": "gru"}
+MORE = {
+    "admm": lambda: ksg.methods.TargetPropagation(
+        3, "admm", parameter_steps=1, state_steps=2
+    ),
+    "code": lambda: ksg.methods.TargetPropagation(
+        3,
+        "lagrangian",
+        parameter_steps=1,
+        multiplier_form="code",
+        start="parallel",
+    ),
+    "dni_recurrent": lambda: ksg.methods.SyntheticGradients(3, recurrent),
+}
+UPDATES_OF_MORE = {"admm": 2, "code": 2, "dni_recurrent": 3}
+CASES = [
+    *[(name, True) for name in [*TABLE, *MORE]],
+    *[(name, False) for name in ["tbptt", "dni", "fptt", "uoro"]],
+]
+# Of parts of a norm there is no mean that is the whole's.
+APART = {"synthesizer_norm_ratio"}
+
+
+def batches(count, stateful):
+    """Windows of four rows; with a state, rows of one replica are reset."""
+    generator = np.random.default_rng(0)
+    shape = 4 * count, zoo.STEPS, 2
+    x, y = generator.normal(size=(2, *shape)).astype("float32")
+    reset = np.zeros(shape[:2], bool)
+    if stateful:
+        reset[::4, 2], reset[1::4, 3] = True, True
+    return {"inputs": x, "reset": reset}, y
+
+
+def trained(make, scope, stateful, cell, updates):
+    """(weights, logs, carried rows, what the method keeps) after training."""
+    keras.utils.set_random_seed(1)
+    with scope:
+        network = zoo.network(cell)
+        model = ksg.SequenceModel.from_model(network, stateful=stateful)
+        model.compile(
+            keras.optimizers.Adam(0.01),
+            "mse",
+            metrics=["mae"],
+            method=make(),
+            jit_compile=False,
+        )
+    count = max(1, UPDATES // updates)
+    x, y = batches(count, stateful)
+    logs = model.fit(x, y, 4, shuffle=False, verbose=0).history
+    kept = model.method_state
+    logged = {id(v) for metric in kept.metrics for v in metric.variables}
+    state = [
+        variable.numpy() * 1.0
+        for variable in [*model.carried["training"].variables, *kept.variables]
+        if id(variable) not in logged
+    ]
+    return network.get_weights(), logs, state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, stateful", CASES)
+def test_two_replicas_train_as_one(name, stateful):
+    if name in MORE:
+        make, updates = MORE[name], UPDATES_OF_MORE[name]
+    else:
+        make, updates = TABLE[name].method, TABLE[name].updates
+    cell = CELLS.get(name, "simple_rnn")
+    alone = contextlib.nullcontext()
+    expected = trained(make, alone, stateful, cell, updates)
+    scope = replicas.strategy().scope()
+    found = trained(make, scope, stateful, cell, updates)
+    for mine, others in zip(found[0], expected[0], strict=True):
+        np.testing.assert_allclose(mine, others, rtol=0, atol=1e-6)
+    for name in {*expected[1]} - APART:
+        assert found[1][name] == pytest.approx(expected[1][name], rel=1e-5)
+    for mine, others in zip(found[2], expected[2], strict=True):
+        np.testing.assert_allclose(mine, others, rtol=1e-5, atol=1e-5)
+
+
+def test_updates_as_often_as_cuts_are_drawn_are_refused():
+    method = ksg.methods.ARTBP(3, update="cut")
+    with replicas.strategy().scope():
+        with pytest.raises(ValueError, match="Expected one replica"):
+            ksg.SequenceModel.from_model(zoo.network("simple_rnn")).compile(
+                "sgd", "mse", method=method, jit_compile=False
+            )
