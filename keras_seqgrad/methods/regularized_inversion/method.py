@@ -15,16 +15,16 @@ from keras_seqgrad.methods.regularized_inversion import cells, learned
 from keras_seqgrad.methods.regularized_inversion.learned import LearnedInverse
 from keras_seqgrad.methods.regularized_inversion.rule import Inversion
 from keras_seqgrad.state.method_state import Draws
-from keras_seqgrad.tensors.arguments import above
+from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window.pullback import pull_window
 
 
 def as_config(optimizer):
     """An optimizer's name or config, from which each model makes its own."""
+    found = arguments.optimizer(optimizer, "inverse_optimizer")
     if isinstance(optimizer, str):
-        keras.optimizers.get(optimizer)
         return optimizer
-    return keras.optimizers.serialize(keras.optimizers.get(optimizer))
+    return keras.optimizers.serialize(found)
 
 
 def refuse_replicas():
@@ -128,27 +128,25 @@ class RegularizedInversion(WindowMethod):
         noise=0.1,
         seed=None,
     ):
-        if propagation not in cells.PROPAGATIONS:
-            raise ValueError(
-                f"`propagation` must be one of {cells.PROPAGATIONS}. Received: "
-                f"propagation={propagation!r}"
-            )
+        arguments.choice(propagation, "propagation", cells.PROPAGATIONS)
         if propagation == "learned" and regularization is not None:
             raise ValueError(
                 "A learned inverse has no `regularization`: the noise it is "
                 "trained with does that. Set regularization=None. Received: "
                 f"regularization={regularization!r}"
             )
-        self.target_rate = above(target_rate, "target_rate", 0.0)
+        self.target_rate = arguments.number(target_rate, "target_rate", above=0)
         self.regularization = None
         if propagation != "learned":
-            self.regularization = above(regularization, "regularization", 0.0)
+            self.regularization = arguments.number(
+                regularization, "regularization", above=0
+            )
         self.propagation = propagation
-        self.local = bool(local)
-        self.margin = above(margin, "margin", 0.0, 0.5)
+        self.local = arguments.flag(local, "local")
+        self.margin = arguments.number(margin, "margin", above=0, below=0.5)
         self.inverse_optimizer = as_config(inverse_optimizer)
-        self.noise = 0.0 if noise == 0 else above(noise, "noise", 0.0)
-        self.seed = seed
+        self.noise = arguments.number(noise, "noise", least=0)
+        self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)
 
     def check(self, model):
         if model.is_opaque:
