@@ -110,7 +110,7 @@ def elementwise(size, hidden=50, noise=0.5):
     """
     size = arguments.positive_integer(size, "size")
     hidden = arguments.positive_integer(hidden, "hidden")
-    noise = arguments.number(noise, "noise", least=0)
+    noise = arguments.number(noise, "noise", least=0, wanted="0 or above")
 
     def units(name, activation=None):
         return keras.layers.Dense(

@@ -146,7 +146,7 @@ class Random:
         """c_a for one age or an array of ages (1 = first step of a piece)."""
         age = arguments.array(age, "age", "numbers of 1 or more")
         if age.dtype.kind not in "iuf" or not (
-            age.size and np.all(np.isfinite(age)) and np.all(age >= 1)
+            np.all(np.isfinite(age)) and np.all(age >= 1)
         ):
             arguments.refuse(age, "age", "numbers of 1 or more")
         age = age.astype("float64")

@@ -203,7 +203,7 @@ def check_methods(methods):
     if not isinstance(methods, (str, dict, list, tuple, known.Method)) or (
         not listed
     ):
-        wanted = "a list of methods or names, or a dict of them"
+        wanted = "methods that differ, or names, in a list or a dict"
         arguments.refuse(methods, "methods", wanted)
     for method in listed:
         known.get(method)

@@ -77,7 +77,13 @@ class RGLRUCell(LinearCell):
                 f"heads={heads!r} with units={units}"
             )
         min_radius, max_radius = (
-            arguments.number(radius, name, above=0, below=1)
+            arguments.number(
+                radius,
+                name,
+                above=0,
+                below=1,
+                wanted="a number, 0 < min_radius <= max_radius < 1",
+            )
             for name, radius in (
                 ("min_radius", min_radius),
                 ("max_radius", max_radius),

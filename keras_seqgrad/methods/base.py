@@ -25,6 +25,8 @@ class Method(abc.ABC):
         gates_inside: Whether it cuts or weights links inside of what it runs
             at once, or runs cells by a scan of its own. Otherwise a segment
             may be run by Keras' cuDNN kernel.
+        when_not_finite: What the error of a bad window says where the method
+            itself may be why loss, gradient or state are not finite.
 
     Example:
 
@@ -37,6 +39,7 @@ class Method(abc.ABC):
     crosses_windows = False
     length = None
     gates_inside = False
+    when_not_finite = ""
 
     # Most methods run on every model.
     def check(self, model):  # noqa: B027

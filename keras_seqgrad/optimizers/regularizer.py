@@ -25,5 +25,5 @@ def check_settings(alpha, beta, form, weight, rho):
     arguments.choice(form, "form", tuple(FORMS))
     arguments.number(alpha, "alpha", above=0)
     arguments.number(beta, "beta", above=0, most=1)
-    arguments.number(weight, "weight", least=0)
+    arguments.number(weight, "weight", least=0, wanted="a number 0 or more")
     arguments.number(rho, "rho", least=0, most=1)

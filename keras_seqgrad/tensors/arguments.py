@@ -162,8 +162,8 @@ def path(value, name, wanted="the path of a file or folder"):
 
 
 def function(value, name, what="a function"):
-    """`value`, which must be callable; no class."""
-    if not callable(value) or isinstance(value, type):
+    """`value`, which must be callable."""
+    if not callable(value):
         refuse(value, name, what)
     return value
 

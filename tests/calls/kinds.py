@@ -46,7 +46,7 @@ KINDS = {
     "bytes": "~2.5",
     "state": "~'no' ~-1 ~0 ~2.5 ~inf ~nan ~True ~[] ~{} ~[0]",
     "series": "~[0]",
-    "age": "2.5",
+    "age": "2.5 []",
     "ids": "0 [] [0]",
     "positions": "[0]",
     "tokens": "'no' [] {}",

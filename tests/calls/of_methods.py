@@ -64,6 +64,7 @@ METHODS = {
             "inverse_optimizer": "name",
             "noise": "0 or above",
             "seed": "seed?",
+            "max_growth": "above 0?",
         },
     ),
     "methods.TargetPropagation": Call(
@@ -136,7 +137,7 @@ CALLBACKS = {
     ),
     "callbacks.BackupAndRestore": Call(
         ksg.callbacks.BackupAndRestore,
-        {"backup_dir": "/tmp/none"},
+        {"backup_dir": "backups"},
         {
             "backup_dir": "path",
             "save_freq": "count",

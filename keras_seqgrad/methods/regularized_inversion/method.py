@@ -90,6 +90,13 @@ class RegularizedInversion(WindowMethod):
         noise: Standard deviation of the noise on the states that G learns to
             reconstruct.
         seed: Integer seed of the noise; None for a random one.
+        max_growth: Most by which one step back may lengthen a displacement of
+            a row, above 0; a longer one is shortened to that, its direction
+            kept. At 1 no d_t is longer than all the −γ·B·dL/dh behind it
+            together. None for no limit, as in the paper: then d grows without
+            bound wherever the cell forgets or saturates, as a GRU's does with
+            any r. The limit is this package's own, and not for "none", whose
+            targets are displaced even where d is 0.
 
     Raises:
         ValueError: An argument is out of its range; on `compile`, a layer has
@@ -127,6 +134,7 @@ class RegularizedInversion(WindowMethod):
         inverse_optimizer="adam",
         noise=0.1,
         seed=None,
+        max_growth=None,
     ):
         arguments.choice(propagation, "propagation", cells.PROPAGATIONS)
         if propagation == "learned" and regularization is not None:
@@ -147,6 +155,18 @@ class RegularizedInversion(WindowMethod):
         self.inverse_optimizer = as_config(inverse_optimizer)
         self.noise = arguments.number(noise, "noise", least=0)
         self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)
+        self.max_growth = max_growth
+        if max_growth is not None:
+            self.max_growth = arguments.number(
+                max_growth, "max_growth", above=0
+            )
+            if propagation == "none":
+                raise ValueError(
+                    'propagation="none" displaces a target also where nothing '
+                    "was to be taken back, which no factor bounds. Set "
+                    'propagation="difference", or max_growth=None. Received: '
+                    f"max_growth={max_growth!r}"
+                )
 
     def check(self, model):
         if model.is_opaque:
@@ -190,6 +210,17 @@ class RegularizedInversion(WindowMethod):
             functools.partial(self._rule, inverses=self._inverses(window)),
             self.target_rate * rows / scale,
             self.local,
+            self.max_growth,
+        )
+
+    @property
+    def when_not_finite(self):
+        if self.max_growth is not None:
+            return ""
+        return (
+            f"{self!r} sets no limit to its displacements, which an inverse "
+            "step lengthens where the cell forgets or saturates, so that over "
+            "many steps they overflow: set max_growth=1.0. "
         )
 
     def _inverses(self, window):
@@ -278,4 +309,5 @@ class RegularizedInversion(WindowMethod):
             "inverse_optimizer": self.inverse_optimizer,
             "noise": self.noise,
             "seed": self.seed,
+            "max_growth": self.max_growth,
         }
