@@ -12,7 +12,14 @@ import tensorflow as tf
 from keras_seqgrad.tensors import arguments, masks
 from keras_seqgrad.window import per_step
 from keras_seqgrad.window.shapes import inputs_of, targets_of, weights_of
-from keras_seqgrad.window.timed import bind, compare, named, rank, said
+from keras_seqgrad.window.timed import (
+    bind,
+    compare,
+    named,
+    rank,
+    said,
+    with_a_step,
+)
 
 
 def check_run(model, run, given):
@@ -66,7 +73,6 @@ def check(model, data, trains, judged=True, where=""):
     leaves = keras.tree.flatten(x)
     if not all(hasattr(leaf, "shape") for leaf in leaves):
         return None
-    check_rows({"x": x, "y": y, "sample_weight": sample_weight}, where)
     label, steps, timed = inputs_of(model, x, where)
     if judged:
         need_targets(model, y)
@@ -76,6 +82,7 @@ def check(model, data, trains, judged=True, where=""):
             timed += weights_of(model, sample_weight, steps, where)
     for each in timed:
         compare(each, label, steps)
+    check_rows({"x": x, "y": y, "sample_weight": sample_weight}, where)
     return steps
 
 
@@ -155,6 +162,12 @@ def tie(model, data, trains):
         for each in timed
         if steps is None or each.leaf.shape[1] is None
     }
+    if steps is None:
+        place = (
+            0 if model.is_opaque else model.graph.temporal_inputs.index(True)
+        )
+        first = keras.tree.flatten(inputs)[place]
+        tied[id(first)] = with_a_step(first, label)
     return keras.tree.map_structure(lambda t: tied.get(id(t), t), data)
 
 
