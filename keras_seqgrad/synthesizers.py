@@ -87,6 +87,10 @@ def elementwise(size, hidden=50, noise=0.5):
     g is the first step of a quasi-recurrent layer that starts from zero. It
     cannot tell units apart: not for cells whose units play different parts.
 
+    n is drawn by Keras, as dropout is, and so by another algorithm under XLA:
+    the same seed trains differently with and without `jit_compile=True`, and
+    alike to rounding with `noise=0.0`.
+
     Args:
         size: Number of state units: all layers', and for an LSTM h and c.
         hidden: Width of the hidden layers.

@@ -92,8 +92,8 @@ class RegularizedInversion(WindowMethod):
         seed: Integer seed of the noise; None for a random one.
         max_growth: Most by which one step back may lengthen a displacement of
             a row, above 0; a longer one is shortened to that, its direction
-            kept. At 1 no d_t is longer than all the −γ·B·dL/dh behind it
-            together. None for no limit, as in the paper: then d grows without
+            kept. With 0.9 no d_t is longer than ten times the longest
+            −γ·B·dL/dh. None for no limit, as in the paper: then d grows without
             bound wherever the cell forgets or saturates, as a GRU's does with
             any r. The limit is this package's own, and not for "none", whose
             targets are displaced even where d is 0.
@@ -220,7 +220,7 @@ class RegularizedInversion(WindowMethod):
         return (
             f"{self!r} sets no limit to its displacements, which an inverse "
             "step lengthens where the cell forgets or saturates, so that over "
-            "many steps they overflow: set max_growth=1.0. "
+            "many steps they overflow: set max_growth=0.9. "
         )
 
     def _inverses(self, window):
