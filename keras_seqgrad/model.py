@@ -1,16 +1,16 @@
 """`SequenceModel`: a Keras model that learns in segments, by any method."""
 
 import keras
-import tensorflow as tf
 
 from keras_seqgrad import methods
-from keras_seqgrad.network import cuttable, scans
+from keras_seqgrad.network import cuttable, original, scans
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state import beside, by_rows, compiled, runs, seeds
+from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.guard import Guard
 from keras_seqgrad.window.opening import open_window
-from keras_seqgrad.window.probe import Probe, as_tensors
+from keras_seqgrad.window.probe import Probe, as_seed, as_tensors
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -79,10 +79,9 @@ class SequenceModel(SegmentedModel):
         learn_initial_state=False,
         **kwargs,
     ):
-        if inputs is not None or outputs is not None:
-            network = keras.Model(inputs, outputs)
+        network = original.of(inputs, outputs, network)
         super().__init__(network, learn_initial_state, **kwargs)
-        self.stateful = bool(stateful)
+        self.stateful = arguments.flag(stateful, "stateful")
         self.method = self.loss_weights = self._class_weight = None
         beside.give(self)
         self._probes, self.guard = {}, Guard()
@@ -95,7 +94,7 @@ class SequenceModel(SegmentedModel):
             model: A built Sequential or Functional Keras model.
             **options: `stateful`, `learn_initial_state`, `name`.
         """
-        return cls(network=model, **options)
+        return cls(network=original.check(model, "model"), **options)
 
     # --- compile -----------------------------------------------------------
 
@@ -107,7 +106,7 @@ class SequenceModel(SegmentedModel):
         Args:
             *args: As for `keras.Model.compile`.
             method: A `ksg.methods` object, or the name of one.
-            example: Inputs of one batch, on which to check that the model may
+            example: Inputs of one batch, to check on them that the model may
                 be cut in time; None to draw some.
             on_bad_window: What becomes of a window whose input, target, loss,
                 gradient or state is not finite: None to train on it, "skip" to
@@ -228,9 +227,9 @@ class SequenceModel(SegmentedModel):
                 `run_eagerly=True` nothing is.
         """
         data = as_tensors(x, y, sample_weight)
-        jit = bool(self.jit_compile if jit is None else jit)
+        jit = arguments.flag(self.jit_compile if jit is None else jit, "jit")
         run = self._probes.setdefault((step, jit), Probe(self, step, jit))
-        return run(data, None if seed is None else tf.constant(seed, "int32"))
+        return run(data, as_seed(seed))
 
     # --- runs --------------------------------------------------------------
 
@@ -289,6 +288,7 @@ class SequenceModel(SegmentedModel):
         return runs.complete(given, run, self)
 
     def _use_class_weight(self, table):
+        table = agreement.class_table(table)
         if table != self._class_weight:
             self._class_weight = table
             self.train_function = None

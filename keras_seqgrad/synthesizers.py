@@ -6,7 +6,7 @@ whose last layer starts at zero: an untrained synthesiser is truncation.
 
 import keras
 
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 
 def linear(size):
@@ -31,7 +31,7 @@ def linear(size):
     >>> ksg.synthesizers.linear(8).count_params()
     72
     """
-    size = positive_integer(size, "size")
+    size = arguments.positive_integer(size, "size")
     return keras.Sequential([_input(size), _last(size)], name="linear")
 
 
@@ -59,8 +59,10 @@ def dense(size, hidden=None):
     >>> ksg.synthesizers.dense(8, hidden=4).output_shape
     (None, 8)
     """
-    size = positive_integer(size, "size")
-    hidden = positive_integer(hidden or size, "hidden")
+    size = arguments.positive_integer(size, "size")
+    hidden = arguments.positive_integer(
+        size if hidden is None else hidden, "hidden"
+    )
     return keras.Sequential(
         [
             _input(size),
@@ -85,6 +87,10 @@ def elementwise(size, hidden=50, noise=0.5):
     g is the first step of a quasi-recurrent layer that starts from zero. It
     cannot tell units apart: not for cells whose units play different parts.
 
+    n is drawn by Keras, as dropout is, and so by another algorithm under XLA:
+    the same seed trains differently with and without `jit_compile=True`, and
+    alike to rounding with `noise=0.0`.
+
     Args:
         size: Number of state units: all layers', and for an LSTM h and c.
         hidden: Width of the hidden layers.
@@ -106,10 +112,9 @@ def elementwise(size, hidden=50, noise=0.5):
     >>> ksg.synthesizers.elementwise(800).count_params() == small
     True
     """
-    size = positive_integer(size, "size")
-    hidden = positive_integer(hidden, "hidden")
-    if not noise >= 0:
-        raise ValueError(f"`noise` must be 0 or above. Received: noise={noise}")
+    size = arguments.positive_integer(size, "size")
+    hidden = arguments.positive_integer(hidden, "hidden")
+    noise = arguments.number(noise, "noise", least=0, wanted="0 or above")
 
     def units(name, activation=None):
         return keras.layers.Dense(
@@ -133,6 +138,17 @@ def elementwise(size, hidden=50, noise=0.5):
 
 
 BY_NAME = {"dense": dense, "elementwise": elementwise, "linear": linear}
+WANTED = (
+    "a Keras model, a function from the state size to one, None, or one of "
+    f"{sorted(BY_NAME)}"
+)
+
+
+def check(identifier):
+    """Refuses what stands for no synthesiser, without making one."""
+    named = isinstance(identifier, str) and identifier in BY_NAME
+    if not (identifier is None or named or callable(identifier)):
+        arguments.refuse(identifier, "synthesizer", WANTED)
 
 
 def name_of(identifier):
@@ -164,16 +180,17 @@ def get(identifier, size):
     >>> ksg.synthesizers.get("linear", 3).name
     'linear'
     """
+    check(identifier)
+    size = arguments.positive_integer(size, "size")
     if isinstance(identifier, keras.layers.Layer):
         return identifier
-    if identifier is None or identifier in BY_NAME:
+    if identifier is None or isinstance(identifier, str):
         return BY_NAME[identifier or "dense"](size)
-    made = identifier(size) if callable(identifier) else None
+    made = identifier(size)
     if not isinstance(made, keras.layers.Layer):
         raise ValueError(
-            "`synthesizer` must be a Keras model, a function from the state "
-            f"size to one, None, or one of {sorted(BY_NAME)}. "
-            f"Received: synthesizer={identifier!r}"
+            f"`synthesizer` must be {WANTED}. Received: "
+            f"synthesizer={identifier!r}, which gave {made!r}"
         )
     return made
 

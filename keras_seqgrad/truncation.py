@@ -18,11 +18,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 __all__ = ["Fixed", "Random"]
 
 PACKAGE = "keras_seqgrad"
+GENERATORS = np.random.Generator, np.random.RandomState
+
+
+def _extent(steps, batch_size=None):
+    """(steps, rows or None), integers or, in a graph, tensors."""
+    if not tf.is_tensor(steps):
+        steps = arguments.positive_integer(steps, "steps")
+    if batch_size is not None and not tf.is_tensor(batch_size):
+        batch_size = arguments.positive_integer(batch_size, "batch_size")
+    return steps, batch_size
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -54,10 +64,11 @@ class Fixed:
     """
 
     def __init__(self, length):
-        self.length = positive_integer(length, "length")
+        self.length = arguments.positive_integer(length, "length")
 
     def gates(self, steps, batch_size=None, seed=None):
         """Gates of `steps` steps, shape (time,); `seed` is not used."""
+        steps, _ = _extent(steps, batch_size)
         step = tf.range(steps)
         cut = (step % self.length == 0) & (step > 0)
         return tf.where(cut, 0.0, 1.0)
@@ -114,24 +125,31 @@ class Random:
     """
 
     def __init__(self, mean_length, alpha=4.0):
-        if not mean_length > 1:
-            raise ValueError(
-                "`mean_length` must be more than 1 step; at 1 every link is "
-                "cut and nothing can make up for it. "
-                f"Received: mean_length={mean_length!r}"
+        self.mean_length = arguments.number(
+            mean_length,
+            "mean_length",
+            above=1,
+            wanted="more than 1 step; at 1 every link is cut and nothing can "
+            "make up for it",
+        )
+        self.alpha = None
+        if alpha is not None:
+            self.alpha = arguments.number(
+                alpha,
+                "alpha",
+                above=2,
+                wanted="more than 2 (the mean length is infinite otherwise), "
+                "or None for a constant probability of a cut",
             )
-        if alpha is not None and not alpha > 2:
-            raise ValueError(
-                "`alpha` must be more than 2 (the mean length is infinite "
-                "otherwise), or None for a constant probability of a cut. "
-                f"Received: alpha={alpha!r}"
-            )
-        self.mean_length = float(mean_length)
-        self.alpha = None if alpha is None else float(alpha)
 
     def cut_probability(self, age):
         """c_a for one age or an array of ages (1 = first step of a piece)."""
-        age = np.asarray(age, dtype="float64")
+        age = arguments.array(age, "age", "numbers of 1 or more")
+        if age.dtype.kind not in "iuf" or not (
+            np.all(np.isfinite(age)) and np.all(age >= 1)
+        ):
+            arguments.refuse(age, "age", "numbers of 1 or more")
+        age = age.astype("float64")
         if self.alpha is None:
             return np.full_like(age, 1.0 / self.mean_length)
         scale = (self.alpha - 2.0) * self.mean_length
@@ -143,6 +161,11 @@ class Random:
         Lengths are drawn by inverting the law; the few beyond `longest` are
         returned as `longest`.
         """
+        count = arguments.positive_integer(count, "count")
+        longest = arguments.positive_integer(longest, "longest")
+        if not isinstance(generator, GENERATORS):
+            wanted = "a NumPy generator, as np.random.default_rng(seed)"
+            arguments.refuse(generator, "generator", wanted)
         ages = np.arange(1, longest)
         survival = np.cumprod(1.0 - self.cut_probability(ages))
         drawn = generator.random(count)
@@ -155,6 +178,7 @@ class Random:
         The gates of a piece that starts with the first step: 1 for the link to
         the initial state, then 1 / (1 - c_1), 1 / (1 - c_2), …
         """
+        steps, _ = _extent(steps)
         age = tf.cast(tf.range(steps), "float32")
         return tf.where(age > 0, 1.0 / (1.0 - self._probability(age)), 1.0)
 
@@ -170,6 +194,14 @@ class Random:
         Returns:
             float32 tensor (time,), or (batch, time) with `batch_size`.
         """
+        steps, batch_size = _extent(steps, batch_size)
+        seed = arguments.tensor(seed, "seed", "a pair of integers")
+        if (
+            not seed.dtype.is_integer
+            or seed.shape.rank != 1
+            or (seed.shape[0] != 2)
+        ):
+            arguments.refuse(seed, "seed", "a pair of integers")
         rows = 1 if batch_size is None else batch_size
         # Integers, because XLA draws other floats from the same seed.
         bits = tf.random.stateless_uniform(

@@ -58,7 +58,14 @@ SHOWN = {
     },
     "layers": {"cells", "cudnn", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},
-    "network": {"cuttable", "passage", "scans", "segmented", "tracing"},
+    "network": {
+        "cuttable",
+        "original",
+        "passage",
+        "scans",
+        "segmented",
+        "tracing",
+    },
     "state": {
         "beside",
         "by_rows",

@@ -60,6 +60,21 @@ def test_noise_has_the_deviation_asked_for():
     assert drawn.std() == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.compiled
+@pytest.mark.parametrize("noise, alike", [(0.0, True), (0.5, False)])
+def test_xla_draws_other_noise_from_the_same_seed(noise, alike):
+    """All else of the network is the same under XLA and without."""
+    found = []
+    for jit in (False, True):
+        keras.utils.set_random_seed(0)
+        network = synthesizers.elementwise(5, hidden=4, noise=noise)
+        network.layers[-2].set_weights([np.ones((4, 1)), np.zeros(1)])
+        run = tf.function(network, jit_compile=jit)
+        found.append(run(tf.ones((3, 5)), training=True).numpy())
+    assert np.ptp(found[0]) > 0 or not noise
+    assert np.allclose(*found, rtol=1e-5) is alike
+
+
 def test_what_is_taken_for_a_synthesiser():
     given = keras.layers.Dense(3)
     assert synthesizers.get(given, 3) is given

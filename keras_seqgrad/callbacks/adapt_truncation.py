@@ -7,7 +7,7 @@ from keras_seqgrad import methods
 from keras_seqgrad.callbacks.train_by_length import Length, TrainByLength
 from keras_seqgrad.diagnostics import influence, profile, steps
 from keras_seqgrad.state import runs
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 ADAPTABLE = (methods.TruncatedBPTT, methods.SnAp)
 
@@ -92,7 +92,7 @@ class AdaptTruncation(runs.Arranging):
         signed=False,
     ):
         super().__init__()
-        profile.check_tolerance(tolerance)
+        self.tolerance = profile.check_tolerance(tolerance)
         if probe is not None and (
             not isinstance(probe, (tuple, list)) or len(probe) not in (2, 3)
         ):
@@ -100,15 +100,14 @@ class AdaptTruncation(runs.Arranging):
                 "`probe` must be (x, y) or (x, y, sample_weight), the arrays "
                 f"of one window. Received: {type(probe).__name__}"
             )
-        self.tolerance = tolerance
-        self.lengths = profile.increasing(lengths, "lengths")
+        self.lengths = arguments.increasing(lengths, "lengths")
         self.probe = probe
-        self.every = positive_integer(every, "every")
+        self.every = arguments.positive_integer(every, "every")
         if max_lag is not None:
-            positive_integer(max_lag, "max_lag")
+            max_lag = arguments.positive_integer(max_lag, "max_lag")
         self.max_lag = max_lag
-        self.targets = positive_integer(targets, "targets")
-        self.signed = bool(signed)
+        self.targets = arguments.positive_integer(targets, "targets")
+        self.signed = arguments.flag(signed, "signed")
         self.data = self.training = self.latest = None
 
     # --- before fit begins -------------------------------------------------

@@ -10,8 +10,7 @@ from keras_seqgrad.callbacks.position import (
     length_of_pass,
 )
 from keras_seqgrad.state import runs, snapshot
-from keras_seqgrad.tensors import replicas
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, replicas
 
 
 class BackupAndRestore(runs.Arranging):
@@ -89,16 +88,15 @@ class BackupAndRestore(runs.Arranging):
         delete_checkpoint=True,
     ):
         super().__init__()
-        if not backup_dir:
-            raise ValueError(
-                "`backup_dir` must be the path of a folder. Received: "
-                f"backup_dir={backup_dir!r}"
-            )
-        if save_freq != "epoch":
-            save_freq = positive_integer(save_freq, "save_freq")
+        arguments.path(backup_dir, "backup_dir", "the path of a folder")
+        if not isinstance(save_freq, str) or save_freq != "epoch":
+            save_freq = arguments.positive_integer(save_freq, "save_freq")
         self.save_freq = save_freq
-        self.delete_checkpoint = bool(delete_checkpoint)
-        self.backups = Backups(backup_dir, 2 if double_checkpoint else 1)
+        self.delete_checkpoint = arguments.flag(
+            delete_checkpoint, "delete_checkpoint"
+        )
+        double = arguments.flag(double_checkpoint, "double_checkpoint")
+        self.backups = Backups(backup_dir, 2 if double else 1)
         self.arranged_for = None
 
     # --- before fit begins -------------------------------------------------

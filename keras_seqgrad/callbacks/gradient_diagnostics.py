@@ -15,7 +15,8 @@ from keras_seqgrad.diagnostics import (
 )
 from keras_seqgrad.diagnostics.method_measures import measures
 from keras_seqgrad.diagnostics.pictures import png
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
+from keras_seqgrad.window import checkpoints
 from keras_seqgrad.window.probe import as_tensors
 
 LONGEST_LAG = 50
@@ -123,23 +124,36 @@ class GradientDiagnostics(keras.callbacks.Callback):
                 f"of one window. Received: {type(probe).__name__}"
                 + (f" of {len(probe)}" if hasattr(probe, "__len__") else "")
             )
-        if max_share is not None and not 0 < max_share <= 1:
-            raise ValueError(
-                "`max_share` must be above 0 and at most 1, or None. "
-                f"Received: max_share={max_share!r}"
+        if max_share is not None:
+            max_share = arguments.number(
+                max_share,
+                "max_share",
+                above=0,
+                most=1,
+                wanted="above 0 and at most 1, or None",
             )
-        self.log_dir = log_dir
+        if max_lag is not None:
+            max_lag = arguments.integer(max_lag, "max_lag", 0)
+        if memory_limit is not None:
+            memory_limit = arguments.number(
+                memory_limit, "memory_limit", above=0
+            )
+        compare.check_methods(methods)
+        compare.check_groups(groups)
+        self.log_dir = arguments.path(log_dir, "log_dir")
         self.probe = (*probe, None)[:3]
-        self.every = positive_integer(every, "every")
-        self.repeats = positive_integer(repeats, "repeats")
+        self.every = arguments.positive_integer(every, "every")
+        self.repeats = arguments.positive_integer(repeats, "repeats")
         self.methods = methods
         self.max_share = max_share
         self.max_lag = max_lag
-        self.images = bool(images)
+        self.images = arguments.flag(images, "images")
         self.memory_limit = memory_limit
-        self.card = dict(card or {})
+        self.card = {}
+        if card is not None:
+            self.card |= arguments.dictionary(card, "card", "a dict, or None")
         self.groups = groups
-        self.checkpoint_every = checkpoint_every
+        self.checkpoint_every = checkpoints.checked(checkpoint_every)
         self.board = self.bench = self.extent = None
         self.latest = {}
 

@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 GROWTHS = ("fixed", "doubling_cycles", "doubling_boundaries")
 PRESETS = {"base 5": 5, "base 160": 160}
@@ -55,11 +55,7 @@ class WarmRestarts(keras.callbacks.Callback):
         minimum=0.0,
     ):
         super().__init__()
-        if growth not in GROWTHS:
-            raise ValueError(
-                f"`growth` must be one of {GROWTHS}. Received: "
-                f"growth={growth!r}"
-            )
+        arguments.choice(growth, "growth", GROWTHS)
         if isinstance(cycle, str):
             if cycle not in PRESETS or growth != "doubling_boundaries":
                 raise ValueError(
@@ -68,18 +64,21 @@ class WarmRestarts(keras.callbacks.Callback):
                     f"Received: cycle={cycle!r}, growth={growth!r}"
                 )
             cycle = PRESETS[cycle]
-        if not 0 <= minimum < learning_rate:
+        self.minimum = arguments.number(minimum, "minimum", least=0)
+        self.learning_rate = arguments.number(
+            learning_rate, "learning_rate", above=0
+        )
+        if self.minimum >= self.learning_rate:
             raise ValueError(
                 "`learning_rate` must be above `minimum`, and that 0 or above. "
                 f"Received: learning_rate={learning_rate}, minimum={minimum}"
             )
-        self.learning_rate = float(learning_rate)
-        self.cycle = positive_integer(cycle, "cycle")
+        self.cycle = arguments.positive_integer(cycle, "cycle")
         self.growth = growth
-        self.minimum = float(minimum)
 
     def restarts(self, epochs):
         """Numbers of epochs done when a cycle restarts, up to `epochs`."""
+        arguments.integer(epochs, "epochs", 0)
         found, end, length = [], self.cycle, self.cycle
         while end <= epochs:
             found.append(end)
@@ -92,7 +91,7 @@ class WarmRestarts(keras.callbacks.Callback):
 
     def rate(self, epoch):
         """Learning rate of an epoch, counted from 0."""
-        done = [0, *self.restarts(epoch)]
+        done = [0, *self.restarts(arguments.integer(epoch, "epoch", 0))]
         start = done[-1]
         length = self.cycle
         if self.growth == "doubling_cycles":

@@ -7,7 +7,7 @@ compiling once; what it saves are padded steps in every epoch.
 
 import numpy as np
 
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 FEWEST, MOST = 4, 16
 # Windows of an epoch for each bucket length. To compile a program takes as long
@@ -85,7 +85,7 @@ def bucket_lengths(lengths, count):
     `tf.data.Dataset.bucket_by_sequence_length`.
     """
     found = _integers(lengths, "lengths")
-    count = positive_integer(count, "count")
+    count = arguments.positive_integer(count, "count")
     ends, many = np.unique(found, return_counts=True)
     beyond = 1.0 - np.cumsum(many) / found.size
     if ends.size > PLACES:
@@ -161,8 +161,8 @@ def check(bucket_lengths, law, row_length):
     """
     if bucket_lengths is None:
         bucket_lengths = default_count(law, row_length)
-    if np.ndim(bucket_lengths) == 0:
-        count = positive_integer(bucket_lengths, "bucket_lengths")
+    if np.isscalar(bucket_lengths):
+        count = arguments.positive_integer(bucket_lengths, "bucket_lengths")
         return fewest_steps(law, row_length, count)
     lengths = _integers(bucket_lengths, "bucket_lengths", ", or their number")
     if lengths.max() < row_length:
@@ -178,11 +178,9 @@ def check(bucket_lengths, law, row_length):
 
 def _integers(given, name, or_else=""):
     """An array of positive integers, or the refusal of what is none."""
-    found = np.asarray(given)
+    wanted = f"integers{or_else}"
+    found = arguments.array(given, name, f"a list of positive {wanted}")
     whole = found.ndim == 1 and np.issubdtype(found.dtype, np.integer)
     if not whole or not found.size or found.min() < 1:
-        raise ValueError(
-            f"`{name}` must be a list of positive integers{or_else}. "
-            f"Received: {name}={given!r}"
-        )
+        arguments.refuse(given, name, f"a list of positive {wanted}")
     return found

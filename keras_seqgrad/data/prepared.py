@@ -2,6 +2,8 @@
 
 import pathlib
 
+from keras_seqgrad.tensors import arguments
+
 
 def load(name, files, data_dir=None, download=False):
     """A prepared tensorflow-datasets builder.
@@ -21,6 +23,9 @@ def load(name, files, data_dir=None, download=False):
         ImportError: tensorflow-datasets is not installed.
         FileNotFoundError: The data is not there and `download` is False.
     """
+    arguments.flag(download, "download")
+    if data_dir is not None:
+        arguments.path(data_dir, "data_dir", "the path of a folder, or None")
     try:
         import tensorflow_datasets
     except ImportError as error:

@@ -1,10 +1,12 @@
 """The way back: from windows of a stream to the series they were cut from."""
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 
 def rejoin(windows, batch_size, length, mask=None):
@@ -55,8 +57,8 @@ def rejoin(windows, batch_size, length, mask=None):
     array([ 0.,  1.,  2.,  3.,  4.,  5., nan,  7.,  8.,  9., 10., 11., 12.,
            nan])
     """
-    batch_size = positive_integer(batch_size, "batch_size")
-    row_length = positive_integer(length, "length") // batch_size
+    batch_size = arguments.positive_integer(batch_size, "batch_size")
+    row_length = arguments.positive_integer(length, "length") // batch_size
     pieces = _windows(windows, batch_size, "windows")
     widest = max(piece.shape[1] for piece in pieces)
     if mask is not None:
@@ -95,6 +97,9 @@ def _windows(given, batch_size, name):
             given[start : start + batch_size].to_tensor()
             for start in range(0, given.shape[0], batch_size)
         ]
+    elif not isinstance(given, Iterable) or isinstance(given, (str, dict)):
+        wanted = "windows, arrays (batch_size, steps, ...), or one array"
+        arguments.refuse(given, name, wanted)
     elif hasattr(given, "shape"):
         given = np.asarray(given)
         starts = range(0, len(given), batch_size)

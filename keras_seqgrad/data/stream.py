@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.data import buckets
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 from keras_seqgrad.truncation import Random
 
 
@@ -121,7 +121,14 @@ def stream(
     [[0, 1], [4, 5], [8, 9]] [1, 2]
     [[2, 3], [6, 7], [10, 11]] [3, 4]
     """
-    batch_size = positive_integer(batch_size, "batch_size")
+    batch_size = arguments.positive_integer(batch_size, "batch_size")
+    arguments.flag(drop_remainder, "drop_remainder")
+    seed = arguments.seed(seed)
+    tokens = arguments.array(tokens, "tokens")
+    if targets is not None:
+        targets = arguments.array(targets, "targets")
+    if not tokens.ndim:
+        arguments.refuse(tokens, "tokens", "an array (time, ...)")
     starts = _check_starts(document_starts, len(tokens))
     tokens, targets = _check_arrays(tokens, targets)
     length = _row_length(len(targets), batch_size, window)
@@ -225,7 +232,6 @@ def _pad(piece, steps):
 
 
 def _check_arrays(tokens, targets):
-    tokens = np.asarray(tokens)
     if targets is None:
         if tokens.ndim != 1 or not np.issubdtype(tokens.dtype, np.integer):
             raise ValueError(
@@ -236,8 +242,7 @@ def _check_arrays(tokens, targets):
                 f"{tokens.dtype}"
             )
         return tokens[:-1], tokens[1:]
-    targets = np.asarray(targets)
-    if tokens.ndim < 1 or targets.shape[:1] != tokens.shape[:1]:
+    if targets.shape[:1] != tokens.shape[:1]:
         raise ValueError(
             "`targets` must have one entry for each step of `tokens`. "
             f"Received: tokens of shape {tokens.shape} and targets of shape "
@@ -249,7 +254,7 @@ def _check_arrays(tokens, targets):
 def _check_starts(document_starts, length):
     if document_starts is None:
         return None
-    starts = np.asarray(document_starts)
+    starts = arguments.array(document_starts, "document_starts")
     if starts.shape == (length,) and starts.dtype == bool:
         return starts
     if starts.ndim == 1 and np.issubdtype(starts.dtype, np.integer):
@@ -266,13 +271,13 @@ def _check_starts(document_starts, length):
 def _row_length(steps, batch_size, window):
     if isinstance(window, Random):
         least = 1
-    elif isinstance(window, int | np.integer):
-        least = positive_integer(window, "window")
+    elif arguments.is_integer(window):
+        least = arguments.positive_integer(window, "window")
     else:
         raise ValueError(
             "`window` must be an integer (constant windows) or a "
             "keras_seqgrad.truncation.Random (random windows). "
-            f"Received: window={window!r}"
+            f"Received: window={arguments.told(window)}"
         )
     length = steps // batch_size
     if length < least:

@@ -15,6 +15,7 @@ import numpy as np
 
 from keras_seqgrad.data import prepared
 from keras_seqgrad.data.vocabulary import UNKNOWN, Vocabulary, check_level
+from keras_seqgrad.tensors import arguments
 
 __all__ = [
     "Corpus",
@@ -65,13 +66,13 @@ class Corpus:
     level: str
 
 
-def get(name_or_path, level="character", **arguments):
+def get(name_or_path, level="character", **options):
     """A corpus by name ("stdlib", "tiny_shakespeare") or by path.
 
     Args:
         name_or_path: A name, or the path of a text file or of a folder.
         level: "character" or "word".
-        **arguments: For the source: see `stdlib`, `tiny_shakespeare`, `load`.
+        **options: For the source: see `stdlib`, `tiny_shakespeare`, `load`.
 
     Returns:
         A `Corpus`.
@@ -85,14 +86,15 @@ def get(name_or_path, level="character", **arguments):
     >>> len(corpus.train), len(corpus.valid), len(corpus.test)
     (90000, 5000, 5000)
     """
+    arguments.path(name_or_path, "name_or_path", "a name, or a path")
     if name_or_path in NAMES:
-        return NAMES[name_or_path](level=level, **arguments)
+        return NAMES[name_or_path](level=level, **options)
     if pathlib.Path(name_or_path).exists():
-        return load(name_or_path, level=level, **arguments)
+        return load(name_or_path, level=level, **options)
     raise ValueError(
         "A corpus is one of the names "
         f"{', '.join(map(repr, NAMES))}, or the path of an existing text file "
-        f"or folder. Received: {name_or_path!r}"
+        f"or folder. Received: name_or_path={name_or_path!r}"
     )
 
 
@@ -118,6 +120,8 @@ def stdlib(level="character", limit=1_500_000, size=None):
     >>> len(corpus.valid)
     100
     """
+    check_level(level)
+    arguments.positive_integer(limit, "limit")
     folder = pathlib.Path(sysconfig.get_path("stdlib"))
     texts, length = [], 0
     for path in sorted(folder.glob("*.py")):
@@ -159,6 +163,7 @@ def tiny_shakespeare(
     ...     download=True
     ... )  # doctest: +SKIP
     """
+    check_level(level)
     builder = prepared.load(
         "tiny_shakespeare", ["input.txt"], data_dir, download
     )
@@ -199,14 +204,20 @@ def load(path, level="character", size=None, suffixes=(".txt",)):
     >>> corpus = ksg.data.text.load("book.txt")  # doctest: +SKIP
     """
     check_level(level)
-    path = pathlib.Path(path)
+    path = pathlib.Path(arguments.path(path, "path"))
+    if (
+        not isinstance(suffixes, (list, tuple))
+        or not suffixes
+        or not all(isinstance(suffix, str) for suffix in suffixes)
+    ):
+        arguments.refuse(suffixes, "suffixes", "a list or tuple of strings")
     if path.is_dir():
         texts = _known_splits(path, level) or _split(_join(path, suffixes))
     elif path.exists():
         texts = _split(_read(path))
     else:
         raise FileNotFoundError(
-            f"No text file or folder at this path. Received: {str(path)!r}"
+            f"No text file or folder at this path. Received: path={str(path)!r}"
         )
     return _corpus(texts, level, size, path.name)
 
@@ -227,6 +238,8 @@ def bits(nats):
     >>> round(ksg.data.text.bits(1.0), 4)
     1.4427
     """
+    if not hasattr(nats, "shape") and not arguments.is_real(nats):
+        arguments.refuse(nats, "nats", "a number, or an array of numbers")
     return nats / math.log(2)
 
 
@@ -255,11 +268,14 @@ def unigram_entropy(tokens):
         model = np.bincount(tokens.train, minlength=count) + 1
         seen = np.bincount(tokens.valid, minlength=count)
     else:
-        ids = np.asarray(tokens).ravel()
-        if ids.dtype.kind not in "iu" or ids.min(initial=0) < 0:
+        wanted = "a Corpus or an array of ids, integers from 0 on"
+        ids = arguments.array(tokens, "tokens", wanted)
+        if ids.dtype.kind not in "iu" or not ids.ndim or not ids.size:
+            arguments.refuse(tokens, "tokens", wanted)
+        ids = ids.ravel()
+        if ids.min() < 0:
             raise ValueError(
-                "Expected a Corpus or an array of ids, integers from 0 on. "
-                f"Received: dtype {ids.dtype}, smallest {ids.min(initial=0)}"
+                f"`tokens` must be {wanted}. Received: smallest {ids.min()}"
             )
         seen = model = np.bincount(ids)
     used = seen > 0

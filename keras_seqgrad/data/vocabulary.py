@@ -2,9 +2,12 @@
 
 import json
 import pathlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
+
+from keras_seqgrad.tensors import arguments
 
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
@@ -12,12 +15,7 @@ LEVELS = ("character", "word")
 
 
 def check_level(level):
-    if level not in LEVELS:
-        raise ValueError(
-            f"`level` must be one of {', '.join(map(repr, LEVELS))}. "
-            f"Received: level={level!r}"
-        )
-    return level
+    return arguments.choice(level, "level", LEVELS)
 
 
 def split_text(text, level):
@@ -65,6 +63,10 @@ class Vocabulary:
     """
 
     def __init__(self, tokens, level="character"):
+        if not isinstance(tokens, Iterable) or not all(
+            isinstance(token, str) for token in tokens
+        ):
+            arguments.refuse(tokens, "tokens", "strings")
         self.tokens = tuple(tokens)
         self.level = check_level(level)
         self._ids = {token: index for index, token in enumerate(self.tokens)}
@@ -91,6 +93,10 @@ class Vocabulary:
             size: Largest number of words, `<unk>` included, which then stands
                 for the rarer ones. Default: all.
         """
+        check_level(level)
+        arguments.text(text, "text")
+        if size is not None:
+            size = arguments.positive_integer(size, "size")
         tokens, counts = np.unique(
             list(split_text(text, level)), return_counts=True
         )
@@ -125,7 +131,7 @@ class Vocabulary:
 
     def encode(self, text):
         """Ids of a text's tokens, an int32 array (time,)."""
-        tokens = split_text(text, self.level)
+        tokens = split_text(arguments.text(text, "text"), self.level)
         unknown = None
         if self.level == "word":
             unknown = self._ids.get(UNKNOWN)
@@ -142,7 +148,11 @@ class Vocabulary:
 
     def decode(self, ids):
         """The text of a sequence of ids; `<eos>` becomes a line end."""
-        tokens = [self.tokens[index] for index in np.asarray(ids).ravel()]
+        ids = arguments.array(ids, "ids").ravel()
+        whole = not ids.size or np.issubdtype(ids.dtype, np.integer)
+        if not whole or np.any(ids < 0) or np.any(ids >= len(self)):
+            arguments.refuse(ids, "ids", f"integers from 0 to {len(self) - 1}")
+        tokens = [self.tokens[int(index)] for index in ids]
         if self.level == "character":
             return "".join(tokens)
         text = " ".join("\n" if t == END_OF_LINE else t for t in tokens)

@@ -7,7 +7,7 @@ import re
 import keras
 
 from keras_seqgrad import methods
-from keras_seqgrad.diagnostics import size
+from keras_seqgrad.diagnostics import given, size
 from keras_seqgrad.diagnostics.compare import compare_gradients
 from keras_seqgrad.diagnostics.influence import influence_profile
 from keras_seqgrad.diagnostics.profile import (
@@ -15,7 +15,7 @@ from keras_seqgrad.diagnostics.profile import (
     suggest_truncation_length,
 )
 from keras_seqgrad.diagnostics.steps import ALL, extent, layer_names
-from keras_seqgrad.tensors.arguments import above
+from keras_seqgrad.tensors import arguments
 
 WHOLE = "network"
 
@@ -131,15 +131,13 @@ def advise(
     >>> len(str(advice).splitlines()) <= 10
     True
     """
-    check_tolerance(tolerance)
+    tolerance = check_tolerance(tolerance)
+    arguments.flag(verbose, "verbose")
     if memory is not None:
-        memory = above(memory, "memory", 0)
-    if getattr(model, "method", None) is None:
-        raise ValueError(
-            "Advice needs a SequenceModel with a loss. Call `compile(...)` "
-            f"first. Received: {type(model).__name__}, not compiled."
-        )
+        memory = arguments.number(memory, "memory", above=0)
+    given.check_model(model)
     layer_names(model)
+    x, y, sample_weight = given.window(model, x, y, sample_weight)
     numbers = measured(model, x, y, memory, sample_weight, tolerance)
     method, reason = chosen(model, (x, y, sample_weight), numbers)
     advice = Advice(method, reason, numbers)

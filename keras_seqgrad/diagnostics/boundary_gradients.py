@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.diagnostics import given
 from keras_seqgrad.methods.synthetic_gradients import SyntheticGradients
 from keras_seqgrad.state.vector import differentiable, join
 from keras_seqgrad.tensors import masks, nested
@@ -93,7 +94,8 @@ def boundary_gradients(model, x, y, sample_weight=None):
     >>> found.steps, found.true.shape, found.relative_error
     ([4, 8], (2, 3, 2), 1.0)
     """
-    method = getattr(model, "method", None)
+    given.check_model(model)
+    method = model.method
     if not isinstance(method, SyntheticGradients):
         raise ValueError(
             "`boundary_gradients` needs a model compiled with "

@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad import methods as known
+from keras_seqgrad.diagnostics import given
 from keras_seqgrad.diagnostics.comparison import ALL, GradientComparison
 from keras_seqgrad.diagnostics.quality import FEWEST, Deviations
 from keras_seqgrad.network.tracing import is_graph
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window.probe import Probe, as_tensors
 
 # Least number of estimates to take the time of.
@@ -93,6 +94,8 @@ def compare_gradients(
     >>> found["TruncatedBPTT(length=3)"].cosine < 1.0
     True
     """
+    check_repeats(repeats)
+    seed = arguments.integer(seed, "seed", 0, arguments.LARGEST_SEED)
     bench = Bench(model, methods, groups, checkpoint_every)
     return bench.run(as_tensors(x, y, sample_weight), repeats, seed)
 
@@ -120,11 +123,8 @@ class Bench:
     """
 
     def __init__(self, model, methods, groups, checkpoint_every):
-        if getattr(model, "method", None) is None:
-            raise ValueError(
-                "A comparison needs a SequenceModel with a loss. Call "
-                "`compile(..., method=...)` first."
-            )
+        given.check_model(model)
+        check_groups(groups)
         self.model = model
         self.methods = named(methods, model.method)
         for method in self.methods.values():
@@ -158,12 +158,7 @@ class Bench:
             seed: Seed of the first.
             timings: Least number of estimates to take the time of.
         """
-        positive_integer(repeats, "repeats")
-        if repeats < FEWEST:
-            raise ValueError(
-                f"`repeats` must be {FEWEST} or more, to tell bias from "
-                f"variance. Received: repeats={repeats}"
-            )
+        check_repeats(repeats)
         exact = []
         exact_seconds = measure(
             self.exact, data, seed, 1, timings, exact.extend
@@ -198,6 +193,39 @@ class Bench:
         return GradientComparison(qualities, seconds, errors, exact_seconds)
 
 
+def check_methods(methods):
+    """Refuses what are no methods to compare; None stands for the own one."""
+    listed = methods.values() if isinstance(methods, dict) else methods
+    if isinstance(listed, (str, known.Method)):
+        listed = [listed]
+    if methods is None:
+        return
+    if not isinstance(methods, (str, dict, list, tuple, known.Method)) or (
+        not listed
+    ):
+        wanted = "methods that differ, or names, in a list or a dict"
+        arguments.refuse(methods, "methods", wanted)
+    for method in listed:
+        known.get(method)
+
+
+def check_groups(groups):
+    """Refuses what names no groups of variables."""
+    if groups is not None:
+        arguments.function(
+            groups, "groups", "a function from a variable to a name, or None"
+        )
+
+
+def check_repeats(repeats):
+    """Refuses too few estimates."""
+    if arguments.positive_integer(repeats, "repeats") < FEWEST:
+        raise ValueError(
+            f"`repeats` must be {FEWEST} or more, to tell bias from variance. "
+            f"Received: repeats={repeats}"
+        )
+
+
 def measure(probe, data, seed, count, timings, use):
     """Hands `count` estimates to `use`; returns the median seconds of one.
 
@@ -226,7 +254,8 @@ def named(methods, compiled):
     """Methods by the names to show."""
     if methods is None:
         methods = [compiled]
-    if isinstance(methods, dict):
+    check_methods(methods)
+    if isinstance(methods, dict) and methods:
         return {name: known.get(method) for name, method in methods.items()}
     if isinstance(methods, (str, known.Method)):
         methods = [methods]

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.diagnostics import given
 from keras_seqgrad.diagnostics.profile import InfluenceProfile
 from keras_seqgrad.diagnostics.steps import (
     extent,
@@ -13,8 +14,7 @@ from keras_seqgrad.diagnostics.steps import (
     pull_steps,
     sizes_of,
 )
-from keras_seqgrad.tensors import nested
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, nested
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Lags:
     extent: tuple
 
     def __post_init__(self):
-        positive_integer(self.max_lag, "max_lag")
-        positive_integer(self.targets, "targets")
+        arguments.positive_integer(self.max_lag, "max_lag")
+        arguments.positive_integer(self.targets, "targets")
         if self.extent[1] <= self.max_lag:
             raise ValueError(
                 f"A lag of max_lag={self.max_lag} needs a longer window. "
@@ -136,8 +136,10 @@ def influence_profile(model, x, y, max_lag, sample_weight=None, targets=16):
     >>> profile.norms["all"].shape
     (9,)
     """
+    given.check_model(model)
     names = layer_names(model)
-    step = Lags(max_lag, targets, extent(model, x))
-    found = model.probe(step, x, y, sample_weight, jit=False)
+    data = given.window(model, x, y, sample_weight)
+    step = Lags(max_lag, targets, extent(model, data[0]))
+    found = model.probe(step, *data, jit=False)
     norms, sums = (dict(zip(names, f.numpy(), strict=True)) for f in found)
     return InfluenceProfile(norms, sums)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.diagnostics import given
 from keras_seqgrad.diagnostics.steps import (
     ALL,
     TiledSteps,
@@ -14,8 +15,7 @@ from keras_seqgrad.diagnostics.steps import (
     walk,
 )
 from keras_seqgrad.state.vector import differentiable, join, split
-from keras_seqgrad.tensors import pieces
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, pieces
 
 
 @dataclasses.dataclass
@@ -106,7 +106,7 @@ class Jacobians:
     extent: tuple
 
     def __post_init__(self):
-        positive_integer(self.count, "count")
+        arguments.positive_integer(self.count, "count")
         if self.extent[1] < 2:
             raise ValueError(
                 "The first step of a window may begin a sequence, whatever "
@@ -200,6 +200,8 @@ def state_jacobian_spectrum(model, x, count=8):
     >>> found.singular_values["all"].shape, round(found.largest["all"], 4)
     ((8, 3, 2), 1.0)
     """
+    given.check_model(model, compiled=False)
+    x, _, _ = given.window(model, x, None)
     step = Jacobians(count, extent(model, x))
     found = model.probe(step, x, None, jit=False)
     places, jacobians = (each.numpy() for each in found)

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_seqgrad.diagnostics.pictures import new_figure
 from keras_seqgrad.diagnostics.steps import ALL
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 LONGEST = 10_000_000
 
@@ -59,13 +59,19 @@ class InfluenceProfile:
                 found[name] = float(np.exp(slope))
         return found
 
+    def _of(self, layer):
+        """(norms, decay rate, longest lag) of a layer."""
+        arguments.choice(layer, "layer", [*self.norms])
+        norms = np.asarray(self.norms[layer], "float64")
+        return norms, self.decay_rates[layer], self.max_lag
+
     def tail(self, lag, layer=ALL):
         """Share of the influence that lies beyond a lag.
 
         Beyond `max_lag` the influence goes on falling at its decay rate.
         """
-        norms = np.asarray(self.norms[layer], "float64")
-        rate, last = self.decay_rates[layer], self.max_lag
+        norms, rate, last = self._of(layer)
+        arguments.integer(lag, "lag", 0)
         if rate >= 1.0:
             raise ValueError(
                 "The influence does not fall over the longer half of the lags "
@@ -87,8 +93,8 @@ class InfluenceProfile:
         with φ the norms, τ the longest lag and β the decay rate; infinite
         where the influence does not fall.
         """
-        norms = np.asarray(self.norms[layer], "float64")
-        rate, last = self.decay_rates[layer], self.max_lag
+        norms, rate, last = self._of(layer)
+        arguments.integer(lag, "lag", 0)
         if not norms.any():
             return 0.0
         if rate >= 1.0:
@@ -106,8 +112,8 @@ class InfluenceProfile:
         (`sums`), in which rows and steps that pull in different directions
         cancel; else φ_0 + … + φ_k stands for them, as if nothing cancelled.
         """
-        kept = np.cumsum(np.asarray(self.norms[layer], "float64"))
-        if signed:
+        kept = np.cumsum(self._of(layer)[0])
+        if arguments.flag(signed, "signed"):
             if self.sums is None:
                 raise ValueError(
                     "signed=True needs the norms of sums. Expected a profile "
@@ -129,7 +135,7 @@ class InfluenceProfile:
         states, and is far above the bias of most networks: their gradients
         are small beside the influence of which they are the sum.
         """
-        first = length - min(stride or length, length)
+        first = _first_lag(length, stride)
         lost = np.mean([self.beyond(j, layer) for j in range(first, length)])
         norm = self.gradient_norm(layer, signed)
         if norm > 0:
@@ -152,7 +158,7 @@ class InfluenceProfile:
             stride: None for `length`.
             layer: Name of a layer, or "all".
         """
-        first = length - min(stride or length, length)
+        first = _first_lag(length, stride)
         return float(
             np.mean([self.tail(lag, layer) for lag in range(first, length)])
         )
@@ -200,27 +206,19 @@ class InfluenceProfile:
         return figure
 
 
+def _first_lag(length, stride):
+    """The first lag at which a loss is cut, of `length` or fewer of them."""
+    length = arguments.positive_integer(length, "length")
+    if stride is not None:
+        stride = arguments.positive_integer(stride, "stride")
+    return length - min(stride or length, length)
+
+
 def check_tolerance(tolerance):
-    """Refuses a relative bias that is none."""
-    if not 0 < tolerance < 1:
-        raise ValueError(
-            "`tolerance` must be above 0 and below 1. Received: "
-            f"tolerance={tolerance!r}"
-        )
-
-
-def increasing(values, name):
-    """Returns `values` as a list of ints that increase, or refuses them."""
-    try:
-        found = [positive_integer(value, name) for value in values]
-    except (TypeError, ValueError):
-        found = []
-    if not found or found != sorted(set(found)):
-        raise ValueError(
-            f"`{name}` must be integers of 1 or more that increase. "
-            f"Received: {name}={values!r}"
-        )
-    return found
+    """The relative bias as a float, or refuses one that is none."""
+    return arguments.number(
+        tolerance, "tolerance", above=0, below=1, wanted="above 0 and below 1"
+    )
 
 
 def suggest_truncation_length(
@@ -268,11 +266,14 @@ def suggest_truncation_length(
     >>> ksg.diagnostics.suggest_truncation_length(profile, 0.1, stride=1)
     4
     """
+    if not isinstance(profile, InfluenceProfile):
+        arguments.refuse(profile, "profile", "an InfluenceProfile")
     check_tolerance(tolerance)
+    arguments.flag(signed, "signed")
     if stride is not None:
-        positive_integer(stride, "stride")
+        arguments.positive_integer(stride, "stride")
     if lengths is not None:
-        lengths = increasing(lengths, "lengths")
+        lengths = arguments.increasing(lengths, "lengths")
         for length in lengths:
             bias = profile.bias_bound(length, stride, signed=signed)
             if bias < tolerance:

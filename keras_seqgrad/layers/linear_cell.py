@@ -15,6 +15,7 @@ from keras_seqgrad.layers import cells
 from keras_seqgrad.ops import common
 from keras_seqgrad.ops.arguments import make_links
 from keras_seqgrad.ops.linear_scan import carry_dtype, linear_series
+from keras_seqgrad.tensors import arguments
 
 KINDS = {
     "initializer": keras.initializers,
@@ -57,16 +58,13 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
                 default = initial if kind == "initializer" else None
                 options[name] = module.get(kwargs.pop(name, default))
         super().__init__(**kwargs)
-        if not isinstance(units, int) or units < 1:
-            raise ValueError(
-                f"`units` must be a positive integer. Received: units={units!r}"
-            )
+        units = arguments.positive_integer(units, "units")
         self.units = self.state_size = self.output_size = units
         for name, value in options.items():
             setattr(self, name, value)
-        self.dropout = min(1.0, max(0.0, dropout))
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.dropout = arguments.number(dropout, "dropout", least=0, most=1)
+        self.seed = arguments.seed(seed, most=2**32 - 1)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def adapt_to(self, features):
         """Sets the sizes that depend on the inputs, before `build`."""

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.documentation import of_linear_layer
 from keras_seqgrad.layers.linear_cell import LinearCell, wide
 from keras_seqgrad.layers.linear_rnn import LinearRNN
+from keras_seqgrad.tensors import arguments
 
 
 def normal(scale):
@@ -98,17 +99,28 @@ class LRUCell(LinearCell):
         **kwargs,
     ):
         super().__init__(units, **kwargs)
-        if not 0 <= min_radius <= max_radius <= 1:
+        if output_size is not None:
+            output_size = arguments.positive_integer(output_size, "output_size")
+        min_radius, max_radius = (
+            arguments.number(radius, name, least=0, most=1)
+            for name, radius in (
+                ("min_radius", min_radius),
+                ("max_radius", max_radius),
+            )
+        )
+        if min_radius > max_radius:
             raise ValueError(
                 "Expected 0 <= min_radius <= max_radius <= 1. Received: "
                 f"min_radius={min_radius!r}, max_radius={max_radius!r}"
             )
         self.given_output_size = output_size
         self.adapt_to(None)
-        self.use_feedthrough = use_feedthrough
+        self.use_feedthrough = arguments.flag(
+            use_feedthrough, "use_feedthrough"
+        )
         self.min_radius, self.max_radius = min_radius, max_radius
-        self.max_phase = max_phase
-        self.state_size = [units, units]
+        self.max_phase = arguments.number(max_phase, "max_phase", least=0)
+        self.state_size = [self.units, self.units]
 
     def adapt_to(self, features):
         self.output_size = self.given_output_size or features

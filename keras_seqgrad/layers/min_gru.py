@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.documentation import of_linear_layer
 from keras_seqgrad.layers.linear_cell import LinearCell, wide
 from keras_seqgrad.layers.linear_rnn import LinearRNN
+from keras_seqgrad.tensors import arguments
 
 CANDIDATES = ("linear", "positive")
 
@@ -22,13 +23,8 @@ class MinCell(LinearCell):
 
     def __init__(self, units, *, candidate="linear", use_bias=True, **kwargs):
         super().__init__(units, **kwargs)
-        if candidate not in CANDIDATES:
-            raise ValueError(
-                f"`candidate` must be one of {CANDIDATES}. Received: "
-                f"candidate={candidate!r}"
-            )
-        self.candidate = candidate
-        self.use_bias = use_bias
+        self.candidate = arguments.choice(candidate, "candidate", CANDIDATES)
+        self.use_bias = arguments.flag(use_bias, "use_bias")
 
     def build(self, input_shape):
         width = self.blocks * self.units

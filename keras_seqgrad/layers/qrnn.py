@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.documentation import of_linear_layer
 from keras_seqgrad.layers.linear_cell import LinearCell, wide
 from keras_seqgrad.layers.linear_rnn import LinearRNN
+from keras_seqgrad.tensors import arguments
 
 POOLINGS = {"f": 2, "fo": 3}
 WINDOWS = (1, 2)
@@ -63,18 +64,11 @@ class QRNNCell(LinearCell):
         self, units, *, window=2, pooling="fo", use_bias=True, **kwargs
     ):
         super().__init__(units, **kwargs)
-        if window not in WINDOWS:
-            raise ValueError(
-                f"`window` must be one of {WINDOWS}. Received: "
-                f"window={window!r}"
-            )
-        if pooling not in POOLINGS:
-            raise ValueError(
-                f"`pooling` must be one of {list(POOLINGS)}. Received: "
-                f"pooling={pooling!r}"
-            )
-        self.window, self.pooling = window, pooling
-        self.use_bias = use_bias
+        if not arguments.is_integer(window) or window not in WINDOWS:
+            arguments.refuse(window, "window", f"one of {WINDOWS}")
+        self.window = int(window)
+        self.pooling = arguments.choice(pooling, "pooling", list(POOLINGS))
+        self.use_bias = arguments.flag(use_bias, "use_bias")
         self.state_is_output = pooling == "f"
         self.adapt_to(None)
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.documentation import of_linear_layer
 from keras_seqgrad.layers.linear_cell import LinearCell, wide
 from keras_seqgrad.layers.linear_rnn import LinearRNN
+from keras_seqgrad.tensors import arguments
 
 # log a = -SHARPNESS · softplus(p) · r
 SHARPNESS = 8.0
@@ -69,19 +70,33 @@ class RGLRUCell(LinearCell):
         self, units, *, heads=1, min_radius=0.9, max_radius=0.999, **kwargs
     ):
         super().__init__(units, **kwargs)
-        if heads < 1 or units % heads:
+        heads = arguments.positive_integer(heads, "heads")
+        if self.units % heads:
             raise ValueError(
                 "`heads` must divide `units`. Received: "
                 f"heads={heads!r} with units={units}"
             )
-        if not 0 < min_radius <= max_radius < 1:
+        min_radius, max_radius = (
+            arguments.number(
+                radius,
+                name,
+                above=0,
+                below=1,
+                wanted="a number, 0 < min_radius <= max_radius < 1",
+            )
+            for name, radius in (
+                ("min_radius", min_radius),
+                ("max_radius", max_radius),
+            )
+        )
+        if min_radius > max_radius:
             raise ValueError(
                 "Expected 0 < min_radius <= max_radius < 1. Received: "
                 f"min_radius={min_radius!r}, max_radius={max_radius!r}"
             )
         self.heads = heads
         self.min_radius, self.max_radius = min_radius, max_radius
-        self.state_size = [units, 1]
+        self.state_size = [self.units, 1]
 
     def build(self, input_shape):
         if input_shape[-1] != self.units:

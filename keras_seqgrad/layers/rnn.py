@@ -4,6 +4,7 @@ import keras
 
 from keras_seqgrad.layers.documentation import of_layer
 from keras_seqgrad.layers.truncated import Truncated
+from keras_seqgrad.tensors import arguments
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -64,4 +65,9 @@ class RNN(Truncated, keras.layers.RNN):
     """
 
     def __init__(self, cell, *args, truncation=None, **kwargs):
+        if not (isinstance(cell, (list, tuple)) and cell) and not callable(
+            getattr(cell, "call", None)
+        ):
+            wanted = "a Keras cell, or a list of them"
+            arguments.refuse(cell, "cell", wanted)
         super().__init__(cell, *args, truncation=truncation, **kwargs)

@@ -4,6 +4,7 @@ import keras
 
 from keras_seqgrad.layers.documentation import of_layer
 from keras_seqgrad.layers.truncated import Truncated
+from keras_seqgrad.tensors import arguments
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -45,4 +46,5 @@ class SimpleRNN(Truncated, keras.layers.SimpleRNN):
     """
 
     def __init__(self, units, *args, truncation=None, **kwargs):
+        units = arguments.positive_integer(units, "units")
         super().__init__(units, *args, truncation=truncation, **kwargs)

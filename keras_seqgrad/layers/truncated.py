@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan, state_is_output
+from keras_seqgrad.tensors import arguments
 from keras_seqgrad.truncation import Fixed
 
 
@@ -76,7 +77,8 @@ class WithoutCudnn(Truncated):
     def __init__(
         self, units, *args, truncation=None, use_cudnn="auto", **kwargs
     ):
-        if use_cudnn not in ("auto", False):
+        units = arguments.positive_integer(units, "units")
+        if use_cudnn is not False and use_cudnn != "auto":
             raise ValueError(
                 "This layer has a scan of its own and no cuDNN kernel. "
                 "Expected: use_cudnn='auto' or False. "
@@ -124,8 +126,8 @@ def law_of(truncation):
     """The truncation law meant by the argument `truncation` of a layer."""
     if isinstance(truncation, dict):
         truncation = keras.saving.deserialize_keras_object(truncation)
-    if isinstance(truncation, int):
-        return Fixed(truncation)
+    if arguments.is_integer(truncation):
+        return Fixed(arguments.positive_integer(truncation, "truncation"))
     is_law = hasattr(truncation, "gates") and not isinstance(truncation, type)
     if truncation is None or is_law:
         return truncation
@@ -133,7 +135,7 @@ def law_of(truncation):
         "`truncation` must be None, a number of steps, "
         "ksg.truncation.Fixed(length) or "
         "ksg.truncation.Random(mean_length, alpha). "
-        f"Received: truncation={truncation!r}"
+        f"Received: truncation={arguments.told(truncation)}"
     )
 
 

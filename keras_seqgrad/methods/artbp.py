@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.state.method_state import Draws
-from keras_seqgrad.tensors import replicas
+from keras_seqgrad.tensors import arguments, replicas
 from keras_seqgrad.truncation import Random
 from keras_seqgrad.window import checkpoints
 from keras_seqgrad.window.ends import before_ends
@@ -94,19 +94,13 @@ class ARTBP(WindowMethod):
         update="window",
         checkpoint_every=None,
     ):
-        if cuts not in CUTS:
-            raise ValueError(
-                f"`cuts` must be one of {CUTS}. Received: cuts={cuts!r}"
-            )
+        arguments.choice(cuts, "cuts", CUTS)
+        arguments.choice(update, "update", UPDATES)
+        per_row = arguments.flag(per_row, "per_row")
         if cuts == "window" and per_row:
             raise ValueError(
                 'cuts="window" takes the cuts from the windows, which all '
                 "rows share. Received: per_row=True. Set per_row=False."
-            )
-        if update not in UPDATES:
-            raise ValueError(
-                f"`update` must be one of {UPDATES}. Received: "
-                f"update={update!r}"
             )
         if update == "cut" and (per_row or cuts == "window"):
             raise ValueError(
@@ -123,9 +117,9 @@ class ARTBP(WindowMethod):
             )
         self.checkpoint_every = checkpoints.checked(checkpoint_every)
         self.law = Random(mean_length, alpha)
-        self.per_row = bool(per_row)
+        self.per_row = per_row
         self.cuts = cuts
-        self.seed = seed
+        self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)
         self.update = update
 
     gates_inside = True

@@ -26,6 +26,8 @@ class Method(abc.ABC):
             at once, or runs cells by a scan of its own. Otherwise a segment
             may be run by Keras' cuDNN kernel.
         compiles: Whether XLA can compile its steps.
+        when_not_finite: What the error of a bad window says where the method
+            itself may be why loss, gradient or state are not finite.
 
     Example:
 
@@ -39,6 +41,7 @@ class Method(abc.ABC):
     length = None
     gates_inside = False
     compiles = True
+    when_not_finite = ""
 
     # Most methods run on every model.
     def check(self, model):  # noqa: B027

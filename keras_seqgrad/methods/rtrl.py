@@ -13,8 +13,7 @@ from keras_seqgrad.methods.vectors import (
     sizes_of,
 )
 from keras_seqgrad.state.vector import join, split
-from keras_seqgrad.tensors import pieces
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, pieces
 
 
 @serializable
@@ -65,8 +64,8 @@ class RTRL(OnlineMethod):
     random = False
 
     def __init__(self, length, budget=1_000_000):
-        self.length = positive_integer(length, "length")
-        self.budget = positive_integer(budget, "budget")
+        self.length = arguments.positive_integer(length, "length")
+        self.budget = arguments.positive_integer(budget, "budget")
 
     def check(self, model):
         refuse_unbuilt(model, type(self).__name__)

@@ -10,8 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.methods.base import Method, serializable
-from keras_seqgrad.tensors import nested
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, nested
 from keras_seqgrad.truncation import Fixed
 from keras_seqgrad.window import added
 from keras_seqgrad.window.ends import before_ends, split_at_end
@@ -145,10 +144,10 @@ class TruncatedBPTT(Method):
     random = False
 
     def __init__(self, length, stride=None):
-        self.length = positive_integer(length, "length")
-        self.stride = stride
+        self.length = arguments.positive_integer(length, "length")
+        self.stride = None
         if stride is not None:
-            positive_integer(stride, "stride")
+            self.stride = arguments.positive_integer(stride, "stride")
             if stride > length:
                 raise ValueError(
                     "`stride` must not be above `length`: the loss of some "

@@ -10,6 +10,7 @@ from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import compared
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.tracing import tensors
+from keras_seqgrad.tensors import arguments
 
 # Long enough that a delay of a year of days shows; of a month where a model is
 # large or goes step by step.
@@ -222,7 +223,10 @@ def given(graph, example):
     """
     wanted = keras.tree.flatten(graph.inputs)
     shapes = [(None, *shape) for shape in input_shapes(graph)]
-    found = [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(example)]
+    found = [
+        arguments.tensor(leaf, "example")
+        for leaf in keras.tree.flatten(example)
+    ]
     fits = len(found) == len(wanted) and all(
         len(leaf.shape) == len(shape)
         and all(n in (None, m) for n, m in zip(shape, leaf.shape, strict=True))

@@ -9,7 +9,7 @@ from keras_seqgrad.network import export, naming, opaque
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.handles import Handles
 from keras_seqgrad.network.passage import Passage
-from keras_seqgrad.tensors import masks, nested, pieces
+from keras_seqgrad.tensors import arguments, masks, nested, pieces
 
 
 class SegmentedModel(Handles):
@@ -24,7 +24,9 @@ class SegmentedModel(Handles):
     def __init__(self, network, learn_initial_state, **kwargs):
         super().__init__(**kwargs)
         self.network = network
-        self.learn_initial_state = bool(learn_initial_state)
+        self.learn_initial_state = arguments.flag(
+            learn_initial_state, "learn_initial_state"
+        )
         self.initial_state_weights = []
         self._graph = None
         self._opaque_outputs = None

@@ -3,9 +3,11 @@
 import dataclasses
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops.common import swap_time
+from keras_seqgrad.tensors import arguments
 
 
 class Links(NamedTuple):
@@ -38,7 +40,7 @@ def prepare(cell, inputs, state, weights, links, twin):
     """Checks the arguments of `fast_scan`."""
     kernel, recurrent_kernel, bias = weights
     mask, gates, reset, reset_state = links
-    inputs = tf.convert_to_tensor(inputs)
+    inputs = arguments.tensor(inputs, "inputs")
     if inputs.shape.rank != 3 or not inputs.dtype.is_floating:
         raise ValueError(
             "`inputs` must be a floating tensor of shape (batch, time, "
@@ -47,7 +49,12 @@ def prepare(cell, inputs, state, weights, links, twin):
         )
     dtype = inputs.dtype
     features = inputs.shape[2]
-    recurrent_kernel = tf.convert_to_tensor(recurrent_kernel)
+    recurrent_kernel = arguments.tensor(recurrent_kernel, "recurrent_kernel")
+    if recurrent_kernel.shape.rank != 2:
+        raise ValueError(
+            "`recurrent_kernel` must be a tensor of shape (units, "
+            f"{cell.blocks} * units). Received: shape {recurrent_kernel.shape}"
+        )
     units = recurrent_kernel.shape[0]
     width = cell.blocks * units
 
@@ -103,6 +110,35 @@ def refuse_unused(reset, reset_state):
         )
 
 
+def check_rnn(step, inputs, states, links, random_state, around):
+    """Refuses arguments of `ksg.ops.rnn` before anything is run.
+
+    Args:
+        step: As for `rnn`; so are inputs, random_state and around.
+        states: What stands for states and outputs, by name.
+        links: (mask, gates, reset), batch-major.
+    """
+    arguments.function(step, "step", "a callable (x_t, state) -> (output, new)")
+    if around is not None:
+        arguments.function(around, "around", "a callable (x_0, state) or None")
+    if not isinstance(random_state, (list, tuple)) or not all(
+        hasattr(variable, "assign") for variable in random_state
+    ):
+        arguments.refuse(random_state, "random_state", "a list of variables")
+    leaves = [
+        arguments.tensor(leaf, "inputs") for leaf in keras.tree.flatten(inputs)
+    ]
+    if not leaves or any(leaf.shape.rank in (0, 1) for leaf in leaves):
+        arguments.refuse(inputs, "inputs", "nested tensors (batch, time, ...)")
+    if states["state"] is None:
+        arguments.refuse(None, "state", "nested tensors (batch, ...)")
+    for name, structure in states.items():
+        if structure is not None:
+            for leaf in keras.tree.flatten(structure):
+                arguments.tensor(leaf, name)
+    make_links(*links, leaves[0].shape[:2], tf.float32)
+
+
 def make_links(mask, gates, reset, shape, dtype):
     """`Links` from batch-major arguments; `shape` is (batch, time)."""
 
@@ -114,7 +150,7 @@ def make_links(mask, gates, reset, shape, dtype):
         return swap_time(value)[..., tf.newaxis]
 
     if gates is not None:
-        gates = tf.convert_to_tensor(gates)
+        gates = arguments.tensor(gates, "gates")
         if not gates.dtype.is_floating or gates.shape.rank not in (1, 2):
             raise ValueError(
                 "`gates` must be floating numbers of shape (time,) or (batch, "
@@ -131,7 +167,7 @@ def make_links(mask, gates, reset, shape, dtype):
 
 
 def checked(value, name, shape, dtype):
-    value = tf.convert_to_tensor(value)
+    value = arguments.tensor(value, name)
     if dtype is not None and value.dtype != dtype:
         raise TypeError(
             f"`{name}` must have dtype {dtype.name}; the numbers of a scan "
@@ -150,7 +186,8 @@ def checked_state(state, name, state_names, shape, dtype):
     if not isinstance(state, (list, tuple)) or len(state) != len(state_names):
         raise ValueError(
             f"`{name}` must be a list of {len(state_names)} tensors, "
-            f"[{', '.join(state_names)}]. Received: {name}={state!r}"
+            f"[{', '.join(state_names)}]. Received: {name}="
+            f"{arguments.told(state)}"
         )
     return [
         checked(tensor, f"{name}[{index}]", shape, dtype)

@@ -19,6 +19,7 @@ from keras_seqgrad.ops import common
 from keras_seqgrad.ops.documentation import of_fast_scan
 from keras_seqgrad.ops.fast_cell import FastCell, describes, has_usual_gates
 from keras_seqgrad.ops.fast_scan import fast_scan
+from keras_seqgrad.tensors import arguments
 
 
 @of_fast_scan("GRU")
@@ -73,6 +74,7 @@ def gru(
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
+    reset_after = arguments.flag(reset_after, "reset_after")
     cell = ResetAfter() if reset_after else ResetBefore()
     weights = kernel, recurrent_kernel, bias
     links = mask, gates, reset, reset_state

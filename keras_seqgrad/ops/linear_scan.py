@@ -28,6 +28,7 @@ from keras_seqgrad.ops.arguments import (
 )
 from keras_seqgrad.ops.documentation import filled
 from keras_seqgrad.ops.linear_forms import by_chunks, by_steps, is_constant
+from keras_seqgrad.tensors import arguments
 
 # Steps from which passes over all of them take less time than a loop, on a
 # device where every turn of a loop is a launch: measured on an H100.
@@ -113,18 +114,14 @@ def linear_scan(
     >>> outputs[0, :, 0].numpy().tolist()
     [1.0, 1.5, 1.75]
     """
-    inputs = tf.convert_to_tensor(inputs)
+    inputs = arguments.tensor(inputs, "inputs")
     if inputs.shape.rank != 3 or not _is_inexact(inputs.dtype):
         raise ValueError(
             "`inputs` must be a floating or complex tensor of shape (batch, "
             f"time, units). Received: shape {inputs.shape}, dtype "
             f"{inputs.dtype.name}"
         )
-    if method not in ("auto", *FORMS):
-        raise ValueError(
-            f"`method` must be one of {['auto', *FORMS]}. Received: "
-            f"method={method!r}"
-        )
+    arguments.choice(method, "method", ["auto", *FORMS])
     refuse_unused(reset, reset_state)
     batch, _, units = inputs.shape
 
@@ -132,7 +129,7 @@ def linear_scan(
         carried = carry_dtype(inputs.dtype)
         return carried if value.dtype == carried else inputs.dtype
 
-    coefficients = tf.convert_to_tensor(coefficients)
+    coefficients = arguments.tensor(coefficients, "coefficients")
     constant = is_constant(coefficients)
     coefficients = checked(
         coefficients,
@@ -143,7 +140,7 @@ def linear_scan(
 
     def checked_row(value, name):
         first = tf.nest.flatten(value)[:1] or [inputs]
-        dtype = dtype_for(tf.convert_to_tensor(first[0]))
+        dtype = dtype_for(arguments.tensor(first[0], name))
         return checked_state(value, name, ["h"], [batch, units], dtype)
 
     state = checked_row(state, "state")

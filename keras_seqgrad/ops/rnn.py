@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import loops, rows
-from keras_seqgrad.ops.arguments import refuse_unused
+from keras_seqgrad.ops.arguments import check_rnn, refuse_unused
 from keras_seqgrad.ops.common import last, swap_time
 from keras_seqgrad.ops.stop import steps_to_run
 from keras_seqgrad.tensors import masks, nested
@@ -106,6 +106,14 @@ def rnn(
     >>> float(tape.gradient(state[0], weight))  # 1 + 2 · weight
     2.0
     """
+    states = {
+        "state": state,
+        "reset_state": reset_state,
+        "previous_output": previous_output,
+        "reset_output": reset_output,
+    }
+    links = mask, gates, reset
+    check_rnn(step, inputs, states, links, random_state, around)
     refuse_unused(reset, reset_state)
     if reset is not None and reset_state is None:
         reset_state = keras.tree.map_structure(tf.zeros_like, state)
@@ -346,4 +354,4 @@ class _Scan:
 
 
 def _flags(given):
-    return None if given is None else swap_time(tf.cast(given, "bool"))
+    return None if given is None else swap_time(tf.convert_to_tensor(given))

@@ -13,6 +13,7 @@ from keras_seqgrad.ops import common
 from keras_seqgrad.ops.documentation import of_fast_scan
 from keras_seqgrad.ops.fast_cell import FastCell, describes
 from keras_seqgrad.ops.fast_scan import fast_scan
+from keras_seqgrad.tensors import arguments
 
 # Each activation with its slope, as a function of the activation's value.
 ACTIVATIONS = {
@@ -70,12 +71,12 @@ def simple_rnn(
     >>> outputs.shape
     TensorShape([2, 5, 4])
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"`activation` must be one of {sorted(ACTIVATIONS)}; write "
-            "`ksg.ops.rnn` over a cell for others. "
-            f"Received: activation={activation!r}"
-        )
+    arguments.choice(
+        activation,
+        "activation",
+        sorted(ACTIVATIONS),
+        "; write `ksg.ops.rnn` over a cell for others",
+    )
     cell = FastSimpleRNN(activation)
     weights = kernel, recurrent_kernel, bias
     links = mask, gates, reset, reset_state

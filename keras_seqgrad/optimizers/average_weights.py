@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.optimizers import fptt
+from keras_seqgrad.tensors import arguments
 
 MODES = ("swap", "evaluate")
 
@@ -45,12 +46,10 @@ class AverageWeights(keras.callbacks.Callback):
 
     def __init__(self, mode="swap", reset_multipliers=True):
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(
-                f"`mode` must be one of {MODES}. Received: mode={mode!r}"
-            )
-        self.mode = mode
-        self.reset_multipliers = bool(reset_multipliers)
+        self.mode = arguments.choice(mode, "mode", MODES)
+        self.reset_multipliers = arguments.flag(
+            reset_multipliers, "reset_multipliers"
+        )
         self.due = False
         self.kept = None
 

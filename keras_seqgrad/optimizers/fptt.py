@@ -14,6 +14,7 @@ from keras_seqgrad.optimizers.regularizer import (
     moved,
     regularizer_gradient,
 )
+from keras_seqgrad.tensors import arguments
 
 
 def is_overwritten(variable):
@@ -109,7 +110,7 @@ class FPTT(keras.optimizers.Optimizer):
         name=None,
     ):
         check_settings(alpha, beta, form, weight, rho)
-        inner = keras.optimizers.get(inner)
+        inner = arguments.optimizer(inner, "inner")
         if isinstance(inner, keras.optimizers.LossScaleOptimizer):
             raise ValueError(
                 "FPTT must see gradients that are not scaled. Expected "
@@ -260,6 +261,7 @@ class FPTT(keras.optimizers.Optimizer):
             reset_multipliers: Whether the multipliers start from 0 again, as
                 in most of the authors' experiments.
         """
+        arguments.flag(reset_multipliers, "reset_multipliers")
         for place, variable in enumerate(self.regularized):
             _, multiplier, average = self._values(place)
             variable.assign(average)

@@ -1,7 +1,6 @@
 """The dynamic regulariser of FPTT as pure functions."""
 
-import math
-import numbers
+from keras_seqgrad.tensors import arguments
 
 # What the multiplier's term of the regulariser is worth in each form.
 FORMS = {"code": 1.0, "paper": 0.5}
@@ -23,19 +22,8 @@ def moved(variable, multiplier, average, alpha, beta):
 
 def check_settings(alpha, beta, form, weight, rho):
     """Refuses settings of the regulariser that are out of their range."""
-    if form not in FORMS:
-        raise ValueError(
-            f"`form` must be one of {tuple(FORMS)}. Received: form={form!r}"
-        )
-    for name, value, fits, range_text in [
-        ("alpha", alpha, lambda x: x > 0, "above 0"),
-        ("beta", beta, lambda x: 0 < x <= 1, "in (0, 1]"),
-        ("weight", weight, lambda x: x >= 0, "0 or more"),
-        ("rho", rho, lambda x: 0 <= x <= 1, "in [0, 1]"),
-    ]:
-        number = isinstance(value, numbers.Real) and math.isfinite(value)
-        if not number or not fits(value):
-            raise ValueError(
-                f"`{name}` must be a number {range_text}. "
-                f"Received: {name}={value!r}"
-            )
+    arguments.choice(form, "form", tuple(FORMS))
+    arguments.number(alpha, "alpha", above=0)
+    arguments.number(beta, "beta", above=0, most=1)
+    arguments.number(weight, "weight", least=0, wanted="a number 0 or more")
+    arguments.number(rho, "rho", least=0, most=1)

@@ -9,15 +9,18 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_seqgrad.state import seeds
 from keras_seqgrad.state.carried import CarriedState
 from keras_seqgrad.state.method_state import MethodState
 from keras_seqgrad.state.runs import RUNS
+from keras_seqgrad.tensors import arguments
 
 # Under which names Keras finds the state of the method. It is saved under the
 # first of them, and is there in files written when the model tracked it.
 METHOD_STATE = ("layers/method_state", "method_state")
+WANTED_ROWS = "indices of rows, or a boolean for each row"
 
 
 def give(model):
@@ -54,10 +57,27 @@ def reset(model, rows):
             "There is no carried state to reset. Make the model with "
             "stateful=True to carry the state from window to window."
         )
+    if rows is not None:
+        rows = arguments.array(rows, "rows", WANTED_ROWS)
+        rows = rows if rows.size else rows.astype(int)
+        for carried in model.carried.values():
+            if carried.rows:
+                check_rows(rows, carried.batch_size)
     for carried in model.carried.values():
         carried.reset(rows)
         if rows is None:
             carried.release()
+
+
+def check_rows(rows, batch_size):
+    """Refuses indices of rows that a batch has not."""
+    if rows.dtype == bool:
+        return
+    if rows.dtype.kind not in "iu":
+        arguments.refuse(rows, "rows", WANTED_ROWS)
+    if np.any(rows >= batch_size) or np.any(rows < -batch_size):
+        wanted = f"indices from 0 to {batch_size - 1}, of the batch's rows"
+        arguments.refuse(rows.tolist(), "rows", wanted)
 
 
 class Alone(keras.Model):

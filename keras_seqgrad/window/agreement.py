@@ -9,10 +9,18 @@ import warnings
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import arguments, masks
 from keras_seqgrad.window import per_step
 from keras_seqgrad.window.shapes import inputs_of, targets_of, weights_of
-from keras_seqgrad.window.timed import bind, compare, refuse_numbers
+from keras_seqgrad.window.timed import (
+    bind,
+    compare,
+    named,
+    rank,
+    refuse_numbers,
+    said,
+    with_a_step,
+)
 
 
 def check_run(model, run, given):
@@ -76,7 +84,50 @@ def check(model, data, trains, judged=True, where=""):
             timed += weights_of(model, sample_weight, steps, where)
     for each in timed:
         compare(each, label, steps)
+    check_rows({"x": x, "y": y, "sample_weight": sample_weight}, where)
     return steps
+
+
+def check_rows(given, where):
+    """Refuses arrays that have not one entry for each row of the first."""
+    listed = [
+        pair for name in given for pair in named(where + name, given[name])
+    ]
+    listed = [pair for pair in listed if rank(pair[1]) is not None]
+    if not listed:
+        raise ValueError(
+            f"`{where}x` holds no inputs. Expected (batch, time, ...). "
+            f"Received: {given['x']!r}"
+        )
+    first, leaf = listed[0]
+    for label, other in listed:
+        if not rank(other):
+            raise ValueError(
+                f"`{label}` has no rows. Expected (batch, ...), with an entry "
+                f"for each row. Received: {arguments.told(other)}"
+            )
+        if None not in (leaf.shape[0], other.shape[0]) and (
+            leaf.shape[0] != other.shape[0]
+        ):
+            raise ValueError(
+                f"`{label}` must have the {leaf.shape[0]} rows of `{first}`. "
+                f"Received: {other.shape[0]} rows, of shape {said(other)}"
+            )
+
+
+def class_table(table):
+    """`class_weight` as a dict of numbers by class, or None."""
+    if table is None:
+        return None
+    arguments.dictionary(
+        table, "class_weight", "a dict of the weight of each class, or None"
+    )
+    return {
+        arguments.integer(index, "class_weight", 0): arguments.number(
+            weight, f"class_weight[{index}]", least=0
+        )
+        for index, weight in table.items()
+    }
 
 
 def tie(model, data, trains):
@@ -114,6 +165,12 @@ def tie(model, data, trains):
         for each in timed
         if steps is None or each.leaf.shape[1] is None
     }
+    if steps is None:
+        place = (
+            0 if model.is_opaque else model.graph.temporal_inputs.index(True)
+        )
+        first = keras.tree.flatten(inputs)[place]
+        tied[id(first)] = with_a_step(first, label)
     return keras.tree.map_structure(lambda t: tied.get(id(t), t), data)
 
 

@@ -7,17 +7,22 @@ gradient comes back through it.
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import nested, pieces
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, nested, pieces
 from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
 from keras_seqgrad.window.pullback import pull_loss, pull_window
 
 
 def checked(every):
     """The argument `checkpoint_every`, or its refusal."""
-    if every in (None, "auto"):
+    if every is None or (isinstance(every, str) and every == "auto"):
         return every
-    return positive_integer(every, "checkpoint_every")
+    if not arguments.is_integer(every) or every < 1:
+        arguments.refuse(
+            every,
+            "checkpoint_every",
+            "an integer of 1 or more, 'auto' or None",
+        )
+    return int(every)
 
 
 def pull_checkpointed(window, every, gates=None):

@@ -31,6 +31,7 @@ class Guard:
         check(choice)
         self.choice = choice
         self.metrics = []
+        self.advice = ""
         if choice is None:
             return
         # Of the window that runs: whether its loss is bad, and a gradient, and
@@ -52,6 +53,7 @@ class Guard:
             carried: The `CarriedState` that it starts from.
         """
         model = window.model
+        self.advice = model.method.when_not_finite
         if self.choice is None:
             carried.write(model.method.train(window))
             return
@@ -172,15 +174,16 @@ class Guard:
             return
         self.begin()
         rows, cause = [row for row in rows if row >= 0], CAUSES[cause - 1]
+        advice = "" if cause in ("input", "target") else self.advice
         where = f"in rows {rows}" if rows else "in no row that could be told"
         if count > len(rows):
             where += f" and {count - len(rows)} more"
         raise ValueError(
             f"Window {number} of this training is bad: its {cause} is not "
             f"finite, {where}. Weights, optimizer and what the method keeps "
-            "are as they were before it. Look at the data of that window "
-            "where it is input or target, at learning rate and clipping where "
-            "it is another; on_bad_window='skip' leaves such windows out."
+            f"are as they were before it. {advice}Look at the data of that "
+            "window where it is input or target, at learning rate and clipping "
+            "where it is another; on_bad_window='skip' leaves such windows out."
         )
 
 

@@ -8,17 +8,41 @@ import tensorflow as tf
 from keras_seqgrad.state import beside
 from keras_seqgrad.state.carried import CarriedState
 from keras_seqgrad.state.rows import number_in
+from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.opening import open_window
+from keras_seqgrad.window.timed import named
 
 
 def as_tensors(x, y=None, sample_weight=None):
     """The batch (x, y, sample_weight) as a `Probe` takes it."""
     agreement.refuse_lists(x, y, sample_weight)
-    return keras.tree.map_structure(
-        lambda leaf: None if leaf is None else tf.convert_to_tensor(leaf),
-        (x, y, sample_weight),
+    if x is None:
+        arguments.refuse(x, "x", "the inputs of one window")
+    given = {"x": x, "y": y, "sample_weight": sample_weight}
+    for name, structure in given.items():
+        if structure is not None and not keras.tree.flatten(structure):
+            arguments.refuse(structure, name, "tensors (batch, ...)")
+    return tuple(
+        keras.tree.pack_sequence_as(
+            structure,
+            [
+                None if leaf is None else arguments.tensor(leaf, label)
+                for label, leaf in named(name, structure)
+            ],
+        )
+        if structure is not None
+        else None
+        for name, structure in given.items()
     )
+
+
+def as_seed(seed):
+    """A seed as a step takes it, or None."""
+    if seed is None:
+        return None
+    most = arguments.LARGEST_SEED
+    return tf.constant(arguments.integer(seed, "seed", -most - 1, most))
 
 
 class Probe:
@@ -32,7 +56,9 @@ class Probe:
 
     def __init__(self, model, step, jit):
         self.model = model
-        self.step = step
+        self.step = arguments.function(
+            step, "step", "a function (window, seed) -> tensors"
+        )
         self.jit = jit
         self.nothing_carried = CarriedState("no", stateful=False)
         self.functions = {}

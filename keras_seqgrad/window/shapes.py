@@ -5,6 +5,7 @@ steps of the window.
 """
 
 import keras
+import tensorflow as tf
 
 from keras_seqgrad.tensors import masks
 from keras_seqgrad.window import per_step
@@ -87,6 +88,12 @@ def inputs_of(model, x, where=""):
                 f"`{label}` must have a value for every step of every row. "
                 f"{advice} "
                 f"Received: {said(leaf)}"
+            )
+        if tf.as_dtype(leaf.dtype).is_floating:
+            raise ValueError(
+                f"`{label}` says of every step whether or not. {advice} "
+                f"Received: dtype {tf.as_dtype(leaf.dtype).name}. Give it as "
+                f"{name} > 0.5, or weights of steps as sample_weight."
             )
         timed.append(Timed(label, leaf, advice))
     return first, steps, timed

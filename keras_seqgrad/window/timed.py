@@ -63,6 +63,25 @@ def bind(timed, label, steps):
         return tf.identity(timed.leaf)
 
 
+def with_a_step(leaf, label):
+    """A tensor that exists only if its window has a step.
+
+    Of none the loss would be a sum of nothing, 0.
+    """
+    length = tf.shape(leaf)[1]
+    text = (
+        f"`{label}` has no time steps. Expected (batch, time, ...) with a time "
+        "of 1 or more."
+    )
+    found = [tf.debugging.assert_positive(length, message=text)]
+    # XLA leaves assertions out, see `bind`.
+    with tf.control_dependencies([one for one in found if one is not None]):
+        name = re.sub("[^A-Za-z0-9]+", "_", f"no_time_steps_in_{label}")
+        found = tf.reshape(tf.range(1), [tf.minimum(length, 1)], name=name)
+    with tf.control_dependencies([found]):
+        return tf.identity(leaf)
+
+
 def refuse_ragged(label, leaf):
     """Refuses sequences of different lengths in one batch."""
     ragged = isinstance(leaf, RAGGED)

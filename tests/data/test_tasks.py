@@ -286,7 +286,9 @@ def test_refusals(tmp_path, call, error, message):
 def test_mnist_refuses_other_files_and_splits(tmp_path):
     write_mnist(tmp_path, packed=False)
     task = tasks.SequentialMNIST(path=tmp_path)
-    with pytest.raises(ValueError, match="one of 'train', 'test'. Received"):
+    with pytest.raises(
+        ValueError, match=r"one of \('train', 'test'\)\. Received"
+    ):
         task.dataset(1, split="valid")
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"PK\x03\x04")
     with pytest.raises(ValueError, match="Received: 50 4b 03 in train-labels"):

@@ -217,5 +217,5 @@ def test_refuses_another_truncation():
         make(ksg.layers, "GRU", truncation="fixed")
     with pytest.raises(ValueError, match="Received: truncation=<class"):
         make(ksg.layers, "GRU", truncation=ksg.truncation.Fixed)
-    with pytest.raises(ValueError, match="Received: length=0"):
+    with pytest.raises(ValueError, match="Received: truncation=0"):
         make(ksg.layers, "GRU", truncation=0)

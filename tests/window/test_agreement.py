@@ -54,14 +54,19 @@ X, Y = spec(7, 2), spec(7, 2)
         (X, Y, spec(9), r"`sample_weight` has 9 .* Expected \(batch, 7\), or"),
         (X, Y, spec(9, 1), r"`sample_weight` has 9"),
         (
-            {"inputs": X, "mask": spec(6)},
+            {"inputs": X, "mask": spec(6, dtype="bool")},
             Y,
             None,
             r"`x\['mask'\]` has 6 time steps, `x\['inputs'\]` has 7",
         ),
-        ({"inputs": X, "reset": spec(8)}, Y, None, r"`x\['reset'\]` has 8"),
         (
-            {"inputs": X, "mask": spec(7, 1)},
+            {"inputs": X, "reset": spec(8, dtype="bool")},
+            Y,
+            None,
+            r"`x\['reset'\]` has 8",
+        ),
+        (
+            {"inputs": X, "mask": spec(7, 1, dtype="bool")},
             Y,
             None,
             r"Expected a boolean \(batch, 7\)\. Received: \(3, 7, 1\)",

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 
 class Task(abc.ABC):
@@ -49,9 +49,10 @@ class Task(abc.ABC):
             seed: Integer. Default: drawn from NumPy's global generator, which
                 `keras.utils.set_random_seed` seeds.
         """
-        batch_size = positive_integer(batch_size, "batch_size")
+        batch_size = arguments.positive_integer(batch_size, "batch_size")
         if steps is not None:
-            steps = positive_integer(steps, "steps")
+            steps = arguments.positive_integer(steps, "steps")
+        seed = arguments.seed(seed)
         if seed is None:
             seed = np.random.randint(2**31)
         epochs = iter(range(2**63))
@@ -77,7 +78,7 @@ class Task(abc.ABC):
 
 def at_least(value, least, name, reason):
     """Returns `value` as an int of `least` or more, or refuses it."""
-    value = positive_integer(value, name)
+    value = arguments.positive_integer(value, name)
     if value < least:
         raise ValueError(
             f"`{name}` must be {least} or more: {reason}. "

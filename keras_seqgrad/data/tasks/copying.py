@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_seqgrad.data.tasks.base import Task
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 
 class RepeatCopy(Task):
@@ -59,10 +59,10 @@ class RepeatCopy(Task):
     reference_error = math.log(2)
 
     def __init__(self, length, repeats=2, bits=8, varied=True):
-        self.length = positive_integer(length, "length")
-        self.repeats = positive_integer(repeats, "repeats")
-        self.bits = positive_integer(bits, "bits")
-        self.varied = bool(varied)
+        self.length = arguments.positive_integer(length, "length")
+        self.repeats = arguments.positive_integer(repeats, "repeats")
+        self.bits = arguments.positive_integer(bits, "bits")
+        self.varied = arguments.flag(varied, "varied")
 
     @property
     def time(self):

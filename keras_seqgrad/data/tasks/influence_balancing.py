@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_seqgrad.data.tasks.base import Task
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 START = 0.5
 
@@ -48,8 +48,8 @@ class InfluenceBalancingCell(keras.layers.Layer):
 
     def __init__(self, units=23, positive=10, **kwargs):
         super().__init__(**kwargs)
-        self.units = positive_integer(units, "units")
-        self.positive = positive_integer(positive, "positive")
+        self.units = arguments.positive_integer(units, "units")
+        self.positive = arguments.positive_integer(positive, "positive")
         self.state_size = self.units
         self.output_size = 1
 
@@ -120,9 +120,9 @@ class InfluenceBalancing(Task):
     """
 
     def __init__(self, length, units=23, positive=10):
-        self.length = positive_integer(length, "length")
-        self.units = positive_integer(units, "units")
-        self.positive = positive_integer(positive, "positive")
+        self.length = arguments.positive_integer(length, "length")
+        self.units = arguments.positive_integer(units, "units")
+        self.positive = arguments.positive_integer(positive, "positive")
 
     @property
     def matrix(self):
@@ -155,6 +155,7 @@ class InfluenceBalancing(Task):
         At step k of a window only its k steps count, the first component of
         (I + A + ... + A^(k-1)) v; the mean over k = 1 ... length.
         """
+        arguments.positive_integer(length, "length")
         seen, total, term = 0.0, 0.0, self.direction
         for _ in range(length):
             seen += term[0]
@@ -170,6 +171,8 @@ class InfluenceBalancing(Task):
         Returns:
             Pair (loss, d loss / d theta).
         """
+        theta = arguments.number(theta, "theta")
+        arguments.positive_integer(steps, "steps")
         state, slope = np.ones(self.units), np.zeros(self.units)
         loss, gradient = 0.0, 0.0
         for _ in range(steps):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from keras_seqgrad.data.tasks.base import Task, at_least
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 
 class MarkedSymbol(Task):
@@ -49,16 +49,18 @@ class MarkedSymbol(Task):
     """
 
     def __init__(self, length, delay=(40, 50), symbols=8, shown=10):
-        self.length = positive_integer(length, "length")
+        self.length = arguments.positive_integer(length, "length")
+        if not isinstance(delay, (list, tuple)) or len(delay) != 2:
+            arguments.refuse(delay, "delay", "two integers, (least, largest)")
         least, largest = delay
-        least = positive_integer(least, "delay[0]")
+        least = arguments.positive_integer(least, "delay[0]")
         self.delay = (
             least,
             at_least(largest, least, "delay[1]", "it is the largest delay"),
         )
         reason = "of one there is nothing to tell"
         self.symbols = at_least(symbols, 2, "symbols", reason)
-        self.shown = positive_integer(shown, "shown")
+        self.shown = arguments.positive_integer(shown, "shown")
 
     @property
     def reference_error(self):

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.data import prepared
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 PREFIXES = {"train": "train", "test": "t10k"}
 FILES = {
@@ -71,8 +71,13 @@ class SequentialMNIST:
         data_dir=None,
         download=False,
     ):
+        if path is not None:
+            arguments.path(path, "path", "the path of a folder, or None")
         self.permutation = None
-        if permuted:
+        permutation_seed = arguments.integer(
+            permutation_seed, "permutation_seed", 0
+        )
+        if arguments.flag(permuted, "permuted"):
             generator = np.random.default_rng(permutation_seed)
             self.permutation = generator.permutation(784)
         if path is not None:
@@ -89,12 +94,9 @@ class SequentialMNIST:
             seed: Integer seed of the order.
             split: "train" (60,000 images) or "test" (10,000).
         """
-        if split not in self.splits:
-            raise ValueError(
-                f"`split` must be one of {', '.join(map(repr, self.splits))}. "
-                f"Received: split={split!r}"
-            )
-        batch_size = positive_integer(batch_size, "batch_size")
+        arguments.choice(split, "split", tuple(self.splits))
+        seed = arguments.seed(seed)
+        batch_size = arguments.positive_integer(batch_size, "batch_size")
         images, labels = self.splits[split]
         if self.permutation is not None:
             images = images[:, self.permutation]
@@ -107,7 +109,7 @@ class SequentialMNIST:
         dataset = dataset.shuffle(len(labels), seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=True).map(scale)
         if steps is not None:
-            dataset = dataset.take(positive_integer(steps, "steps"))
+            dataset = dataset.take(arguments.positive_integer(steps, "steps"))
         return dataset.prefetch(tf.data.AUTOTUNE)
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from keras_seqgrad.data.tasks.base import Task, at_least
+from keras_seqgrad.tensors import arguments
 
 DISTRACTORS = 4
 # Where the symbols lie, as parts of the sequence.
@@ -50,12 +51,11 @@ class TemporalOrder(Task):
     """
 
     def __init__(self, length, symbols=2):
-        if symbols not in PLACES:
-            raise ValueError(
-                "`symbols` must be 2 (four classes) or 3 (eight classes). "
-                f"Received: symbols={symbols!r}"
+        if not arguments.is_integer(symbols) or symbols not in PLACES:
+            arguments.refuse(
+                symbols, "symbols", "2 (four classes) or 3 (eight classes)"
             )
-        self.symbols = symbols
+        self.symbols = int(symbols)
         self.length = at_least(
             length, 10, "length", "each symbol has a tenth of the sequence"
         )

@@ -3,7 +3,7 @@
 from keras_seqgrad.methods.alternating_gradients.phases import FlipPhase, Phase
 from keras_seqgrad.methods.base import serializable
 from keras_seqgrad.methods.synthetic_gradients import SyntheticGradients
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 
 @serializable
@@ -87,15 +87,7 @@ class AlternatingGradients(SyntheticGradients):
             lambda_=lambda_,
         )
         if switch_epochs is not None:
-            switch_epochs = [
-                positive_integer(epoch, "switch_epochs")
-                for epoch in switch_epochs
-            ]
-            if switch_epochs != sorted(set(switch_epochs)):
-                raise ValueError(
-                    "`switch_epochs` must increase. Received: "
-                    f"switch_epochs={switch_epochs}"
-                )
+            switch_epochs = arguments.increasing(switch_epochs, "switch_epochs")
         self.switch_epochs = switch_epochs
 
     def build(self, model):

@@ -12,7 +12,7 @@ from keras_seqgrad.methods.base import Method, serializable
 from keras_seqgrad.methods.fptt import part_losses
 from keras_seqgrad.optimizers import fptt, regularizer
 from keras_seqgrad.optimizers.average_weights import MODES, AverageWeights
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window.ends import before_ends
 from keras_seqgrad.window.loops import each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_window
@@ -123,21 +123,18 @@ class FPTT(Method):
                 f"Received: parts={parts!r}, length={length!r}"
             )
         regularizer.check_settings(alpha, beta, form, weight, rho)
-        if not callable(part_loss) and part_loss not in PART_LOSSES:
-            raise ValueError(
-                f"`part_loss` must be one of {PART_LOSSES} or a function "
-                "(loss, y, y_pred, progress) -> scalar. "
-                f"Received: part_loss={part_loss!r}"
+        if not callable(part_loss):
+            arguments.choice(
+                part_loss,
+                "part_loss",
+                PART_LOSSES,
+                " or a function (loss, y, y_pred, progress) -> scalar",
             )
-        if average not in (*MODES, None):
-            raise ValueError(
-                f"`average` must be one of {(*MODES, None)}. "
-                f"Received: average={average!r}"
-            )
-        self.parts = None if parts is None else positive_integer(parts, "parts")
-        self.length = length
-        if length is not None:
-            positive_integer(length, "length")
+        arguments.choice(average, "average", (*MODES, None))
+        self.parts, self.length = (
+            None if value is None else arguments.positive_integer(value, name)
+            for name, value in (("parts", parts), ("length", length))
+        )
         self.settings = {
             "alpha": float(alpha),
             "beta": float(beta),
@@ -145,7 +142,7 @@ class FPTT(Method):
             "weight": float(weight),
             "rho": float(rho),
         }
-        self.regularize = bool(regularize)
+        self.regularize = arguments.flag(regularize, "regularize")
         self.part_loss = part_loss
         self.average = average
 

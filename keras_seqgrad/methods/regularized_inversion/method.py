@@ -15,17 +15,16 @@ from keras_seqgrad.methods.regularized_inversion import cells, learned
 from keras_seqgrad.methods.regularized_inversion.learned import LearnedInverse
 from keras_seqgrad.methods.regularized_inversion.rule import Inversion
 from keras_seqgrad.state.method_state import Draws
-from keras_seqgrad.tensors import replicas
-from keras_seqgrad.tensors.arguments import above
+from keras_seqgrad.tensors import arguments, replicas
 from keras_seqgrad.window.pullback import pull_window
 
 
 def as_config(optimizer):
     """An optimizer's name or config, from which each model makes its own."""
+    found = arguments.optimizer(optimizer, "inverse_optimizer")
     if isinstance(optimizer, str):
-        keras.optimizers.get(optimizer)
         return optimizer
-    return keras.optimizers.serialize(keras.optimizers.get(optimizer))
+    return keras.optimizers.serialize(found)
 
 
 @serializable
@@ -79,6 +78,13 @@ class RegularizedInversion(WindowMethod):
         noise: Standard deviation of the noise on the states that G learns to
             reconstruct.
         seed: Integer seed of the noise; None for a random one.
+        max_growth: Most by which one step back may lengthen a displacement of
+            a row, above 0; a longer one is shortened to that, its direction
+            kept. With 0.9 no d_t is longer than ten times the longest
+            −γ·B·dL/dh. None for no limit, as in the paper: then d grows without
+            bound wherever the cell forgets or saturates, as a GRU's does with
+            any r. The limit is this package's own, and not for "none", whose
+            targets are displaced even where d is 0.
 
     Raises:
         ValueError: An argument is out of its range; on `compile`, a layer has
@@ -115,28 +121,39 @@ class RegularizedInversion(WindowMethod):
         inverse_optimizer="adam",
         noise=0.1,
         seed=None,
+        max_growth=None,
     ):
-        if propagation not in cells.PROPAGATIONS:
-            raise ValueError(
-                f"`propagation` must be one of {cells.PROPAGATIONS}. Received: "
-                f"propagation={propagation!r}"
-            )
+        arguments.choice(propagation, "propagation", cells.PROPAGATIONS)
         if propagation == "learned" and regularization is not None:
             raise ValueError(
                 "A learned inverse has no `regularization`: the noise it is "
                 "trained with does that. Set regularization=None. Received: "
                 f"regularization={regularization!r}"
             )
-        self.target_rate = above(target_rate, "target_rate", 0.0)
+        self.target_rate = arguments.number(target_rate, "target_rate", above=0)
         self.regularization = None
         if propagation != "learned":
-            self.regularization = above(regularization, "regularization", 0.0)
+            self.regularization = arguments.number(
+                regularization, "regularization", above=0
+            )
         self.propagation = propagation
-        self.local = bool(local)
-        self.margin = above(margin, "margin", 0.0, 0.5)
+        self.local = arguments.flag(local, "local")
+        self.margin = arguments.number(margin, "margin", above=0, below=0.5)
         self.inverse_optimizer = as_config(inverse_optimizer)
-        self.noise = 0.0 if noise == 0 else above(noise, "noise", 0.0)
-        self.seed = seed
+        self.noise = arguments.number(noise, "noise", least=0)
+        self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)
+        self.max_growth = max_growth
+        if max_growth is not None:
+            self.max_growth = arguments.number(
+                max_growth, "max_growth", above=0
+            )
+            if propagation == "none":
+                raise ValueError(
+                    'propagation="none" displaces a target also where nothing '
+                    "was to be taken back, which no factor bounds. Set "
+                    'propagation="difference", or max_growth=None. Received: '
+                    f"max_growth={max_growth!r}"
+                )
 
     def check(self, model):
         if model.is_opaque:
@@ -177,6 +194,17 @@ class RegularizedInversion(WindowMethod):
             functools.partial(self._rule, inverses=self._inverses(window)),
             self.target_rate * rows / scale,
             self.local,
+            self.max_growth,
+        )
+
+    @property
+    def when_not_finite(self):
+        if self.max_growth is not None:
+            return ""
+        return (
+            f"{self!r} sets no limit to its displacements, which an inverse "
+            "step lengthens where the cell forgets or saturates, so that over "
+            "many steps they overflow: set max_growth=0.9. "
         )
 
     def _inverses(self, window):
@@ -264,4 +292,5 @@ class RegularizedInversion(WindowMethod):
             "inverse_optimizer": self.inverse_optimizer,
             "noise": self.noise,
             "seed": self.seed,
+            "max_growth": self.max_growth,
         }

@@ -40,12 +40,14 @@ class Inversion:
             `simple_rnn.linearized`.
         rate: Displacement of a row's state for a gradient of 1 by it.
         local: Whether the links of the scan are cut.
+        growth: Most by which a step back lengthens what it takes back, or None.
         visited: `Steps` of every layer run, filled by `scan`.
     """
 
     rule: object
     rate: tf.Tensor
     local: bool
+    growth: float | None = None
     visited: list = dataclasses.field(default_factory=list)
 
     def scan(
@@ -104,6 +106,8 @@ class Inversion:
         """δ (batch, time, units) from dL/dh of the same shape."""
         given = common.swap_time(tf.cast(d_outputs, steps.outputs.dtype))
         series, back = self.rule(steps, rate=self.rate)
+        if self.growth is not None:
+            back = limited(back, self.growth)
 
         def pull(values, d_state):
             (delta,) = d_state
@@ -114,6 +118,23 @@ class Inversion:
             pull, series, given, start, [given], links
         )
         return tf.cast(common.swap_time(deltas), d_outputs.dtype)
+
+
+def limited(back, growth):
+    """`back`, after which no row is longer than `growth` times before."""
+
+    def limit(*values):
+        delta, moved = values[-1], back(*values)
+        # In parts of the largest number, since the square of a small one is 0.
+        unit = tf.reduce_max(tf.abs(delta), axis=-1, keepdims=True)
+        before, after = (
+            tf.norm(tf.math.divide_no_nan(each, unit), axis=-1, keepdims=True)
+            for each in (delta, moved)
+        )
+        share = tf.math.divide_no_nan(growth * before, after)
+        return moved * tf.minimum(share, 1.0)
+
+    return limit
 
 
 def local_links(sequences, mask, reset):

@@ -5,7 +5,7 @@ from keras_seqgrad.methods.online import Kept, OnlineMethod
 from keras_seqgrad.methods.snap import cells, memory
 from keras_seqgrad.methods.snap.traces import advance
 from keras_seqgrad.methods.snap.visits import Recorder
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments
 
 
 @serializable
@@ -77,8 +77,10 @@ class SnAp(OnlineMethod):
     random = False
 
     def __init__(self, length, self_recurrence=True):
-        self.length = positive_integer(length, "length")
-        self.self_recurrence = bool(self_recurrence)
+        self.length = arguments.positive_integer(length, "length")
+        self.self_recurrence = arguments.flag(
+            self_recurrence, "self_recurrence"
+        )
 
     def check(self, model):
         cells.refuse_model(model)

@@ -19,8 +19,7 @@ from keras_seqgrad.methods.synthetic_gradients.synthesis import (
 )
 from keras_seqgrad.methods.synthetic_gradients.twins import Twins
 from keras_seqgrad.state.vector import differentiable, size_of, split
-from keras_seqgrad.tensors import nested
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, nested
 from keras_seqgrad.window.loops import (
     each_segment,
     each_segment_kept,
@@ -136,11 +135,10 @@ class SyntheticGradients(Method):
         synthesizer_rate=0.1,
         lambda_=0.0,
     ):
-        if condition not in CONDITIONS:
-            raise ValueError(
-                f"`condition` must be one of {CONDITIONS}. Received: "
-                f"condition={condition!r}"
-            )
+        arguments.choice(condition, "condition", CONDITIONS)
+        synthesizers.check(synthesizer)
+        if synthesizer_optimizer is not None:
+            arguments.optimizer(synthesizer_optimizer, "synthesizer_optimizer")
         for name, value in (
             ("scale", scale),
             ("bootstrap", bootstrap),
@@ -148,23 +146,19 @@ class SyntheticGradients(Method):
             ("synthesizer_rate", synthesizer_rate),
             ("lambda_", lambda_),
         ):
-            if isinstance(value, bool) or not value >= 0:
-                raise ValueError(
-                    f"`{name}` must be a number of 0 or above. Received: "
-                    f"{name}={value!r}"
-                )
+            arguments.number(value, name, least=0)
         if lambda_ > 1:
             raise ValueError(
                 "`lambda_` must be from 0, one segment's target, to 1, all of "
                 f"the window's. Received: lambda_={lambda_!r}"
             )
-        self.length = positive_integer(length, "length")
+        self.length = arguments.positive_integer(length, "length")
         self.synthesizer = synthesizer
         self.scale = float(scale)
         self.bootstrap = float(bootstrap)
         self.auxiliary = float(auxiliary)
         self.condition = condition
-        self.inject = bool(inject)
+        self.inject = arguments.flag(inject, "inject")
         self.synthesizer_optimizer = synthesizer_optimizer
         self.synthesizer_rate = float(synthesizer_rate)
         self.lambda_ = float(lambda_)

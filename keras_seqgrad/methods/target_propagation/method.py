@@ -16,8 +16,7 @@ from keras_seqgrad.methods.target_propagation.lagrangian import (
     run_from_zeros,
     run_in_order,
 )
-from keras_seqgrad.tensors import nested, pieces
-from keras_seqgrad.tensors.arguments import above, positive_integer
+from keras_seqgrad.tensors import arguments, nested, pieces
 
 
 @serializable
@@ -138,29 +137,27 @@ class TargetPropagation(Method):
         multiplier_rate=None,
         multipliers_from=0,
     ):
-        self.block = positive_integer(block, "block")
+        count, number = arguments.positive_integer, arguments.number
+        self.block = count(block, "block")
         self.scheme = scheme
-        self.penalty = above(penalty, "penalty", 0.0)
-        self.parameter_steps = positive_integer(
-            parameter_steps, "parameter_steps"
-        )
+        self.penalty = number(penalty, "penalty", above=0)
+        self.parameter_steps = count(parameter_steps, "parameter_steps")
         self.state_steps, self.rounds = state_steps, rounds
         self.start = start
         self.state_optimizer = state_optimizer
-        self.state_rate = above(state_rate, "state_rate", 0.0)
+        self.state_rate = number(state_rate, "state_rate", above=0)
         self.multiplier_form = multiplier_form
         self.multiplier_rate = multiplier_rate
         self.multipliers_from = multipliers_from
         settings.refuse_unknown(self.get_config())
-        settings.refuse_without_effect(self.get_config())
         if state_steps is not None:
-            positive_integer(state_steps, "state_steps")
+            count(state_steps, "state_steps")
         if rounds is not None:
-            positive_integer(rounds, "rounds")
+            count(rounds, "rounds")
         if multiplier_rate is not None:
-            above(multiplier_rate, "multiplier_rate", 0.0)
-        if multipliers_from != 0:
-            positive_integer(multipliers_from, "multipliers_from")
+            number(multiplier_rate, "multiplier_rate", above=0)
+        arguments.integer(multipliers_from, "multipliers_from", 0)
+        settings.refuse_without_effect(self.get_config())
 
     # --- what is kept -----------------------------------------------------
 

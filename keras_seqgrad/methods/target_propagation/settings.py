@@ -4,6 +4,7 @@ from keras_seqgrad.methods.target_propagation import multipliers
 from keras_seqgrad.methods.target_propagation.lagrangian import (
     STATE_OPTIMIZERS,
 )
+from keras_seqgrad.tensors import arguments
 
 KNOWN = {
     "scheme": ("penalty", "lagrangian", "admm"),
@@ -23,11 +24,7 @@ MULTIPLIED = {
 def refuse_unknown(given):
     """Refuses names that stand for nothing."""
     for name, known in KNOWN.items():
-        if given[name] not in known:
-            raise ValueError(
-                f"`{name}` must be one of {known}. Received: "
-                f"{name}={given[name]!r}"
-            )
+        arguments.choice(given[name], name, known)
 
 
 def refuse_without_effect(given):

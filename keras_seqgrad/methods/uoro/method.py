@@ -15,8 +15,7 @@ from keras_seqgrad.methods.vectors import (
 )
 from keras_seqgrad.state.method_state import Draws
 from keras_seqgrad.state.vector import join, split
-from keras_seqgrad.tensors import replicas
-from keras_seqgrad.tensors.arguments import positive_integer
+from keras_seqgrad.tensors import arguments, replicas
 
 # Keeps the ratios of norms finite, as in the authors' code.
 SMALL = 1e-5
@@ -106,8 +105,8 @@ class UORO(OnlineMethod):
     """
 
     def __init__(self, length, seed=None):
-        self.length = positive_integer(length, "length")
-        self.seed = seed
+        self.length = arguments.positive_integer(length, "length")
+        self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)
 
     def check(self, model):
         if model.is_opaque:

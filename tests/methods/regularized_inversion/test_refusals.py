@@ -31,7 +31,7 @@ L = keras.layers
         ),
         (
             {"target_rate": 1, "propagation": "learned", "noise": -1},
-            "`noise` must be a number above 0. Received: noise=-1",
+            "`noise` must be a number of 0 or more. Received: noise=-1",
         ),
     ],
 )

@@ -1,0 +1,33 @@
+"""The Keras model that a segmented model is made of, as a user gives it."""
+
+import keras
+
+from keras_seqgrad.tensors import arguments
+
+
+def of(inputs, outputs, network):
+    """The network between inputs and outputs, or the one that is given."""
+    if network is not None:
+        if inputs is not None or outputs is not None:
+            raise ValueError(
+                "Give either `network`, or `inputs` and `outputs`. Received: "
+                f"network={arguments.told(network)} and beside it "
+                f"inputs={arguments.told(inputs)}, "
+                f"outputs={arguments.told(outputs)}"
+            )
+        return check(network, "network")
+    if inputs is None and outputs is None:
+        return None
+    for name, given in (("inputs", inputs), ("outputs", outputs)):
+        leaves = keras.tree.flatten(given)
+        if not leaves or not all(map(keras.utils.is_keras_tensor, leaves)):
+            arguments.refuse(given, name, "Keras tensors, as keras.Input(...)")
+    return keras.Model(inputs, outputs)
+
+
+def check(network, name):
+    """`network`, which must be a Keras model."""
+    if not isinstance(network, keras.Model):
+        wanted = "a built Sequential or Functional Keras model"
+        arguments.refuse(network, name, wanted)
+    return network
