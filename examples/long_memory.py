@@ -239,7 +239,7 @@ def parse(argv):
     count("--updates", 20, "between two states")
     count("--every", 5, "states between two tests while it trains")
     count("--test", 1000, "sequences of such a test")
-    count("--threads", 1)
+    count("--threads", None, "default: as many as TensorFlow takes")
     add("--seed", type=int, default=0)
     settings = parser.parse(argv)
     if settings.task == "pixels" or settings.length is None:
@@ -250,8 +250,9 @@ def parse(argv):
 def main(argv=None):
     """Prints a row a test; what the file of results holds."""
     settings = parse(argv)
-    tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
+    if settings.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
     name = f"{settings.task}_{settings.layer.lower()}_{settings.seed}"
     path = (settings.results or settings.out) / f"{name}.json"
     keras.utils.set_random_seed(settings.seed)
@@ -260,16 +261,17 @@ def main(argv=None):
     said = ["task", "layer", "seed", "length", "batch_size", "learning_rate"]
     said += ["units"] if settings.layer == "LSTM" else ["width", "blocks"]
     found = {key: getattr(settings, key) for key in said}
-    found |= {"weights": model.count_params(), "reports": []}
+    found["weights"] = model.count_params()
+    before = found
     if path.exists():
         before = json.loads(path.read_text())
-        differ = [key for key in found if found[key] != before[key]]
-        if set(differ) - {"reports"}:
-            raise SystemExit(
-                f"{path} is of another run: {', '.join(differ)}. Delete it "
-                "and its states, or give another --results and --out."
-            )
-        found["reports"] = before["reports"]
+    differ = [key for key in found if found[key] != before[key]]
+    if differ:
+        raise SystemExit(
+            f"{path} is of another run: {', '.join(differ)}. Delete it and "
+            "its states, or give another --results and --out."
+        )
+    found["reports"] = before.get("reports", [])
     seconds = 60 * settings.minutes
     print(f"{name}: {found['weights']} weights, {seconds:.0f} s", flush=True)
     budget = Budget(seconds, settings.learning_rate, found, path)
