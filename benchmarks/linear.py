@@ -10,6 +10,7 @@ ratio is the median of those within a round.
 """
 
 import statistics
+import time
 
 import keras
 import numpy as np
@@ -36,7 +37,7 @@ def others(x, y):
     }
 
 
-def comparison(shapes, rounds):
+def comparison(name, shapes, rounds, clock=time.perf_counter):
     """MinGRU beside GRU, and how many times as long each of these takes."""
     rows, over = [], {}
     for shape in shapes:
@@ -45,20 +46,20 @@ def comparison(shapes, rounds):
             kind: tensorflow_step(ksg.layers, kind, x, y, True)
             for kind in ("MinGRU", "GRU")
         }
-        seconds = turns(arms | others(x, y), rounds)
+        seconds = turns(arms | others(x, y), rounds, clock=clock)
         times = [f"{1e3 * each:.1f}" for each in medians(seconds).values()]
         found = ratios(seconds, "MinGRU")
         del found["MinGRU"]
-        for name, ratio in found.items():
-            over.setdefault(name, []).append(ratio)
+        for arm, ratio in found.items():
+            over.setdefault(arm, []).append(ratio)
         last = [f"{ratio:.2f}" for ratio in found.values()]
         rows.append([", ".join(map(str, shape)), *times, *last])
     means = map(statistics.geometric_mean, over.values())
     empty = [""] * (len(over) + 1)
     rows.append(["geometric mean", *empty, *(f"{each:.2f}" for each in means)])
     head = ["batch, steps, inputs, units", "MinGRU", *over]
-    head += [f"{name} / MinGRU" for name in over]
-    return Table("linear/layers", head, rows)
+    head += [f"{arm} / MinGRU" for arm in over]
+    return Table(name, head, rows)
 
 
 def scan_step(scan, shape, jit):
@@ -132,7 +133,9 @@ def growth(lengths, units):
 
 def tables(quick):
     rounds = 1 if quick else 9
-    yield comparison([(2, 5, 3, 4)] if quick else [*SHAPES, LONG], rounds)
+    shapes = [(2, 5, 3, 4)] if quick else [*SHAPES, LONG]
+    yield comparison("linear/layers", shapes, rounds)
+    yield comparison("linear/work", shapes, rounds, time.process_time)
     long = [(32, 128, 256), (32, 2048, 128), LONG[:3]]
     yield scans([(2, 6, 3)] if quick else long, rounds)
     yield growth([100] if quick else [1_000, 10_000, 100_000], 16)
