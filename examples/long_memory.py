@@ -83,11 +83,9 @@ def recurrences(x, settings, last):
     slow = {"bias_initializer": chrono(length, -1, 0)}
     options = slow
     if settings.layer == "LRU":
-        options = {
-            "min_radius": 0.9,
-            "max_radius": 0.999,
-            "max_phase": math.pi / 10,
-        }
+        low, high = settings.radius
+        phase = settings.phase
+        options = {"min_radius": low, "max_radius": high, "max_phase": phase}
     x = keras.layers.Dense(settings.width)(x)
     for _ in range(settings.blocks):
         x = block(x, settings.layer, **options)
@@ -233,6 +231,8 @@ def parse(argv):
     count("--width", 96, "of the blocks")
     count("--blocks", 2)
     count("--units", 152, "of the LSTM")
+    add("--radius", type=float, nargs=2, default=(0.9, 0.999), help="of LRU")
+    add("--phase", type=positive_float, default=math.pi / 10, help="of LRU")
     count("--batch-size", 50)
     add("--learning-rate", type=positive_float, default=3e-3)
     add("--minutes", type=positive_float, default=45.0, help="processor time")
@@ -260,6 +260,9 @@ def main(argv=None):
     model = make_model(settings, train.element_spec[0].shape)
     said = ["task", "layer", "seed", "length", "batch_size", "learning_rate"]
     said += ["units"] if settings.layer == "LSTM" else ["width", "blocks"]
+    if settings.layer == "LRU":
+        settings.radius = list(settings.radius)  # as JSON gives it back
+        said += ["radius", "phase"]
     found = {key: getattr(settings, key) for key in said}
     found["weights"] = model.count_params()
     before = found
