@@ -90,18 +90,3 @@ def test_reports_after_the_state_are_dropped(example, tmp_path):
     budget.set_model(Model)
     budget.on_epoch_begin(1)
     assert len(budget.reports) == 1 and budget.spent == 1.0
-
-
-def test_minutes_of_a_run():
-    reports = [
-        {"updates": 1, "seconds": 50.0, "val_loss": 3.0},
-        {"updates": 2, "seconds": 70.0},
-        {"updates": 3, "seconds": 110.0, "val_loss": 2.0},
-        {"updates": 4, "seconds": 130.0, "val_loss": 1.0},
-    ]
-    found = {"reports": reports}
-    assert learned.at(found, 1, "loss") == 3.0
-    assert learned.at(found, 2, "loss") == 2.0
-    assert learned.at(found, 3, "loss") is None
-    assert learned.at(found, 0.5, "loss") is None
-    assert learned.cell([1.0, 3.0, None], 100, 1) == "200.0 (100.0–300.0)"
