@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "linear_recurrences.md"
 RESULTS = ROOT / "docs" / "results"
 # Minutes to look at, and what is measured: its name, factor and digits.
 TASKS = {
-    "pixels": ((2, 5, 15, 30), "accuracy", 100, 2),
+    "pixels": ((2, 5, 10, 30), "accuracy", 100, 2),
     "adding": ((1, 2, 4), "loss", 1, 4),
     "copy": ((1, 2, 4), "accuracy", 100, 1),
 }
