@@ -2,13 +2,15 @@
 
 Forward, mean squared error on all outputs, backward, plain SGD; float32, ours
 under XLA. The arms take turns; milliseconds. MinGRU stands beside the GRU of
-this package, and PyTorch's where it is installed.
+this package, and PyTorch's on one thread and on two where it is installed; a
+ratio is the median of those within a round.
 
 `keras.ops.associative_scan` runs without XLA, for it does not compile, and at
 128 steps alone: its tracing grows with the length.
 """
 
 import statistics
+import time
 
 import keras
 import numpy as np
@@ -19,36 +21,45 @@ from benchmarks import rivals
 from benchmarks.layers import SHAPES, data, tensorflow_step
 from benchmarks.memory import in_fresh_process
 from benchmarks.table import Table
-from benchmarks.timing import medians, turns
+from benchmarks.timing import medians, ratios, turns
 
 LONG = (16, 8192, 64, 64)
 FORMS = ("sequential", "chunked")
 
 
-def comparison(shapes, rounds):
-    """MinGRU beside GRU."""
-    others = {
-        f"{name} GRU": make
-        for name, make in rivals.installed().items()
-        if name == "PyTorch"
+def others(x, y):
+    """PyTorch's GRU on one thread and on two, where it is installed."""
+    if "PyTorch" not in rivals.installed():
+        return {}
+    return {
+        f"PyTorch GRU, {threads}": rivals.pytorch_step("GRU", x, y, threads)
+        for threads in (1, 2)
     }
-    head = ["batch, steps, inputs, units", "MinGRU", "GRU", *others]
-    rows, ratios = [], []
+
+
+def comparison(name, shapes, rounds, clock=time.perf_counter):
+    """MinGRU beside GRU, and how many times as long each of these takes."""
+    rows, over = [], {}
     for shape in shapes:
         x, y = data(shape)
         arms = {
             kind: tensorflow_step(ksg.layers, kind, x, y, True)
             for kind in ("MinGRU", "GRU")
         }
-        arms |= {name: make("GRU", x, y) for name, make in others.items()}
-        found = medians(turns(arms, rounds))
-        ratios.append(found["GRU"] / found["MinGRU"])
-        times = [f"{1e3 * seconds:.1f}" for seconds in found.values()]
-        rows.append([", ".join(map(str, shape)), *times, f"{ratios[-1]:.2f}"])
-    empty = [""] * (len(others) + 2)
-    mean = f"{statistics.geometric_mean(ratios):.2f}"
-    rows.append(["geometric mean", *empty, mean])
-    return Table("linear/layers", [*head, "GRU over MinGRU"], rows)
+        seconds = turns(arms | others(x, y), rounds, clock=clock)
+        times = [f"{1e3 * each:.1f}" for each in medians(seconds).values()]
+        found = ratios(seconds, "MinGRU")
+        del found["MinGRU"]
+        for arm, ratio in found.items():
+            over.setdefault(arm, []).append(ratio)
+        last = [f"{ratio:.2f}" for ratio in found.values()]
+        rows.append([", ".join(map(str, shape)), *times, *last])
+    means = map(statistics.geometric_mean, over.values())
+    empty = [""] * (len(over) + 1)
+    rows.append(["geometric mean", *empty, *(f"{each:.2f}" for each in means)])
+    head = ["batch, steps, inputs, units", "MinGRU", *over]
+    head += [f"{arm} / MinGRU" for arm in over]
+    return Table(name, head, rows)
 
 
 def scan_step(scan, shape, jit):
@@ -122,7 +133,9 @@ def growth(lengths, units):
 
 def tables(quick):
     rounds = 1 if quick else 9
-    yield comparison([(2, 5, 3, 4)] if quick else [*SHAPES, LONG], rounds)
+    shapes = [(2, 5, 3, 4)] if quick else [*SHAPES, LONG]
+    yield comparison("linear/layers", shapes, rounds)
+    yield comparison("linear/work", shapes, rounds, time.process_time)
     long = [(32, 128, 256), (32, 2048, 128), LONG[:3]]
     yield scans([(2, 6, 3)] if quick else long, rounds)
     yield growth([100] if quick else [1_000, 10_000, 100_000], 16)

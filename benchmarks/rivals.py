@@ -19,8 +19,11 @@ def installed():
     }
 
 
-def pytorch_step(kind, x, y):
+def pytorch_step(kind, x, y, threads=None):
+    """`threads`: how many, None for as many as PyTorch takes."""
     import torch
+
+    threads = threads or torch.get_num_threads()
 
     layer = {
         "LSTM": torch.nn.LSTM,
@@ -31,6 +34,7 @@ def pytorch_step(kind, x, y):
     optimizer = torch.optim.SGD(layer.parameters(), RATE)
 
     def step():
+        torch.set_num_threads(threads)
         optimizer.zero_grad()
         loss = ((layer(x)[0] - y) ** 2).mean()
         loss.backward()

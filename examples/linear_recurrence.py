@@ -27,11 +27,12 @@ QUICK = {"length": 20, "width": 8, "batches": 20, "epochs": 2, "test": 100}
 LAYERS = ("LRU", "MinGRU", "MinLSTM", "QRNN", "RGLRU")
 
 
-def block(x, kind, dropout=0.0):
+def block(x, kind, dropout=0.0, **options):
     """norm, recurrence, gated linear unit, skip."""
     width = x.shape[-1]
     y = keras.layers.LayerNormalization()(x)
-    y = getattr(ksg.layers, kind)(width, return_sequences=True)(y)
+    layer = getattr(ksg.layers, kind)
+    y = layer(width, return_sequences=True, **options)(y)
     gate = keras.layers.Dense(width, "sigmoid")(y)
     y = keras.layers.Multiply()([keras.layers.Dense(width)(y), gate])
     y = keras.layers.Dropout(dropout)(y)
