@@ -16,8 +16,14 @@ gradient at the start, with the state at rest (the mean over many pieces where
 cuts are random), and where theta ended. A run ends early when theta is a
 thousand times further from -1/6 than at first. `--out` gets theta.png.
 
+A second table is of methods that update at every step of the stream, with no
+steps to look back on. RTRL carries the whole influence of theta forward, UORO
+an unbiased guess at it. SnAp follows each unit by itself, and here what
+matters goes from unit to unit. `--out` gets every_step.png.
+
 Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through time.
-arXiv:1705.08209.
+arXiv:1705.08209. 2018. Unbiased online recurrent optimization.
+arXiv:1702.05043.
 """
 
 import dataclasses
@@ -32,7 +38,12 @@ TASK = ksg.data.tasks.InfluenceBalancing(length=1)
 MEAN_LENGTH = 16
 CONVERGED, DIVERGED, STOPPED = 1e-3, 10.0, 1000.0
 QUICK = {"updates": 4000, "learning_rate": 5e-4, "repeats": 200}
+QUICK |= {"steps": 20_000}
 COLUMNS = "{:<22} {:>16} {:>8} {:>10} {:>10}  {}"
+ONLINE_COLUMNS = "{:<14} {:>8} {:>8} {:>10} {:>12}  {}"
+DASHED = "cuts 16, no weights", "SnAp, 1e-05", "SnAp, 0.0001"
+ONLINE_RATES = 1e-5, 1e-4
+WINDOW = 100  # updates of a window, where each is of one step
 
 
 @dataclasses.dataclass
@@ -52,6 +63,13 @@ def runs():
     yield Run(f"cuts {MEAN_LENGTH}, no weights", ksg.methods.BPTT(), law)
     method = ksg.methods.ARTBP(MEAN_LENGTH, cuts="window")
     yield Run(f"ARTBP {MEAN_LENGTH}", method, law)
+
+
+def online_methods(seed):
+    yield "RTRL", ksg.methods.RTRL(1)
+    yield "UORO", ksg.methods.UORO(1, seed)
+    yield "SnAp", ksg.methods.SnAp(1)
+    yield "TBPTT", ksg.methods.TruncatedBPTT(1)
 
 
 def half_squared_error(y, prediction):
@@ -132,13 +150,13 @@ class Trajectory(keras.callbacks.Callback):
 
 
 def distance(theta):
-    return np.abs(theta - TASK.optimum)
+    return np.abs(np.asarray(theta) - TASK.optimum)
 
 
-def train(model, run, settings):
+def train(model, windows, count, learning_rate):
+    """The trajectory over `count` windows."""
     trajectory = Trajectory()
-    windows, count = make_windows(run.cuts, settings.updates, 20, settings.seed)
-    model.optimizer.learning_rate = settings.learning_rate
+    model.optimizer.learning_rate = learning_rate
     model.reset_state()
     model.fit(
         windows,
@@ -148,6 +166,15 @@ def train(model, run, settings):
         verbose=0,
     )
     return trajectory
+
+
+def settled(trajectory):
+    """Updates after which theta stayed near -1/6; None if it did not."""
+    far = np.flatnonzero(~(distance(trajectory.theta) < CONVERGED))
+    after = far[-1] + 1 if len(far) else 0
+    return (
+        trajectory.updates[after] if after < len(trajectory.updates) else None
+    )
 
 
 def outcome(trajectory):
@@ -161,7 +188,7 @@ def outcome(trajectory):
 def plot(trajectories, path):
     figure, (left, right) = subplots(1, 2, (11, 4.4))
     for name, trajectory in trajectories.items():
-        style = {"linestyle": "--"} if "no weights" in name else {}
+        style = {"linestyle": "--"} if name in DASHED else {}
         updates, theta = trajectory.updates, np.array(trajectory.theta)
         left.plot(updates, theta, label=name, **style)
         right.semilogy(updates, np.maximum(distance(theta), 1e-8), **style)
@@ -176,7 +203,7 @@ def plot(trajectories, path):
     for axes in (left, right):
         axes.set_xlabel("updates")
         axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=len(trajectories))
+    figure.legend(loc="outside lower center", ncols=5)
     figure.savefig(path, dpi=120)
 
 
@@ -190,20 +217,24 @@ def parse(argv):
     count("--updates", 10_000)
     add("--learning-rate", type=float, default=2e-4)
     count("--repeats", 1000, "pieces for a mean gradient")
-    add("--seed", type=int, default=0, help="of the random cuts")
+    count("--steps", 100_000, "updates of each arm of the second table")
+    add("--seed", type=int, default=0, help="of what is drawn")
     settings = parser.parse(argv)
     if settings.updates < 100 or settings.repeats < 2:
         parser.error(
             "--updates must be 100 or more and --repeats 2 or more. Received: "
             f"{settings.updates} and {settings.repeats}"
         )
+    if settings.steps % WINDOW:
+        parser.error(
+            f"--steps must be a multiple of {WINDOW}. Received: "
+            f"{settings.steps}"
+        )
     return settings
 
 
-def main(argv=None):
-    """Prints the table, draws the picture; (gradient, theta) of each run."""
-    settings = parse(argv)
-    settings.out.mkdir(parents=True, exist_ok=True)
+def compare_pieces(settings):
+    """The first table: (gradient, theta, outcome) of each run."""
     start = TASK.sensitivity * 0.5 - 1
     print(
         f"{settings.updates} updates, learning rate "
@@ -216,8 +247,9 @@ def main(argv=None):
     for run in runs():
         model = make_model(run.method, settings.jit)
         mean, error = measure(model, run, settings)
-        trajectory = trajectories[run.name] = train(model, run, settings)
-        theta = trajectory.theta[-1]
+        pieces = make_windows(run.cuts, settings.updates, 20, settings.seed)
+        trajectory = train(model, *pieces, settings.learning_rate)
+        trajectories[run.name], theta = trajectory, trajectory.theta[-1]
         results[run.name] = mean, theta, outcome(trajectory)
         table.add(
             run.name,
@@ -228,7 +260,41 @@ def main(argv=None):
             outcome(trajectory),
         )
     plot(trajectories, settings.out / "theta.png")
-    print(f"picture: {settings.out / 'theta.png'}")
+    return results
+
+
+def compare_online(settings):
+    """The second table: (theta, settled, outcome) by method and rate."""
+    print(f"\nan update every step, {settings.steps} steps")
+    head = ["method", "rate", "updates", "theta", "settled at", "theta has"]
+    table = Table(ONLINE_COLUMNS, *head)
+    trajectories, results = {}, {}
+    for rate in ONLINE_RATES:
+        for name, method in online_methods(settings.seed):
+            model = make_model(method, settings.jit)
+            windows = make_windows(1, settings.steps, WINDOW)
+            trajectory = train(model, *windows, rate)
+            trajectories[f"{name}, {rate:g}"] = trajectory
+            theta, at = trajectory.theta[-1], settled(trajectory)
+            results[name, rate] = theta, at, outcome(trajectory)
+            table.add(
+                name,
+                f"{rate:g}",
+                trajectory.updates[-1],
+                f"{theta:+.5g}",
+                at or "never",
+                outcome(trajectory),
+            )
+    plot(trajectories, settings.out / "every_step.png")
+    return results
+
+
+def main(argv=None):
+    """Prints the tables, draws the pictures; the results of all runs."""
+    settings = parse(argv)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    results = compare_pieces(settings) | compare_online(settings)
+    print(f"pictures: theta.png and every_step.png in {settings.out}")
     return results
 
 

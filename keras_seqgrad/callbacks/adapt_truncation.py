@@ -15,9 +15,10 @@ ADAPTABLE = (methods.TruncatedBPTT, methods.SnAp)
 class AdaptTruncation(runs.Arranging):
     """Chooses the truncation length anew as a model learns.
 
-    At the end of every so many epochs the influence of past states is measured
-    on a probe window (`ksg.diagnostics.influence_profile`), and training goes
-    on with the shortest of some lengths whose relative bias is tolerable:
+    At the end of every so many epochs, or once before the first, the influence
+    of past states is measured on a probe window
+    (`ksg.diagnostics.influence_profile`), and training goes on with the
+    shortest of some lengths whose relative bias is tolerable:
 
         smallest K with E(K) / bound of the gradient's norm < tolerance,
         else the largest
@@ -47,7 +48,8 @@ class AdaptTruncation(runs.Arranging):
         probe: (x, y) or (x, y, sample_weight) of one window; None for the
             first batch of the validation data of `fit`. With stateful=True as
             many rows as a batch.
-        every: Epochs from one measurement to the next.
+        every: Epochs from one measurement to the next; None for one
+            measurement, before the first epoch, of the weights as they are.
         max_lag: Longest lag that is measured; None for the longest of
             `lengths`, or half of a shorter window.
         targets: As for `influence_profile`.
@@ -102,7 +104,9 @@ class AdaptTruncation(runs.Arranging):
             )
         self.lengths = arguments.increasing(lengths, "lengths")
         self.probe = probe
-        self.every = arguments.positive_integer(every, "every")
+        if every is not None:
+            every = arguments.positive_integer(every, "every")
+        self.every = every
         if max_lag is not None:
             max_lag = arguments.positive_integer(max_lag, "max_lag")
         self.max_lag = max_lag
@@ -165,12 +169,14 @@ class AdaptTruncation(runs.Arranging):
         parts["length"].set(model.method.length)
         kept = self.training and self.training.still_valid(model)
         self.training = TrainByLength(model, parts["length"], kept)
+        if self.every is None:
+            self.training.move_to(self._choose())
 
     def on_epoch_end(self, epoch, logs=None):
         length = self.training.length()
         if logs is not None:
             logs["truncation_length"] = length
-        if (epoch + 1) % self.every == 0:
+        if self.every is not None and (epoch + 1) % self.every == 0:
             self.training.move_to(self._choose())
 
     def on_train_end(self, logs=None):

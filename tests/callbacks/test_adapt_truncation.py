@@ -96,6 +96,22 @@ def test_choice_of_a_known_lag():
     assert found == 4
 
 
+def test_once_before_training(monkeypatch):
+    trained = watched(monkeypatch)
+    model, optimizer = linear([[0.5]], rate=0.1)
+    method = ksg.methods.TruncatedBPTT(8)
+    model.compile(optimizer, "mse", method=method, jit_compile=False)
+    callback = AdaptTruncation(0.3, [1, 2, 4, 8], (X, Y), every=None)
+    for epochs in (2, 1):
+        history = model.fit(
+            X, Y, epochs=epochs, callbacks=[callback], verbose=0
+        ).history
+        assert history["truncation_length"] == [4] * epochs
+        assert model.method.length == 4
+    # Not a step with the length that it was compiled with.
+    assert trained == [4] * 3
+
+
 def test_snap_and_validation_data():
     model, optimizer = linear([[0.5]])
     snap = ksg.methods.SnAp(1, self_recurrence=False)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_seqgrad import SequenceModel, methods
 from keras_seqgrad.data import tasks
 
 DRAWN = [
@@ -210,6 +211,27 @@ def test_truncated_sensitivity_is_the_gradient_of_a_window():
         mean = tf.reduce_mean(layer(x))
     slope = tape.gradient(mean, cell.theta.value)
     np.testing.assert_allclose(slope, task.truncated_sensitivity(60), rtol=1e-9)
+
+
+def test_snap_follows_each_unit_of_influence_balancing_by_itself():
+    layer = keras.layers.RNN(
+        tasks.InfluenceBalancingCell(), return_sequences=True
+    )
+    network = keras.Sequential([keras.Input((3, 1)), layer])
+    model = SequenceModel.from_model(network)
+    model.compile("sgd", "mse", method=methods.SnAp(1))
+    task = tasks.InfluenceBalancing(3)
+    _, (found,) = model.estimate_gradients(*draw(task, 1))
+    matrix, push = task.matrix, task.direction
+    state, trace, expected = np.ones(23), np.zeros(23), 0.0
+    for _ in range(3):
+        state = matrix @ state + 0.5 * push
+        # A step brings back both units it reads; of a unit's trace its own
+        # half goes on, and not the half that goes to its neighbour.
+        seen = push[0] + matrix[0] @ trace
+        trace = 0.5 * trace + push
+        expected += 2 * (state[0] - 1.0) * seen / 3
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_influence_balancing_cell_round_trips():

@@ -36,14 +36,14 @@ def test_quick_run(example, tmp_path, monkeypatch, capfd):
     written = json.loads((out / "results.json").read_text())
     assert written["settings"]["updates"] == 200
     arms = written["arms"]
-    assert [arm["method"] for arm in arms] == ["TBPTT", "DNI", "DNI+aux"]
+    assert [arm["method"] for arm in arms] == list(example.METHODS)
     for arm in arms:
         # Chance is 1 bit; a pattern of one bit is learnt within 200 updates.
         first, second = arm["errors"]
         assert second < 0.6 * first < 0.6
         assert f"copy T=3 seed 0 {arm['method']}: 200 updates" in printed
-    # Synthetic gradients change what is learnt.
-    assert len({tuple(arm["errors"]) for arm in arms}) == 3
+    # What comes back over the borders changes what is learnt.
+    assert len({tuple(arm["errors"]) for arm in arms}) == 4
     assert "| copy | 3 | DNI+aux | " in printed
     assert "copy, T=3: " in printed
     assert (out / "length.png").stat().st_size > 10_000
@@ -61,14 +61,24 @@ def test_every_arm_is_trained_and_written(
 
     monkeypatch.setattr(example, "train", train)
     results = example.main(["--updates", "200", "--out", str(tmp_path)])
-    assert len(trained) == len(set(trained)) == 2 * 2 * 3 * 3
+    assert len(trained) == len(set(trained)) == 2 * 2 * 3 * 4
     assert set(results) == set(trained)
     arms = json.loads((tmp_path / "results.json").read_text())["arms"]
     assert [example.Arm(*list(arm.values())[:4]) for arm in arms] == trained
     printed = capsys.readouterr().out
     assert "| repeat_copy | 5 | DNI | 6 | 5, 6, 7 | " in printed
-    assert "copy, T=5: DNI models 1.00 times the steps of TBPTT" in printed
+    assert "copy, T=5: times the steps of TBPTT: DNI 1.00, DNI+aux" in printed
     assert (tmp_path / "length.png").stat().st_size > 10_000
+    # Gone on with, it trains what is missing alone.
+    del trained[:]
+    more = ["--updates", "200", "--out", str(tmp_path), "--resume"]
+    more += ["--tasks", "copy", "--seeds", "2", "3", "--methods", "SnAp"]
+    assert set(example.main(more)) == set(results) | set(trained)
+    assert {(arm.method, arm.seed) for arm in trained} == {("SnAp", 3)}
+    arms = json.loads((tmp_path / "results.json").read_text())["arms"]
+    assert len(arms) == len(results) + 2
+    with pytest.raises(SystemExit, match="is of other settings. Expected"):
+        example.main([*more, "--units", "8"])
 
 
 @pytest.mark.parametrize(
@@ -207,6 +217,7 @@ def test_methods(example):
         for method in example.METHODS
     }
     assert isinstance(made["TBPTT"], ksg.methods.TruncatedBPTT)
+    assert isinstance(made["SnAp"], ksg.methods.SnAp)
     assert {method.length for method in made.values()} == {4}
     for name, auxiliary in (("DNI", 0.0), ("DNI+aux", 2.0)):
         assert isinstance(made[name], ksg.methods.SyntheticGradients)
@@ -215,7 +226,11 @@ def test_methods(example):
 
 def test_table_verdict_and_picture(example, tmp_path):
     settings = types.SimpleNamespace(
-        tasks=["copy"], lengths=[3, 5], seeds=[0, 1, 2], updates=400
+        tasks=["copy"],
+        lengths=[3, 5],
+        seeds=[0, 1, 2],
+        methods=["TBPTT", "DNI", "DNI+aux"],
+        updates=400,
     )
     steps = {
         (3, "TBPTT"): (3, 5, 5),
@@ -237,12 +252,15 @@ def test_table_verdict_and_picture(example, tmp_path):
     row = "| copy | 3 | DNI | 10 | 9, 11, 10 | 9 x 1, 11 x 1, 10 x 1 | 8 |"
     assert row in text.splitlines()
     assert text.splitlines()[-2:] == [
-        "copy, T=3: DNI models 2.00 times the steps of TBPTT, DNI+aux 1.00 "
-        "times; 'at least double' holds for DNI.",
-        "copy, T=5: DNI models 1.80 times the steps of TBPTT, DNI+aux 2.20 "
-        "times; 'at least double' does not hold for DNI.",
+        "copy, T=3: times the steps of TBPTT: DNI 2.00, DNI+aux 1.00; "
+        "'at least double' holds for DNI",
+        "copy, T=5: times the steps of TBPTT: DNI 1.80, DNI+aux 2.20; "
+        "'at least double' does not hold for DNI",
     ]
-    assert example.judge(0, 3, 3) == "TBPTT solved nothing to compare with."
+    nothing = "TBPTT solved nothing to compare with."
+    assert example.judge({"TBPTT": 0, "DNI": 3}) == nothing
+    text = "times the steps of TBPTT: SnAp 1.50"
+    assert example.judge({"TBPTT": 2, "SnAp": 3}) == text
     example.plot(results, settings, tmp_path / "length.png")
     assert (tmp_path / "length.png").stat().st_size > 10_000
 

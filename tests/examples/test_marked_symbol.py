@@ -31,6 +31,33 @@ def test_every_arm_is_made_and_gates_keep_long(example):
     keras.utils.clear_session()
 
 
+def test_drawn_windows_are_the_same_stream(example):
+    settings = example.parse(["--steps", "2000"])
+    task = example.ksg.data.tasks.MarkedSymbol(example.WINDOW, (40, 50))
+    arm = example.ARMS["ARTBP(20), drawn"]
+    windows, steps = example.make_windows(arm, task, settings, 0)
+    assert steps == 20 and len(list(windows)) == 100
+    drawn, asked = [], []
+    for x, y, weight in windows.take(30):
+        mask = x["mask"].numpy()[0]
+        count = mask.sum()
+        # A question counts as in any window, all else not at all.
+        question = x["inputs"].numpy()[..., -1]
+        np.testing.assert_allclose(weight, question * count / 20, rtol=1e-6)
+        drawn.append(x["inputs"].numpy()[:, :count])
+        asked.append(y.numpy()[:, :count])
+    drawn, asked = (np.concatenate(part, axis=1) for part in (drawn, asked))
+    plain = example.ARMS["BPTT"]
+    windows, steps = example.make_windows(plain, task, settings, 0)
+    assert steps == example.WINDOW and len(windows) == 10
+    x, y = (
+        np.concatenate(part, axis=1)
+        for part in list(zip(*windows.as_numpy_iterator(), strict=True))[:2]
+    )
+    np.testing.assert_array_equal(drawn, x[:, : drawn.shape[1]])
+    np.testing.assert_array_equal(asked, y[:, : asked.shape[1]])
+
+
 @pytest.mark.slow
 def test_traces_learn_what_truncation_of_their_memory_does_not(
     example, tmp_path, capsys

@@ -67,6 +67,14 @@ class InfluenceBalancingCell(keras.layers.Layer):
         state = keras.ops.matmul(state, transposed) + self.theta * push
         return state[:, :1], [state]
 
+    def trace_rule(self):
+        """For `ksg.methods.SnAp`, which follows each unit by itself."""
+        kind = self.variable_dtype
+        push = keras.ops.cast(direction(self.units, self.positive), kind)
+        transposed = keras.ops.cast(matrix(self.units).T, kind)
+        product = [(0, transposed), (None, self.theta * push)]
+        return [product], lambda inputs, rows, states: rows
+
     def get_initial_state(self, batch_size=None):
         return [keras.ops.ones((batch_size, self.units), self.compute_dtype)]
 

@@ -145,7 +145,8 @@ def products_behind(by_state):
 def spread(tensor, width):
     """(..., units) once for each block of a row of `width`."""
     blocks = width // tensor.shape[-1]
-    return tf.tile(tensor, [1] * (tensor.shape.rank - 1) + [blocks])
+    # Tiled within a product, XLA on a CPU finds each place by a division.
+    return tf.concat([tensor] * blocks, axis=-1)
 
 
 def advance(visit, traces, self_recurrence):
