@@ -39,6 +39,7 @@ ROOT_FILES = 6
 SHOWN = {
     "tensors": {
         "arguments",
+        "devices",
         "masks",
         "nested",
         "origin",

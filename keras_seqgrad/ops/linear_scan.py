@@ -28,7 +28,7 @@ from keras_seqgrad.ops.arguments import (
 )
 from keras_seqgrad.ops.documentation import filled
 from keras_seqgrad.ops.linear_forms import by_chunks, by_steps, is_constant
-from keras_seqgrad.tensors import arguments
+from keras_seqgrad.tensors import arguments, devices
 
 # Steps from which passes over all of them take less time than a loop, on a
 # device where every turn of a loop is a launch: measured on an H100.
@@ -272,8 +272,7 @@ def _extent(series):
 def _method_for(inputs):
     steps = inputs.shape[0]
     long = steps is None or steps >= MANY_STEPS
-    has_gpu = bool(tf.config.list_logical_devices("GPU"))
-    return "chunked" if long and has_gpu else "sequential"
+    return "sequential" if devices.only_cpus() or not long else "chunked"
 
 
 def _is_inexact(dtype):

@@ -14,6 +14,7 @@ out where `stop` allows it: there the states only pass.
 import tensorflow as tf
 
 from keras_seqgrad.ops.stop import steps_to_run
+from keras_seqgrad.tensors import devices
 
 
 def longest_turn():
@@ -23,8 +24,7 @@ def longest_turn():
     steps save is written at once. On a CPU four steps a turn are no faster
     than two, and take longer to compile.
     """
-    accelerators = map(tf.config.list_physical_devices, ("GPU", "TPU"))
-    return 4 if any(accelerators) else 2
+    return 2 if devices.only_cpus() else 4
 
 
 def steps_a_turn(steps):

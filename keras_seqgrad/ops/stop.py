@@ -12,6 +12,8 @@ while compiling lets it go on by itself.
 
 import tensorflow as tf
 
+from keras_seqgrad.tensors import devices
+
 
 def steps_to_run(steps, mask, reset):
     """How many steps a scan must run, an integer tensor, or `steps` itself.
@@ -23,14 +25,10 @@ def steps_to_run(steps, mask, reset):
             None.
     """
     single = isinstance(steps, int) and steps == 1
-    if mask is None or single or not _only_cpus():
+    if mask is None or single or not devices.only_cpus():
         return steps
     happens = mask if reset is None else mask | reset
     happens = tf.reduce_any(happens, axis=[*range(1, mask.shape.rank)])
     counted = tf.where(happens, tf.range(1, tf.shape(happens)[0] + 1), 0)
     # Without any step there is no largest number.
     return tf.maximum(tf.reduce_max(counted), 0)
-
-
-def _only_cpus():
-    return {d.device_type for d in tf.config.list_logical_devices()} == {"CPU"}

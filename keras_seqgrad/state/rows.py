@@ -34,8 +34,10 @@ class Rows:
                 "aggregation": tf.VariableAggregation.NONE,
             }
         start = np.full([self.share, *shape[1:]], dtype == "bool")
+        # XLA on a GPU has no variables of 32-bit integers.
+        kept = "int64" if dtype == "int32" else dtype
         self.variable = tf.Variable(
-            tf.cast(start, dtype), trainable=False, name=name, **kind
+            tf.cast(start, kept), trainable=False, name=name, **kind
         )
         # (its rows among all, where they are) of each replica on this machine.
         self.parts = [
@@ -57,23 +59,26 @@ class Rows:
     def __tf_tensor__(self, dtype=None, name=None):
         """The rows of the replica that asks, or all of them."""
         if self.is_apart:
-            return tf.concat([part for _, part in self._all_parts()], 0)
-        return tf.convert_to_tensor(self.variable, dtype, name=name)
+            rows = tf.concat([part for _, part in self._all_parts()], 0)
+            return tf.cast(rows, self.dtype)
+        rows = tf.cast(tf.convert_to_tensor(self.variable), self.dtype)
+        return tf.convert_to_tensor(rows, dtype, name=name)
 
     def assign(self, value):
         """Puts the rows of the replica that does, or all of them."""
         if not self.is_apart and not tf.distribute.in_cross_replica_context():
-            self.variable.assign(value)
+            self.variable.assign(tf.cast(value, self.variable.dtype))
             return
         for place, part in self.parts:
-            part.assign(value[place])
+            part.assign(tf.cast(value[place], part.dtype))
 
     # --- outside of one ----------------------------------------------------
 
     def numpy(self):
         """All rows; with several machines all of them must ask for them."""
         if len(self.parts) == self.strategy.num_replicas_in_sync:
-            return np.concatenate([part.numpy() for _, part in self.parts])
+            rows = np.concatenate([part.numpy() for _, part in self.parts])
+            return rows.astype(tf.as_dtype(self.dtype).as_numpy_dtype)
         return self._gathered().numpy()
 
     def put(self, value, chosen):

@@ -85,7 +85,7 @@ def test_every_trip_count_is_known(kind, steps):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "general"])
 def test_a_mask_hides_no_trip_count_from_a_gpu(kind, monkeypatch):
-    monkeypatch.setattr(stop, "_only_cpus", lambda: False)
+    monkeypatch.setattr(devices, "only_cpus", lambda: False)
     expected = [129, 129] if kind == "general" else [43, 43]
     assert trip_counts(compiled(kind, 129, masked=True)) == expected
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from keras_seqgrad.ops import linear_forms
+from keras_seqgrad.tensors import devices
 from tests.ops.linear import (
     BATCH,
     FORMS,
@@ -187,19 +188,19 @@ def test_second_derivative_is_refused():
 
 
 @pytest.mark.parametrize(
-    "devices, steps, form",
+    "cpus, steps, form",
     [
-        ([], 1000, "by_steps"),
-        (["0"], 1000, "by_chunks"),
-        (["0"], 9, "by_steps"),
+        (True, 1000, "by_steps"),
+        (False, 16, "by_chunks"),
+        (False, 15, "by_steps"),
     ],
 )
 def test_the_form_is_chosen_by_device_and_length(
-    devices, steps, form, monkeypatch
+    cpus, steps, form, monkeypatch
 ):
     ran = []
     module = ksg.ops.linear_scan.__globals__
-    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: devices)
+    monkeypatch.setattr(devices, "only_cpus", lambda: cpus)
     for name, function in module["FORMS"].items():
 
         def noted(*args, function=function, **kwargs):

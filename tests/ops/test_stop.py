@@ -118,7 +118,7 @@ def same(run, monkeypatch, links):
     """Asserts equal bits with and without an early stop."""
     found = run(**links)
     with monkeypatch.context() as patch:
-        patch.setattr(stop, "_only_cpus", lambda: False)
+        patch.setattr(devices, "only_cpus", lambda: False)
         expected = run(**links)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
