@@ -9,7 +9,8 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from keras_seqgrad.layers.scan import scan
-from keras_seqgrad.ops import cut, loops, stop
+from keras_seqgrad.ops import cut, loops
+from keras_seqgrad.tensors import devices
 from tests import cudnn
 from tests.ops.compiled_promises import loop_bodies
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import keras_seqgrad as ksg
 from keras_seqgrad.ops import stop
 from keras_seqgrad.ops.lstm import FastLSTM
+from keras_seqgrad.tensors import devices
 
 STEPS = 8
 SCANS = {
