@@ -117,6 +117,9 @@ def check_rnn(step, inputs, states, links, random_state, around):
         step: As for `rnn`; so are inputs, random_state and around.
         states: What stands for states and outputs, by name.
         links: (mask, gates, reset), batch-major.
+
+    Returns:
+        `links` as tensors.
     """
     arguments.function(step, "step", "a callable (x_t, state) -> (output, new)")
     if around is not None:
@@ -137,6 +140,7 @@ def check_rnn(step, inputs, states, links, random_state, around):
             for leaf in keras.tree.flatten(structure):
                 arguments.tensor(leaf, name)
     make_links(*links, leaves[0].shape[:2], tf.float32)
+    return [None if x is None else tf.convert_to_tensor(x) for x in links]
 
 
 def make_links(mask, gates, reset, shape, dtype):
@@ -193,3 +197,15 @@ def checked_state(state, name, state_names, shape, dtype):
         checked(tensor, f"{name}[{index}]", shape, dtype)
         for index, tensor in enumerate(state)
     ]
+
+
+def check_new_state(new, state):
+    """Refuses a state that is of another kind than that before the step."""
+    if [s.dtype for s in new] != [s.dtype for s in state]:
+        raise ValueError(
+            "A step must return a new state of as many tensors, and of the "
+            "same dtypes, as the state it is given. Expected: "
+            f"{[s.dtype.name for s in state]}. "
+            f"Received: {[s.dtype.name for s in new]}. "
+            "Cast the initial state or the result of the step."
+        )

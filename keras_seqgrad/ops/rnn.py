@@ -16,7 +16,11 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import loops, rows
-from keras_seqgrad.ops.arguments import check_rnn, refuse_unused
+from keras_seqgrad.ops.arguments import (
+    check_new_state,
+    check_rnn,
+    refuse_unused,
+)
 from keras_seqgrad.ops.common import last, swap_time
 from keras_seqgrad.ops.stop import steps_to_run
 from keras_seqgrad.tensors import masks, nested
@@ -112,8 +116,9 @@ def rnn(
         "previous_output": previous_output,
         "reset_output": reset_output,
     }
-    links = mask, gates, reset
-    check_rnn(step, inputs, states, links, random_state, around)
+    mask, gates, reset = check_rnn(
+        step, inputs, states, (mask, gates, reset), random_state, around
+    )
     refuse_unused(reset, reset_state)
     if reset is not None and reset_state is None:
         reset_state = keras.tree.map_structure(tf.zeros_like, state)
@@ -148,11 +153,10 @@ class _Scan:
 
     def __init__(self, step, mask, gates, reset, random_state, around):
         self.step = step
-        self.mask = _flags(mask)
-        self.gates = None if gates is None else tf.convert_to_tensor(gates)
-        if gates is not None and self.gates.shape.rank == 2:
-            self.gates = swap_time(self.gates)
-        self.reset = _flags(reset)
+        self.mask = None if mask is None else swap_time(mask)
+        by_row = gates is not None and gates.shape.rank == 2
+        self.gates = swap_time(gates) if by_row else gates
+        self.reset = None if reset is None else swap_time(reset)
         self.random_state = list(random_state)
         self.around = around or (lambda *_: contextlib.nullcontext())
 
@@ -335,14 +339,7 @@ class _Scan:
         self.output_structure = keras.tree.map_structure(lambda _: 0, output)
         output = [tf.convert_to_tensor(o) for o in keras.tree.flatten(output)]
         new = [tf.convert_to_tensor(s) for s in keras.tree.flatten(new)]
-        if [s.dtype for s in new] != [s.dtype for s in state]:
-            raise ValueError(
-                "A step must return a new state of as many tensors, and of "
-                "the same dtypes, as the state it is given. Expected: "
-                f"{[s.dtype.name for s in state]}. "
-                f"Received: {[s.dtype.name for s in new]}. "
-                "Cast the initial state or the result of the step."
-            )
+        check_new_state(new, state)
         return output, new
 
     def _random_values(self):
@@ -351,7 +348,3 @@ class _Scan:
     def _set_random(self, values):
         for variable, value in zip(self.random_state, values, strict=True):
             variable.assign(value)
-
-
-def _flags(given):
-    return None if given is None else swap_time(tf.convert_to_tensor(given))

@@ -124,7 +124,7 @@ CALLBACKS = {
             "tolerance": "share",
             "lengths": "other",
             "probe": "other?",
-            "every": "count",
+            "every": "count?",
             "max_lag": "count?",
             "targets": "count",
             "signed": "flag",

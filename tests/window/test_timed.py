@@ -47,4 +47,4 @@ def test_other_rows_are_refused():
     with pytest.raises(ValueError, match=text):
         compiled().train_on_batch(x, y[:1])
     with pytest.raises(ValueError, match="`sample_weight` has no rows"):
-        compiled().estimate_gradients(x, y, 2.0)
+        compiled().estimate_gradients(x, y, np.array(2.0))
