@@ -26,6 +26,7 @@ METHODS = {
     "fptt_rest": lambda: methods.FPTT(3),
     "checkpoints": lambda: methods.BPTT(3),
     "targets": lambda: methods.TargetPropagation(3, parameter_steps=2),
+    "targets_zero": lambda: methods.TargetPropagation(3, start="zero"),
     "inversion": lambda: methods.RegularizedInversion(0.5, 0.5),
     "rtrl": lambda: methods.RTRL(3),
     "uoro": lambda: methods.UORO(3, seed=1),

@@ -64,7 +64,7 @@ class TargetPropagation(Method):
     steps, the parameters staying where they are. Memory: O(T) activations.
     Time: (parameter_steps + state_steps) * rounds passes, each a scan of
     `block` steps; a forward pass more a round for u, and one through the
-    window in order for the start "forward".
+    window in order.
 
     Args:
         block: Steps of a block; the last one of a window may be shorter.
@@ -86,11 +86,10 @@ class TargetPropagation(Method):
         multiplier_rate: None for 1 with "textbook" and 0.1 with "code".
         multipliers_from: Epochs of `fit` during which u stays 0 at first.
 
-    Metrics: with the start "forward", `loss` and the compiled metrics are
-    those of the window run in order, before it is learnt from, as `evaluate`
-    gives them (`sequential_loss` is the same loss); with another start no such
-    pass is made, and they are those of the blocks. Means over the parameter
-    steps: `block_loss`, of the blocks started from their targets, and
+    Metrics: `loss` and the compiled metrics are those of the window run in
+    order, before it is learnt from, as `evaluate` gives them
+    (`sequential_loss` is the same loss). Means over the parameter steps:
+    `block_loss`, of the blocks started from their targets, and
     `constraint_violation`, the mean of ||f(h_b) - h_(b+1)||.
 
     Raises:
@@ -174,8 +173,7 @@ class TargetPropagation(Method):
         parts = model.method_state.parts
         parts["violation"] = keras.metrics.Mean("constraint_violation")
         parts["blocks"] = keras.metrics.Mean("block_loss")
-        if self.start == "forward":
-            parts["sequential"] = keras.metrics.Mean("sequential_loss")
+        parts["sequential"] = keras.metrics.Mean("sequential_loss")
         if self.multipliers_from:
             parts["epochs"] = multipliers.Epochs()
 
@@ -187,12 +185,12 @@ class TargetPropagation(Method):
     def _start(self, window):
         """(`Lagrangian`, its first memory, pass through the window in order).
 
-        The last is (loss, outputs, state after), or None without such a pass.
+        The last is (loss, outputs, state after).
         """
-        blocks, in_order = Blocks(window, self.block), None
-        if self.start == "forward":
-            in_order, inner = run_in_order(blocks)
-        else:
+        blocks, drawn = Blocks(window, self.block), window.draws()
+        in_order, inner = run_in_order(blocks)
+        if self.start != "forward":  # for the logs, as if it had not been
+            window.draw_again(drawn)
             inner = run_from_zeros(blocks, self.start == "parallel")
         lagrangian = Lagrangian(
             blocks, inner, self.penalty, self.state_optimizer, self.state_rate
@@ -257,20 +255,17 @@ class TargetPropagation(Method):
     def train(self, window):
         lagrangian, memory, in_order = self._start(window)
         learner, parts = window.learner, window.method_state.parts
-        if in_order is not None:
-            loss, outputs, _ = in_order
-            learner.record_window(outputs, loss)
-            rows = tf.cast(window.batch_size, "float32")
-            parts["sequential"].update_state(
-                learner.shown(loss), sample_weight=rows
-            )
+        loss, outputs, end = in_order
+        learner.record_window(outputs, loss)
+        rows = tf.cast(window.batch_size, "float32")
+        parts["sequential"].update_state(
+            learner.shown(loss), sample_weight=rows
+        )
         restore = learner.keep_output_losses()
 
         def learn(pulled, gaps, _):
             learner.apply(pulled.gradients)
             parts["blocks"].update_state(learner.shown(pulled.loss))
-            if in_order is None:
-                learner.record_window(pulled.outputs, pulled.loss)
             violation, count = lagrangian.violation(gaps)
             parts["violation"].update_state(violation, sample_weight=count)
             return keras.tree.map_structure(tf.stop_gradient, pulled.end)
@@ -278,14 +273,12 @@ class TargetPropagation(Method):
         last = self._follow(
             lagrangian, memory, self.parameter_steps, learn, window.state
         )
-        if in_order is None:
-            return last
         restore()  # the losses of single outputs are those in order
-        return in_order[-1]
+        return end if self.start == "forward" else last
 
     def estimate(self, window, seed=None):
         lagrangian, memory, in_order = self._start(window)
-        loss, *_ = in_order or run_in_order(lagrangian.blocks)[0]
+        loss, *_ = in_order
         # At the same targets and parameters all updates of "admm" are one.
         steps = 1 if self.scheme == "admm" else self.parameter_steps
 
