@@ -77,7 +77,7 @@ def one_step(
 ):
     """The `scan` of a passage over one step that nothing differentiates.
 
-    No loop, so that other formats can be made of it, and half the time.
+    Without a loop it takes less time, and other formats can be made of it.
 
     Args:
         cell: A built Keras RNN cell.
