@@ -4,6 +4,7 @@ import keras
 
 from keras_seqgrad.network import cuttable
 from keras_seqgrad.network.passage import Passage, one_step
+from keras_seqgrad.tensors import arguments
 
 
 def remember(model, inputs):
@@ -101,6 +102,8 @@ def write_whole(model, filepath, signature, verbose, **kwargs):
 
 def write_steps(model, filepath, steps, verbose):
     """Writes `step` and `initial_state`: see `Handles.export_steps`."""
+    if steps is not None:
+        steps = arguments.positive_integer(steps, "steps")
     archive = keras.export.ExportArchive()
     archive.track(model)
     add_steps(archive, model, steps)

@@ -190,8 +190,9 @@ class Handles(Scanned):
             verbose: As for `keras.Model.export`.
 
         Raises:
-            ValueError: A subclass has not been called yet, or does not run on
-                any number of steps; or the model cannot be cut in time.
+            ValueError: `steps` is no positive integer, a subclass has not been
+                called yet or does not run on any number of steps, or the model
+                cannot be cut in time.
 
         Example:
 

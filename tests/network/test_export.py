@@ -72,6 +72,13 @@ def test_what_has_no_steps_is_not_exported(tmp_path):
             assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.parametrize("steps", [0, True, 1.0, "1"])
+def test_a_number_of_steps_is_a_positive_integer(steps, tmp_path):
+    model = ksg.SequenceModel.from_model(tokens())
+    with pytest.raises(ValueError, match="`steps` must be an integer of 1"):
+        model.export_steps(tmp_path, steps=steps)
+
+
 def test_onnx_is_made_of_the_layers_of_keras(tmp_path):
     model = compiled(sequential())
     assert export.plain(model) is model.network
