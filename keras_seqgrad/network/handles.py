@@ -107,55 +107,92 @@ class Handles(Scanned):
         input_signature=None,
         **kwargs,
     ):
-        """As `keras.Model.export`: whole sequences, from the initial state.
+        """As `keras.Model.export`, and a step with its state in and out.
 
-        What is exported carries no state from call to call, also where the
-        model is stateful. To serve a sequence piece by piece, use
-        `export_steps`.
+        The SavedModel has three functions, which are signatures as well:
+
+            serve(inputs) -> outputs
+            step(inputs, state) -> {"outputs": outputs, **state}
+            initial_state(inputs) -> state
+
+        `serve` is Keras' and "serving_default": whole sequences, from the
+        initial state, also where the model is stateful. `step` is one step of
+        sequences that come as time goes, whose state the client keeps: see
+        `export_steps`, which writes it for more steps at a time; here `inputs`
+        of it are (batch, 1, ...). Nothing of this package is needed to load
+        it. Other formats have `serve` alone. ONNX is made of Keras' own
+        layers, and not with `learn_initial_state=True`.
 
         Args:
             filepath: As for `keras.Model.export`.
             format: As for `keras.Model.export`.
             verbose: As for `keras.Model.export`.
-            input_signature: As for `keras.Model.export`. Default: inputs of
-                the network as it declares them; those that a subclass was
-                first called on, with any number of rows.
+            input_signature: As for `keras.Model.export`, of `serve`. Default:
+                inputs of the network as it declares them; those that a
+                subclass was first called on, with any number of rows.
             **kwargs: As for `keras.Model.export`.
 
         Raises:
-            ValueError: A subclass has not been called yet.
+            ValueError: A subclass has not been called yet, the model cannot
+                be cut in time, or not be written in this format.
+
+        Example:
+
+        >>> import tempfile
+        >>> network = keras.Sequential([
+        ...     keras.Input((None, 3)), keras.layers.GRU(2)])
+        >>> model = ksg.SequenceModel.from_model(network)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     model.export(folder, verbose=False)
+        ...     served = tf.saved_model.load(folder)
+        >>> sorted(served.signatures)
+        ['initial_state', 'serve', 'serving_default', 'step']
         """
         if input_signature is None:
             input_signature = [export.inputs_of(self)]
-        super().export(filepath, format, verbose, input_signature, **kwargs)
+        if format == "tf_saved_model":
+            return export.write_whole(
+                self, filepath, input_signature, verbose, **kwargs
+            )
+        given = filepath, format, verbose, input_signature
+        source = export.plain(self) if format == "onnx" else self
+        if source is not self:
+            return source.export(*given, **kwargs)
+        return super().export(*given, **kwargs)
 
     def export_steps(self, filepath, steps=None, verbose=None):
         """Exports a SavedModel that takes the state in and gives it out.
 
         For serving a sequence as it comes, one step or more at a time, where
-        the client keeps the state. Not for whole sequences: `export`. The
-        SavedModel has two functions, which are signatures as well:
+        the client keeps the state. Not for whole sequences: `export`, which
+        writes both where one step at a time is what you need. The SavedModel
+        has two functions, which are signatures as well, `step` the default:
 
-            initial_state(inputs) -> state
             step(inputs, state) -> {"outputs": outputs, **state}
+            initial_state(inputs) -> state
 
         `inputs` are some steps of the sequences, nested as the model takes
         them, (batch, steps, ...) with any number of rows. `state` is a dict of
         tensors (batch, ...), "state_0" and so on, of the same names in and
-        out. Several outputs are "outputs_0" and so on, flattened as
-        `keras.tree.flatten` does. Of the inputs `initial_state` reads no more
-        than the number of rows, unless the model computes its state from one
-        of them. A row begins a new sequence by the values of `initial_state`.
+        out: of the network's recurrent layers in their order, for an LSTM h,
+        then c; of a subclass its `initial_state`, flattened. Several outputs
+        are "outputs_0" and so on, flattened as `keras.tree.flatten` does. Of
+        the inputs `initial_state` reads no more than the number of rows,
+        unless the model computes its state from one of them. A row begins a
+        new sequence by the values of `initial_state`.
 
         Args:
             filepath: The folder to write.
             steps: Number of steps of a call; None for any, which a subclass
-                that loops over its steps in Python cannot do.
+                that loops over its steps in Python cannot do. With 1 there is
+                no loop: the least time a step, and what converters to other
+                formats can take.
             verbose: As for `keras.Model.export`.
 
         Raises:
-            ValueError: A subclass has not been called yet, or does not run on
-                any number of steps.
+            ValueError: `steps` is no positive integer, a subclass has not been
+                called yet or does not run on any number of steps, or the model
+                cannot be cut in time.
 
         Example:
 

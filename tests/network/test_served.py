@@ -1,0 +1,159 @@
+"""Models that are trained here and served where this package is not."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seqgrad as ksg
+from tests import zoo
+
+L = keras.layers
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "serving.md").read_text()
+
+# What a client does, by the signatures alone.
+CLIENT = """
+import numpy as np
+import tensorflow as tf
+
+for folder in sys.argv[1:]:
+    call = tf.saved_model.load(folder).signatures
+    with np.load(folder + ".npz") as file:
+        inputs = {name: tf.constant(file[name]) for name in file.files}
+    found = {}
+    for rows in (1, 3):
+        given = {name: x[:rows] for name, x in inputs.items()}
+        whole = call["serving_default"](**given)
+        pieces, state = [], None
+        for t in range(7):
+            now = {
+                name: x[:, t : t + 1] if x.shape[1:2] == [7] else x
+                for name, x in given.items()
+            }
+            state = state or call["initial_state"](**now)
+            result = call["step"](**now, **state)
+            state = {n: v for n, v in result.items() if n.startswith("state")}
+            pieces.append([result[n] for n in sorted(result.keys() - state)])
+        for place, name in enumerate(sorted(whole)):
+            steps = tf.concat([piece[place] for piece in pieces], axis=1)
+            found[f"whole {rows} {place}"] = whole[name]
+            found[f"steps {rows} {place}"] = steps
+    np.savez(folder + ".found.npz", **found)
+"""
+
+
+def run_without_the_package(code, folder, *arguments):
+    """Runs code in a process that cannot import keras_seqgrad."""
+    # Nor Keras: TensorFlow is enough.
+    block = """import sys
+sys.modules["keras_seqgrad"] = sys.modules["keras"] = None
+"""
+    hidden = {"PYTHONPATH", "PYTHONSTARTUP"}
+    done = subprocess.run(
+        [sys.executable, "-c", block + code, *map(str, arguments)],
+        env={k: v for k, v in os.environ.items() if k not in hidden},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def tokens(mask_zero=False):
+    """Several layers, two states in one of them, and an embedding."""
+    return keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32", name="tokens"),
+            L.Embedding(5, 3, mask_zero=mask_zero),
+            L.LSTM(3, return_sequences=True, name="second"),
+            L.GRU(2, return_sequences=True, name="first"),
+            L.Dense(4, name="scores"),
+        ]
+    )
+
+
+def several_outputs():
+    """Two inputs and two outputs, by name."""
+    x = keras.Input((None, 2), name="x")
+    y = keras.Input((None, 2), name="y")
+    hidden = L.GRU(3, return_sequences=True)(L.Concatenate()([x, y]))
+    outputs = {"wide": L.Dense(3)(hidden), "narrow": L.Dense(1)(hidden)}
+    return keras.Model({"x": x, "y": y}, outputs)
+
+
+def trained(network, x, **options):
+    """A model after `fit` to the outputs that it starts with, plus one."""
+    jit = options.pop("jit_compile", False)
+    model = ksg.SequenceModel.from_model(network, **options)
+    y = keras.tree.map_structure(lambda t: t.numpy() + 1.0, network(x))
+    losses = dict.fromkeys(y, "mse") if isinstance(y, dict) else "mse"
+    method = ksg.methods.TruncatedBPTT(zoo.STEPS)
+    model.compile("adam", losses, method=method, jit_compile=jit)
+    model.fit(x, y, shuffle=False, verbose=0)
+    return model
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_served_where_the_package_is_not(tmp_path):
+    """Whole sequences, and step by step, of one row and of three."""
+    g = np.random.default_rng(5)
+    ids = g.integers(1, 5, (3, zoo.STEPS)).astype("int32")
+    padded = np.where(np.arange(zoo.STEPS) < [[7], [4], [2]], ids, 0)
+    x = {name: zoo.data(seed=s)[0] for s, name in enumerate("xy")}
+    models = {
+        "jit": (trained(tokens(), ids, jit_compile=True), {"tokens": ids}),
+        "masked": (
+            trained(tokens(True), padded, learn_initial_state=True),
+            {"tokens": padded},
+        ),
+        "stateful": (trained(several_outputs(), x, stateful=True), x),
+    }
+    for name, (model, inputs) in models.items():
+        model.export(tmp_path / name, verbose=False)
+        np.savez(tmp_path / f"{name}.npz", **inputs)
+    run_without_the_package(CLIENT, tmp_path, *map(tmp_path.joinpath, models))
+    for name, (model, inputs) in models.items():
+        given = inputs if len(inputs) > 1 else inputs["tokens"]
+        expected = keras.tree.flatten(model.predict(given, verbose=0))
+        with np.load(tmp_path / f"{name}.found.npz") as found:
+            assert len(found.files) == 4 * len(expected)
+            for key in found.files:
+                _, rows, place = key.split()
+                right = expected[int(place)][: int(rows)]
+                np.testing.assert_allclose(found[key], right, atol=1e-6)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train, client, litert, onnx = re.findall(
+        r"^```python\n(.*?)^```", PAGE, re.M | re.S
+    )
+    names = {}
+    exec(train, names)
+    model, x = names["model"], names["x"]
+    expected = model.predict(x[:1], verbose=0)[0, :, 0]
+    printed = run_without_the_package(client, tmp_path).split()
+    np.testing.assert_allclose([*map(float, printed)], expected, atol=1e-6)
+    exec(litert, names)
+    [found] = names["outputs"][0]
+    np.testing.assert_allclose(found, model(x[:1, :1])[0, 0], atol=1e-6)
+    if all(map(importlib.util.find_spec, ["tf2onnx", "onnx", "onnxruntime"])):
+        exec(onnx, names)
+        run = importlib.import_module("onnxruntime").InferenceSession
+        zeros = np.zeros((1, 4), "float32")
+        given = {"x": x[:1, :1], "state_0": zeros, "state_1": zeros}
+        [found] = run("step.onnx").run(["new_outputs"], given)
+        np.testing.assert_allclose(found[0], names["outputs"][0], atol=1e-6)
