@@ -1,0 +1,76 @@
+"""The code on pages runs, and prints what the pages say where they promise."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def read(name):
+    return (ROOT / name).read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
+
+@pytest.mark.slow
+def test_coming_from_keras(capsys):
+    text = read("docs/coming_from.md")
+    exec("\n".join(blocks(text, "python")), {})
+    assert capsys.readouterr().out == "".join(blocks(text, "text"))
+
+
+def test_code_of_others_is_python():
+    for code in blocks(read("docs/coming_from.md"), "py"):
+        compile(code, "their loop", "exec")
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_which_method(capsys):
+    """On tiny models, whose advice is another."""
+    text = read("docs/which_method.md")
+    code = "\n".join(blocks(text, "python"))
+    for whole, small in [
+        (
+            "EPOCHS, UNITS, STEPS = 32, 200_000, 4, 64, 100",
+            "EPOCHS, UNITS, STEPS = 2, 4_000, 1, 8, 20",
+        ),
+        ("MarkedSymbol(30, delay=(40, 50))", "MarkedSymbol(12, delay=(4, 6))"),
+    ]:
+        assert code.count(whole) == 1
+        code = code.replace(whole, small)
+    code = code.replace("jit_compile=True", "jit_compile=False")
+    names = {}
+    exec(code, names)
+    printed = capsys.readouterr().out
+    assert printed.count("advice      ") == text.count("\nadvice      ") == 4
+    assert names["advice"].numbers["stateful"]
+
+
+def reasons(text):
+    """From the title to what a page has alone."""
+    text = text[: text.index("## Install")]
+    return text.replace("](docs/", "](")
+
+
+def test_readme_and_front_page_give_the_same_reasons():
+    readme, front = read("README.md"), read("docs/index.md")
+    assert reasons(readme) == reasons(front)
+    tables = [re.findall(r"^\|.*\|$", t, re.M) for t in (readme, front)]
+    assert [row.replace("](docs/", "](") for row in tables[0]] == tables[1]
+
+
+def test_every_reason_names_its_figure():
+    """The figures of the first page are those of the pages it names."""
+    figures = {
+        "benchmarks.md": ["| 133 |", "| 1027 |", "| 0.48 |", "| 2.31 |"],
+        "methods/snap.md": ["| 5,824 | 1.000 |", "| 6,400 | .129 |"],
+        "methods/artbp.md": ["| −22.00 |", "| +24.97 ± 7.95 |"],
+    }
+    for page, found in figures.items():
+        text = read(f"docs/{page}")
+        assert [figure for figure in found if figure not in text] == []
