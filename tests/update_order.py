@@ -124,6 +124,28 @@ def ancestors(before):
     return found, bit
 
 
+def sides_of(nodes, before, order):
+    """Name of a node -> (condition, side) of the branches that it is in.
+
+    Of two nodes on different sides of a condition only one runs.
+    """
+    sides = {}
+    for name in order:
+        node = nodes.get(name)
+        sides[name] = set()
+        if node is None or node.op == "Merge":
+            continue
+        for other in before[name]:
+            sides[name] |= sides[other]
+        for i in node.input:
+            origin = nodes[source(i)]
+            if origin.op == "Switch":
+                asked = source(origin.input[1])
+                if nodes[asked].op != "LoopCond":
+                    sides[name].add((asked, i.endswith(":1")))
+    return sides
+
+
 def uses_of(nodes):
     """Variable -> names of the nodes that read or write it."""
     uses = collections.defaultdict(set)
@@ -148,7 +170,9 @@ def unordered(graph):
         (the pairs' names, how many pairs were looked at).
     """
     nodes = {node.name: node for node in graph.node}
-    found, bit = ancestors(waits(nodes))
+    before = waits(nodes)
+    found, bit = ancestors(before)
+    sides = sides_of(nodes, before, found)  # in the order of running
     pairs = {
         tuple(sorted((write, use)))
         for names in uses_of(nodes).values()
@@ -159,7 +183,9 @@ def unordered(graph):
     free = [
         (a, b)
         for a, b in sorted(pairs)
-        if not found[a] & bit[b] and not found[b] & bit[a]
+        if not found[a] & bit[b]
+        and not found[b] & bit[a]
+        and not any((asked, not side) in sides[b] for asked, side in sides[a])
     ]
     return free, len(pairs)
 
