@@ -45,6 +45,7 @@ SHOWN = {
         "origin",
         "pieces",
         "replicas",
+        "updates",
     },
     "ops": {
         "arguments",

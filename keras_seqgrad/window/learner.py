@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import nested, replicas
+from keras_seqgrad.tensors import nested, replicas, updates
 from keras_seqgrad.window import missing
 from keras_seqgrad.window.by_output import paths_of
 
@@ -33,7 +33,7 @@ class Learner:
         optimizer, guard = self.model.optimizer, self.window.guard
         if guard is not None:
             gradients = guard.see_gradients(gradients, optimizer)
-        optimizer.apply(gradients, self.window.variables)
+        updates.apply(optimizer, gradients, self.window.variables)
 
     # --- books ------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from keras_seqgrad.methods.regularized_inversion import cells, learned
 from keras_seqgrad.methods.regularized_inversion.learned import LearnedInverse
 from keras_seqgrad.methods.regularized_inversion.rule import Inversion
 from keras_seqgrad.state.method_state import Draws
-from keras_seqgrad.tensors import arguments, replicas
+from keras_seqgrad.tensors import arguments, replicas, updates
 from keras_seqgrad.window.pullback import pull_window
 
 
@@ -280,7 +280,7 @@ class RegularizedInversion(WindowMethod):
                 inverse = inverses[id(steps.cell)]
                 loss += learned.reconstruction_loss(steps, mask, inverse, noise)
         gradients = tape.gradient(loss, variables)
-        parts["inverse_optimizer"].apply(gradients, variables)
+        updates.apply(parts["inverse_optimizer"], gradients, variables)
 
     def get_config(self):
         return {

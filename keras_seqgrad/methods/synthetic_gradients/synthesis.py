@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state.carried import CarriedState
-from keras_seqgrad.tensors import nested, replicas
+from keras_seqgrad.tensors import nested, replicas, updates
 
 READINGS = {"state", "input", "target"}
 
@@ -172,7 +172,7 @@ class Synthesis(keras.layers.Layer):
         if self.learned:
             gradients = tape.gradient(total, self.learned)
             gradients = nested.fill(gradients, self.learned)
-            self.optimizer.apply(gradients, self.learned)
+            updates.apply(self.optimizer, gradients, self.learned)
         taught = replicas.any_of(tf.reduce_any(rows))
         counts = tf.cast(taught, "float32")
         ratio = tf.math.divide_no_nan(tf.norm(guess), tf.norm(target))

@@ -1,0 +1,37 @@
+"""No update of a variable may come before an earlier read of it."""
+
+import keras
+import pytest
+
+import keras_seqgrad as ksg
+from tests import update_order, zoo
+from tests.methods.table import TABLE
+
+ROWS = {name: (row.method, row.instead) for name, row in TABLE.items()}
+ROWS["dni_lambda_auxiliary"] = (
+    lambda: ksg.methods.SyntheticGradients(
+        3, "linear", lambda_=0.5, auxiliary=0.1
+    ),
+    {},
+)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_updates_wait_for_reads_in_the_optimized_graph(name, tmp_path):
+    method, instead = ROWS[name]
+    network = zoo.network(instead.get("gru", "gru"))
+    model = ksg.SequenceModel.from_model(network, stateful=True)
+    model.compile(
+        keras.optimizers.Adam(clipnorm=1.0),
+        "mse",
+        method=method(),
+        jit_compile=False,
+    )
+    x, y = zoo.data(6)
+    unordered, pairs = update_order.of(
+        lambda: model.train_on_batch(x, y), tmp_path
+    )
+    assert pairs > 20
+    assert not unordered
