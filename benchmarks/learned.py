@@ -1,6 +1,6 @@
 """What the runs of `examples/long_memory.py` learned, as tables of a page.
 
-    python -m benchmarks.learned                 # of docs/results/*.json
+    python -m benchmarks.learned                 # of docs/results/long_memory/*.json
     python -m benchmarks.learned --page none     # shown alone
 
 A row has the runs of a layer on a task: the mean of its seeds, and from the
@@ -18,7 +18,7 @@ from benchmarks.table import Table, put
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "linear_recurrences.md"
-RESULTS = ROOT / "docs" / "results"
+RESULTS = ROOT / "docs" / "results" / "long_memory"
 # Minutes to look at, and what is measured: its name, factor and digits.
 TASKS = {
     "pixels": ((2, 5, 10, 30), "accuracy", 100, 2),
