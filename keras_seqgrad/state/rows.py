@@ -81,6 +81,9 @@ class Rows:
             return rows.astype(tf.as_dtype(self.dtype).as_numpy_dtype)
         return self._gathered().numpy()
 
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.numpy(), dtype)
+
     def put(self, value, chosen):
         """Puts a number in those rows that are `chosen`, a mask (batch,)."""
         for place, part in self.parts:

@@ -137,7 +137,7 @@ def test_an_epoch_is_a_pass_over_the_rows(example, method):
         (["--units", "0"], "argument --units: must be above 0. Received: 0"),
         (["--temperature", "-1"], "must be above 0. Received: -1"),
         (["--method", "nope"], "Received: method='nope'"),
-        (["--data", "nowhere"], "Received: 'nowhere'"),
+        (["--data", "nowhere"], "Received: name_or_path='nowhere'"),
         (["--window", "100000"], "Received: window=100000, batch_size=32"),
         (["--resume"], "--resume found no run in"),
     ],
