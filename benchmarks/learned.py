@@ -1,6 +1,6 @@
 """What the runs of `examples/long_memory.py` learned, as tables of a page.
 
-    python -m benchmarks.learned                 # of docs/results/long_memory/*.json
+    python -m benchmarks.learned              # of docs/results/long_memory/*.json
     python -m benchmarks.learned --page none     # shown alone
 
 A row has the runs of a layer on a task: the mean of its seeds, and from the
