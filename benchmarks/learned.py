@@ -1,7 +1,7 @@
 """What the runs of `examples/long_memory.py` learned, as tables of a page.
 
-    python -m benchmarks.learned              # of docs/results/long_memory/*.json
-    python -m benchmarks.learned --page none     # shown alone
+    python -m benchmarks.learned              # of docs/results/long_memory
+    python -m benchmarks.learned --page none  # shown alone
 
 A row has the runs of a layer on a task: the mean of its seeds, and from the
 least to the largest where there are several. What stands under minutes is of
