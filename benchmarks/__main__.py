@@ -24,6 +24,7 @@ from benchmarks.table import Table, machine, put
 # In the order of the page.
 FILES = [
     "layers",
+    "general",
     "linear",
     "training",
     "streams",
