@@ -262,7 +262,7 @@ def before(series, start, links, restart):
         found = _gated(found, tf.cast(links.gates, found.dtype))
     if links.reset is not None:
         found = tf.where(links.reset, restart, found)
-    return tf.ensure_shape(found, series.shape)
+    return common.with_shape(found, series.shape)
 
 
 @tf.custom_gradient

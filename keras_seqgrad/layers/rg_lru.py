@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.documentation import of_linear_layer
 from keras_seqgrad.layers.linear_cell import LinearCell, wide
 from keras_seqgrad.layers.linear_rnn import LinearRNN
+from keras_seqgrad.ops import common
 from keras_seqgrad.tensors import arguments
 
 # log a = -SHARPNESS · softplus(p) · r
@@ -141,7 +142,7 @@ class RGLRUCell(LinearCell):
         rows = tf.einsum("tbhi,hio->tbho", split, self.cast(self.kernel))
         rows += self.cast(self.bias)
         r, i = (
-            tf.ensure_shape(tf.reshape(half, shape), inputs.shape)
+            common.with_shape(tf.reshape(half, shape), inputs.shape)
             for half in tf.split(rows, 2, axis=-1)
         )
         decay = tf.cast(tf.convert_to_tensor(self.decay), wide(r).dtype)

@@ -65,6 +65,16 @@ def flatten_time(series):
     return tf.reshape(series, [-1, series.shape[-1]])
 
 
+def with_shape(tensor, shape):
+    """A tensor just made, told what is known of its shape.
+
+    For what cells compute: `tf.ensure_shape` has no derivative forward where a
+    size is unknown.
+    """
+    tensor.set_shape(shape)
+    return tensor
+
+
 def project(series, kernel):
     """Multiplies all rows by `kernel` in one product."""
     if series.shape.rank == 2:
@@ -72,7 +82,7 @@ def project(series, kernel):
     shape = tf.shape(series)
     product = tf.matmul(flatten_time(series), kernel)
     product = tf.reshape(product, [shape[0], shape[1], kernel.shape[-1]])
-    return tf.ensure_shape(product, [*series.shape[:2], kernel.shape[-1]])
+    return with_shape(product, [*series.shape[:2], kernel.shape[-1]])
 
 
 def kernel_gradient(series, d_rows):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_seqgrad as ksg
 from keras_seqgrad.methods import BPTT, UORO, TruncatedBPTT
 from keras_seqgrad.methods.uoro import method as uoro
 from tests import zoo
@@ -129,3 +130,21 @@ def test_draws():
 def test_refusals():
     with pytest.raises(ValueError, match="`length` must be an integer of 1"):
         UORO(0)
+
+
+@pytest.mark.compiled
+@pytest.mark.slow
+def test_linear_cells_in_rows_whose_number_is_not_known():
+    layers = [ksg.layers.MinGRU, ksg.layers.LRU, ksg.layers.RGLRU]
+    network = keras.Sequential(
+        [
+            keras.Input((None, 2)),
+            *(layer(2, return_sequences=True) for layer in layers),
+        ]
+    )
+    model = ksg.SequenceModel.from_model(network)
+    sgd = keras.optimizers.SGD(0.0)
+    model.compile(sgd, "mse", method=UORO(2), jit_compile=False)
+    x = np.ones([2, 4, 2])
+    [loss] = model.fit(x, x, verbose=0).history["loss"]
+    assert loss == pytest.approx(np.mean((network(x) - x) ** 2), rel=1e-6)
