@@ -29,6 +29,7 @@ FILES = [
     "training",
     "streams",
     "synthetic_gradients",
+    "snap",
     "fptt",
     "target_propagation",
     "inversion",

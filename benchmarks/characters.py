@@ -13,9 +13,9 @@ def network(
     units, layers=1, cell="LSTM", embedding=64, batch_size=None, steps=None
 ):
     """Embedding, recurrent layers and logits; with a batch size, stateful as
-    Keras' own."""
+    Keras' own. `cell` is a layer of Keras or of this package."""
     stateful = batch_size is not None
-    recurrent = getattr(keras.layers, cell)
+    recurrent = getattr(keras.layers, cell, None) or getattr(ksg.layers, cell)
     return keras.Sequential(
         [
             keras.Input(batch_shape=(batch_size, steps), dtype="int32"),
