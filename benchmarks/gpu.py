@@ -36,10 +36,6 @@ METHODS = {
 }
 
 
-def kernels_serve(method):
-    return not (method.gates_inside or isinstance(method, ksg.methods.SnAp))
-
-
 def measured(name, arm, rounds):
     """Seconds of an arm that has the machine to itself; told at once."""
     seconds = medians(turns({name: arm}, rounds))[name]
@@ -67,7 +63,7 @@ def training(units, layers, batch_size, window, windows, names, rounds):
     for name in names:
         found = {}
         for jit in (False, True):
-            if not jit and not kernels_serve(METHODS[name]()):
+            if not jit and METHODS[name]().gates_inside:
                 continue
             model = ksg.SequenceModel.from_model(
                 characters.network(units, layers), stateful=True

@@ -64,10 +64,9 @@ class Run:
     def again(self, scan=None):
         """State after the segment, run once more on the same draws."""
         window = self.window
-        after = window.draws()
-        window.draw_again(self.drawn)
-        _, end = window.forward(self.segment, self.state, scan=scan)
-        window.draw_again(after)
+        with window.draws_put_back():
+            window.draw_again(self.drawn)
+            _, end = window.forward(self.segment, self.state, scan=scan)
         return end
 
     def pull(self, d_ends):
@@ -141,6 +140,7 @@ class OnlineMethod(Method):
     """
 
     crosses_windows = True
+    gates_inside = True
 
     def start(self, window, seed=None):
         """The influence before a window: none in rows that begin with it."""
@@ -200,13 +200,12 @@ class OnlineMethod(Method):
         if window.one_target:
             loss, gradients, _, _ = self._pull_at_end(window, carry)
             return loss, gradients
-        drawn = window.draws()
-        _, outputs, _ = each_segment_kept(
-            window, self.length, window.forward, window.state
-        )
+        with window.draws_put_back():
+            _, outputs, _ = each_segment_kept(
+                window, self.length, window.forward, window.state
+            )
         window.refuse_added_losses()
         loss, d_outputs, gradients = pull_loss(window, outputs)
-        window.draw_again(drawn)
 
         def step(segment, carry):
             carry, gradients = carry

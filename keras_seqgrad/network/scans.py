@@ -73,7 +73,7 @@ def obstacle(model, method, jit):
     if jit:
         return "jit_compile=True"
     if method.gates_inside:
-        return f"{type(method).__name__} has gates inside of what it runs"
+        return f"{type(method).__name__} needs a scan: gates, or one of its own"
     if cudnn.gpu_is_visible() and model.graph.masks_steps:
         return "a layer makes a mask"
     return None

@@ -19,9 +19,8 @@ def to_window(window):
     """
     if not _is_added(window):
         return None
-    drawn = window.draws()
-    window.forward(window.whole(), window.state)
-    window.draw_again(drawn)
+    with window.draws_put_back():
+        window.forward(window.whole(), window.state)
     return window.added_loss()
 
 

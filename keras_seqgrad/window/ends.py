@@ -37,9 +37,8 @@ def valid_steps(window):
             steps = window.steps
         return tf.repeat(first, steps, axis=1), last
 
-    drawn = window.draws()
-    window.forward(window.whole(), window.state, scan=listen)
-    window.draw_again(drawn)
+    with window.draws_put_back():
+        window.forward(window.whole(), window.state, scan=listen)
     if any(mask is None for mask in found):
         return None
     taken = tf.cast(found[0], "bool")

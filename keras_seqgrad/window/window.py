@@ -7,6 +7,7 @@ parameters and keeps the books. Methods are written in these terms and in no
 others.
 """
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any
@@ -225,9 +226,8 @@ class Window:
 
     def peek(self, start, state):
         """State after step `start` alone; what layers drew is put back."""
-        drawn = self.draws()
-        _, state = self.forward(self.segment(start, 1), state)
-        self.draw_again(drawn)
+        with self.draws_put_back():
+            _, state = self.forward(self.segment(start, 1), state)
         return state
 
     def draws(self):
@@ -238,6 +238,13 @@ class Window:
         """Makes layers draw once more what they drew from `draws` on."""
         for variable, value in zip(self.random_state, draws, strict=True):
             variable.assign(value)
+
+    @contextlib.contextmanager
+    def draws_put_back(self):
+        """What layers draw in this context they will draw again after it."""
+        drawn = self.draws()
+        yield
+        self.draw_again(drawn)
 
     def loss(self, segment, outputs, at_end=False):
         """The model's loss of a segment (scalar), regularisers included.

@@ -89,13 +89,19 @@ def test_of_a_subclass():
             "artbp",
             {"jit_compile": False},
             False,
-            "fast: ARTBP has gates inside of what it runs",
+            "fast: ARTBP needs a scan: gates, or one of its own",
+        ),
+        (
+            "snap",
+            {"jit_compile": False},
+            False,
+            "fast: SnAp needs a scan: gates, or one of its own",
         ),
         (
             "tbptt_stride",
             {"jit_compile": False},
             False,
-            "fast: TruncatedBPTT has gates inside of what it runs",
+            "fast: TruncatedBPTT needs a scan: gates, or one of its own",
         ),
     ],
 )
@@ -143,7 +149,7 @@ def test_a_forced_kernel_that_cannot_be():
     ):
         made(forced)
     with gpu():
-        with pytest.raises(ValueError, match="cuDNN: ARTBP has gates inside"):
+        with pytest.raises(ValueError, match="cuDNN: ARTBP needs a scan"):
             made(forced, method=ksg.methods.ARTBP(2))
         with pytest.raises(ValueError, match="cuDNN: cuDNN needs activation"):
             made(gru(activation="relu", use_cudnn=True))

@@ -187,10 +187,12 @@ class TargetPropagation(Method):
 
         The last is (loss, outputs, state after).
         """
-        blocks, drawn = Blocks(window, self.block), window.draws()
-        in_order, inner = run_in_order(blocks)
-        if self.start != "forward":  # for the logs, as if it had not been
-            window.draw_again(drawn)
+        blocks = Blocks(window, self.block)
+        if self.start == "forward":
+            in_order, inner = run_in_order(blocks)
+        else:
+            with window.draws_put_back():  # a pass for the logs alone
+                in_order, _ = run_in_order(blocks)
             inner = run_from_zeros(blocks, self.start == "parallel")
         lagrangian = Lagrangian(
             blocks, inner, self.penalty, self.state_optimizer, self.state_rate
