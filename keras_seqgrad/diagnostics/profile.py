@@ -1,5 +1,6 @@
 """The influence of past states by lag, and what a truncation loses of it."""
 
+import bisect
 import dataclasses
 
 import numpy as np
@@ -7,8 +8,6 @@ import numpy as np
 from keras_seqgrad.diagnostics.pictures import new_figure
 from keras_seqgrad.diagnostics.steps import ALL
 from keras_seqgrad.tensors import arguments
-
-LONGEST = 10_000_000
 
 
 @dataclasses.dataclass
@@ -81,6 +80,8 @@ class InfluenceProfile:
             )
         beyond = norms[last] * rate / (1.0 - rate)
         total = norms.sum() + beyond
+        if total == 0:
+            return 0.0
         if lag >= last:
             return float(beyond * rate ** (lag - last) / total)
         return float((norms[lag + 1 :].sum() + beyond) / total)
@@ -159,9 +160,14 @@ class InfluenceProfile:
             layer: Name of a layer, or "all".
         """
         first = _first_lag(length, stride)
-        return float(
-            np.mean([self.tail(lag, layer) for lag in range(first, length)])
-        )
+        _, rate, last = self._of(layer)
+        lags = range(first, min(length, last))
+        lost = sum(self.tail(lag, layer) for lag in lags)
+        start = max(first, last)
+        if length > start:  # of a geometric series
+            steps = length - start
+            lost += self.tail(start, layer) * (1 - rate**steps) / (1 - rate)
+        return lost / (length - first)
 
     def to_dict(self):
         """Nested dicts and numbers, fit for JSON."""
@@ -279,15 +285,14 @@ def suggest_truncation_length(
             if bias < tolerance:
                 return length
         return lengths[-1]
-    tails, total = [], 0.0
-    for length in range(1, LONGEST):
-        tails.append(profile.tail(length - 1))
-        total += tails[-1]
-        reach = length if stride is None else min(stride, length)
-        if length > reach:
-            total -= tails[length - 1 - reach]
-        if total < tolerance * reach:
-            return length
-    raise ValueError(
-        f"No length below {LONGEST} is long enough. Raise the tolerance."
-    )
+
+    def is_long_enough(length):
+        return profile.relative_bias(length, stride) < tolerance
+
+    # The bias falls with the length, in the end as a geometric series.
+    enough = 1
+    while not is_long_enough(enough):
+        enough *= 2
+    candidates = range(1, enough + 1)
+    place = bisect.bisect_left(candidates, True, key=is_long_enough)
+    return candidates[place]

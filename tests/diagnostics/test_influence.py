@@ -267,3 +267,15 @@ def test_lags_of_padded_rows_count_from_their_own_ends():
     for lag in range(6):
         long = [r.norms["all"][lag] for r in rows if len(r.norms["all"]) > lag]
         assert found[lag] == pytest.approx(np.mean(long), rel=1e-4)
+
+
+def test_lengths_at_the_ends():
+    """None that is too long to be found, and where nothing reaches at all."""
+    rate = 1.0 - 1e-8
+    slow = InfluenceProfile({"all": rate ** np.arange(9)})
+    length = suggest_truncation_length(slow, 0.1, stride=1)
+    # All that lies beyond lag K - 1 is rate ** K of a geometric series.
+    assert length == pytest.approx(np.log(0.1) / np.log(rate), rel=1e-6)
+    nothing = InfluenceProfile({"all": np.zeros(9)})
+    assert nothing.tail(3) == nothing.relative_bias(30) == 0.0
+    assert suggest_truncation_length(nothing) == 1
