@@ -39,7 +39,8 @@ class Vocabulary:
 
     Saved by `save` as JSON, or with a model that holds it: it is a Keras
     serializable object, so a layer or model may put it into its `get_config`
-    by `keras.saving.serialize_keras_object`. Not for sub-word tokens.
+    by `keras.saving.serialize_keras_object`. Not for sub-word
+    tokens: see `Tokenizer`.
 
     A character that is not in the vocabulary is refused; a word that is not
     becomes `<unk>` if the vocabulary has this word, and is refused otherwise.
