@@ -10,12 +10,21 @@ import dataclasses
 import math
 import pathlib
 import sysconfig
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_seqgrad.data import files, prepared
 from keras_seqgrad.data.tokenizer import Tokenizer
-from keras_seqgrad.data.vocabulary import UNKNOWN, Vocabulary, check_level
+from keras_seqgrad.data.vocabulary import (
+    UNKNOWN,
+    Level,
+    Vocabulary,
+    check_level,
+)
 from keras_seqgrad.tensors import arguments
 
 __all__ = [
@@ -60,7 +69,9 @@ class Corpus:
     level: str
 
 
-def get(name_or_path, level="character", **options):
+def get(
+    name_or_path: str | PathLike, level: Level = "character", **options: Any
+) -> Corpus:
     """A corpus by name ("stdlib", "tiny_shakespeare") or by path.
 
     Args:
@@ -92,7 +103,12 @@ def get(name_or_path, level="character", **options):
     )
 
 
-def stdlib(level="character", limit=1_500_000, size=None, tokenizer=None):
+def stdlib(
+    level: Level = "character",
+    limit: int = 1_500_000,
+    size: int | None = None,
+    tokenizer: Any = None,
+) -> Corpus:
     """The source code of Python's standard library: text on every machine.
 
     The modules at the top of the library (no packages), in alphabetical order,
@@ -134,12 +150,12 @@ def stdlib(level="character", limit=1_500_000, size=None, tokenizer=None):
 
 
 def tiny_shakespeare(
-    level="character",
-    size=None,
-    data_dir=None,
-    download=False,
-    tokenizer=None,
-):
+    level: Level = "character",
+    size: int | None = None,
+    data_dir: str | PathLike | None = None,
+    download: bool = False,
+    tokenizer: Any = None,
+) -> Corpus:
     """Forty thousand lines of Shakespeare, through tensorflow-datasets.
 
     1,115,394 characters of 65 kinds, split into 90, 5 and 5 %. Without the
@@ -176,8 +192,12 @@ def tiny_shakespeare(
 
 
 def load(
-    path, level="character", size=None, suffixes=(".txt",), tokenizer=None
-):
+    path: str | PathLike,
+    level: Level = "character",
+    size: int | None = None,
+    suffixes: Sequence[str] = (".txt",),
+    tokenizer: Any = None,
+) -> Corpus:
     """A corpus from a text file or a folder; `.gz` is unpacked on the way.
 
     * A file is split into 90, 5 and 5 % by position.
@@ -233,7 +253,7 @@ def load(
 NAMES = {"stdlib": stdlib, "tiny_shakespeare": tiny_shakespeare}
 
 
-def bits(nats):
+def bits(nats: Any) -> Any:
     """Converts a loss from nats, Keras' unit, to bits.
 
         bits = nats / ln 2
@@ -251,7 +271,7 @@ def bits(nats):
     return nats / math.log(2)
 
 
-def unigram_entropy(tokens):
+def unigram_entropy(tokens: Corpus | npt.ArrayLike) -> float:
     """Bits per token of the best model without memory: the score to beat.
 
     For a `Corpus`: the cross-entropy of the frequencies in `train` on `valid`,
