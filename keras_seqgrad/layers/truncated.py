@@ -127,7 +127,7 @@ class _Cuts(keras.layers.Layer):
         store["seed"] = self.seed_generator.state.numpy()
 
     def load_own_variables(self, store):
-        if "seed" in store:
+        if "seed" in store.keys():
             self.seed_generator.state.assign(store["seed"])
 
 
