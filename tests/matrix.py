@@ -55,11 +55,12 @@ SHORTER = [
 def interpreter(version):
     """The path of a Python of this version."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = [*pyenv.glob(f"versions/{version}.*/bin/python")]
-    found += [p for p in [shutil.which(f"python{version}")] if p]
-    if not found:
+    # Before the path, where pyenv has a name for every version it knows of.
+    found = sorted(pyenv.glob(f"versions/{version}.*/bin/python"))
+    found = found or [shutil.which(f"python{version}")]
+    if found[-1] is None:
         sys.exit(f"There is no Python {version} on the path or under {pyenv}.")
-    return str(found[-1])
+    return found[-1]
 
 
 def run(*command, **options):
@@ -75,7 +76,9 @@ def install(folder, python, tensorflow, keras):
     pip = python, "-m", "pip", "install", "--quiet"
     run(*pip, *versions, *REQUIREMENTS)
     copy = folder / "copy"
-    ignored = shutil.ignore_patterns(".git", "*.egg-info", "build", "dist")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "*.egg-info", "build", "dist"
+    )
     shutil.copytree(ROOT, copy, ignore=ignored)
     run(python, "-m", "build", copy, "--outdir", folder / "dist")
     [wheel] = folder.glob("dist/*.whl")
