@@ -33,7 +33,7 @@ def require_tensorflow():
         import tensorflow  # noqa: F401
     except ImportError as error:
         raise ImportError(
-            "keras_seqgrad needs TensorFlow 2.21 or later, which cannot be "
+            "keras_seqgrad needs TensorFlow 2.18 or later, which cannot be "
             f"imported. Received: {error}. {INSTALL}"
         ) from error
 

@@ -1,11 +1,17 @@
 """`SequenceModel`: a Keras model that learns in segments, by any method."""
 
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, Literal, Self
+
 import keras
+import numpy.typing as npt
 
 from keras_seqgrad import methods
 from keras_seqgrad.network import cuttable, original, scans
 from keras_seqgrad.network.segmented import SegmentedModel
-from keras_seqgrad.state import beside, by_rows, compiled, runs, seeds
+from keras_seqgrad.state import beside, by_rows, runs
+from keras_seqgrad.state.saved import Saved
 from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.guard import Guard
@@ -14,7 +20,7 @@ from keras_seqgrad.window.probe import Probe, as_seed, as_tensors
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
-class SequenceModel(SegmentedModel):
+class SequenceModel(Saved, SegmentedModel):
     """A recurrent Keras model trained by a method of your choice.
 
     Use it as any Keras model: `compile` takes one more argument, `method`, and
@@ -69,16 +75,18 @@ class SequenceModel(SegmentedModel):
     >>> history = model.fit(x, y, verbose=0)
     """
 
+    method: methods.Method | None
+
     def __init__(
         self,
-        inputs=None,
-        outputs=None,
+        inputs: Any = None,
+        outputs: Any = None,
         *,
-        network=None,
-        stateful=False,
-        learn_initial_state=False,
-        **kwargs,
-    ):
+        network: keras.Model | None = None,
+        stateful: bool = False,
+        learn_initial_state: bool = False,
+        **kwargs: Any,
+    ) -> None:
         network = original.of(inputs, outputs, network)
         super().__init__(network, learn_initial_state, **kwargs)
         self.stateful = arguments.flag(stateful, "stateful")
@@ -87,7 +95,7 @@ class SequenceModel(SegmentedModel):
         self._probes, self.guard = {}, Guard()
 
     @classmethod
-    def from_model(cls, model, **options):
+    def from_model(cls, model: keras.Model, **options: Any) -> Self:
         """A SequenceModel on the layers and weights of `model`.
 
         Args:
@@ -99,8 +107,13 @@ class SequenceModel(SegmentedModel):
     # --- compile -----------------------------------------------------------
 
     def compile(
-        self, *args, method="bptt", example=None, on_bad_window=None, **kwargs
-    ):
+        self,
+        *args: Any,
+        method: str | methods.Method = "bptt",
+        example: Any = None,
+        on_bad_window: Literal["skip", "raise"] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configures the model for training.
 
         Args:
@@ -130,19 +143,6 @@ class SequenceModel(SegmentedModel):
         with self.distribute_strategy.scope():
             method.build(self)
         self._probes = {}
-
-    def get_compile_config(self):
-        if config := super().get_compile_config():
-            config |= compiled.describe(self)
-        return config
-
-    def compile_from_config(self, config):
-        # What is loaded passed the check before it was saved, perhaps on an
-        # example that was given.
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**compiled.check(config, self), example=cuttable.PASSED)
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
 
     @property
     def metrics(self):
@@ -176,7 +176,9 @@ class SequenceModel(SegmentedModel):
         carried.write(state)
         return outputs
 
-    def estimate_gradients(self, x, y, sample_weight=None, seed=None):
+    def estimate_gradients(
+        self, x: Any, y: Any, sample_weight: Any = None, seed: int | None = None
+    ) -> tuple[Any, list]:
         """The gradient the compiled method would follow; nothing changes.
 
         Weights, carried state, optimizer, metrics and the method's own draws
@@ -211,7 +213,15 @@ class SequenceModel(SegmentedModel):
             )
         return self.probe(self.method.estimate, x, y, sample_weight, seed)
 
-    def probe(self, step, x, y, sample_weight=None, seed=None, jit=None):
+    def probe(
+        self,
+        step: Callable[..., Any],
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        seed: int | None = None,
+        jit: bool | None = None,
+    ) -> Any:
         """Runs a function on the window of one batch; nothing changes.
 
         What diagnostics are made of.
@@ -248,7 +258,7 @@ class SequenceModel(SegmentedModel):
         make = super().make_predict_function
         by_rows.make_function(self, "prediction", make, force)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`.
 
         With `stateful=True` the state of each row starts anew with every
@@ -259,11 +269,11 @@ class SequenceModel(SegmentedModel):
         self._use_class_weight(given.pop("class_weight", None))
         return super().fit(**given)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`; carried state starts anew."""
         return super().evaluate(**self._prepare("evaluation", args, kwargs))
 
-    def predict(self, *args, **kwargs):
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`; carried state starts anew.
 
         To go on from where a sequence ended, as in sampling, use
@@ -272,8 +282,13 @@ class SequenceModel(SegmentedModel):
         return super().predict(**self._prepare("prediction", args, kwargs))
 
     def train_on_batch(
-        self, x, y=None, sample_weight=None, class_weight=None, **kwargs
-    ):
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: dict[int, float] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """As `keras.Model.train_on_batch`; carried state goes on."""
         agreement.check(self, (x, y, sample_weight), trains=True)
         self._use_class_weight(class_weight)
@@ -293,7 +308,7 @@ class SequenceModel(SegmentedModel):
             self._class_weight = table
             self.train_function = None
 
-    def reset_state(self, rows=None):
+    def reset_state(self, rows: npt.ArrayLike | None = None) -> None:
         """Makes rows start the next window from the initial state.
 
         After a reset of all rows the next batch may have more or fewer.
@@ -308,17 +323,12 @@ class SequenceModel(SegmentedModel):
 
     # --- saving ------------------------------------------------------------
 
-    def save_own_variables(self, store):
-        super().save_own_variables(store)
-        drawn_from = [*self.running_variables, *seeds.of(self.method_state)]
-        seeds.save(store, drawn_from)
-
-    def load_own_variables(self, store):
-        own = self.running_variables
-        seeds.load(store, seeds.of(self.method_state), first=len(own))
-        super().load_own_variables(seeds.load(store, own))
-
-    def load_weights(self, filepath, skip_mismatch=False, **kwargs):
+    def load_weights(
+        self,
+        filepath: str | PathLike,
+        skip_mismatch: bool = False,
+        **kwargs: Any,
+    ) -> None:
         """As `keras.Model.load_weights`, of the network.
 
         Carried rows and what a method has learned or drawn come with it where
@@ -329,22 +339,3 @@ class SequenceModel(SegmentedModel):
         beside.load_weights(
             self, lambda: load(filepath, skip_mismatch, **kwargs), filepath
         )
-
-    def get_config(self):
-        config = {
-            **super().get_config(),
-            "stateful": self.stateful,
-            "learn_initial_state": self.learn_initial_state,
-        }
-        network = self.network
-        if network is not None:
-            config["network"] = keras.saving.serialize_keras_object(network)
-        return config
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        if "network" in config:
-            config["network"] = keras.saving.deserialize_keras_object(
-                config["network"], custom_objects=custom_objects
-            )
-        return cls(**config)

@@ -4,12 +4,14 @@ Each is a plain Keras model from (batch, state size) to (batch, state size),
 whose last layer starts at zero: an untrained synthesiser is truncation.
 """
 
+from typing import Any
+
 import keras
 
 from keras_seqgrad.tensors import arguments
 
 
-def linear(size):
+def linear(size: int) -> keras.Model:
     """A linear synthesiser.
 
         estimate = W state + b
@@ -35,7 +37,7 @@ def linear(size):
     return keras.Sequential([_input(size), _last(size)], name="linear")
 
 
-def dense(size, hidden=None):
+def dense(size: int, hidden: int | None = None) -> keras.Model:
     """A synthesiser with one hidden layer of rectified units, the default.
 
         estimate = W_2 relu(W_1 state + b_1) + b_2
@@ -73,7 +75,7 @@ def dense(size, hidden=None):
     )
 
 
-def elementwise(size, hidden=50, noise=0.5):
+def elementwise(size: int, hidden: int = 50, noise: float = 0.5) -> keras.Model:
     """The synthesiser of Shang and Zhang: one small network for every unit.
 
     Every unit's value is a row of its own through the same weights, so that
@@ -163,7 +165,7 @@ def name_of(identifier):
     return identifier
 
 
-def get(identifier, size):
+def get(identifier: Any, size: int) -> keras.layers.Layer:
     """The synthesiser a name, a function or a Keras model stands for.
 
     Args:

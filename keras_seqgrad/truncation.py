@@ -14,8 +14,11 @@ belongs to the link between step t - 1 and step t; `gates[0]` to the link
 between the first step and the initial state, which no law ever cuts.
 """
 
+from typing import Any, Self
+
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_seqgrad.tensors import arguments
@@ -63,21 +66,23 @@ class Fixed:
     [1.0, 1.0, 0.0, 1.0, 0.0]
     """
 
-    def __init__(self, length):
+    def __init__(self, length: int) -> None:
         self.length = arguments.positive_integer(length, "length")
 
-    def gates(self, steps, batch_size=None, seed=None):
+    def gates(
+        self, steps: Any, batch_size: Any = None, seed: Any = None
+    ) -> tf.Tensor:
         """Gates of `steps` steps, shape (time,); `seed` is not used."""
         steps, _ = _extent(steps, batch_size)
         step = tf.range(steps)
         cut = (step % self.length == 0) & (step > 0)
         return tf.where(cut, 0.0, 1.0)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"length": self.length}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
     def __repr__(self):
@@ -124,7 +129,7 @@ class Random:
     0.0297
     """
 
-    def __init__(self, mean_length, alpha=4.0):
+    def __init__(self, mean_length: float, alpha: float | None = 4.0) -> None:
         self.mean_length = arguments.number(
             mean_length,
             "mean_length",
@@ -142,7 +147,7 @@ class Random:
                 "or None for a constant probability of a cut",
             )
 
-    def cut_probability(self, age):
+    def cut_probability(self, age: npt.ArrayLike) -> np.ndarray:
         """c_a for one age or an array of ages (1 = first step of a piece)."""
         age = arguments.array(age, "age", "numbers of 1 or more")
         if age.dtype.kind not in "iuf" or not (
@@ -155,7 +160,9 @@ class Random:
         scale = (self.alpha - 2.0) * self.mean_length
         return (self.alpha - 1.0) / (scale + age)
 
-    def draw_lengths(self, count, generator, longest=100_000):
+    def draw_lengths(
+        self, count: int, generator: Any, longest: int = 100_000
+    ) -> np.ndarray:
         """Lengths of `count` pieces, drawn by a NumPy `generator`.
 
         Lengths are drawn by inverting the law; the few beyond `longest` are
@@ -172,7 +179,7 @@ class Random:
         # P(length > j) = survival[j - 1], a falling sequence.
         return 1 + np.searchsorted(-survival, -drawn, side="right")
 
-    def link_weights(self, steps):
+    def link_weights(self, steps: Any) -> tf.Tensor:
         """Worth of each link when none is cut, shape (time,).
 
         The gates of a piece that starts with the first step: 1 for the link to
@@ -182,7 +189,9 @@ class Random:
         age = tf.cast(tf.range(steps), "float32")
         return tf.where(age > 0, 1.0 / (1.0 - self._probability(age)), 1.0)
 
-    def gates(self, steps, batch_size=None, seed=None):
+    def gates(
+        self, steps: Any, batch_size: Any = None, seed: Any = None
+    ) -> tf.Tensor:
         """Draws the gates of a sequence of `steps` steps.
 
         Args:
@@ -229,12 +238,16 @@ class Random:
         scale = (self.alpha - 2.0) * self.mean_length
         return (self.alpha - 1.0) / (scale + age)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"mean_length": self.mean_length, "alpha": self.alpha}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
     def __repr__(self):
         return f"Random({self.mean_length}, alpha={self.alpha})"
+
+
+# What an argument `truncation` may be.
+Truncation = int | Fixed | Random | None

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 NEEDS_BACKEND = (
     "ImportError: keras_seqgrad needs Keras to run on the TensorFlow backend."
 )
-NEEDS_TENSORFLOW = "ImportError: keras_seqgrad needs TensorFlow 2.21 or later"
+NEEDS_TENSORFLOW = "ImportError: keras_seqgrad needs TensorFlow 2.18 or later"
 
 
 @pytest.fixture

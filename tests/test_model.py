@@ -110,6 +110,8 @@ def test_dropout_acts_in_training_alone(option):
     first, _ = model.estimate_gradients(x, y)
     again, _ = model.estimate_gradients(x, y)
     assert float(first) == float(again) != pytest.approx(expected)
+    # Before Keras 3.15 a batch's loss goes into the mean of those before it.
+    model.reset_metrics()
     losses = [float(model.train_on_batch(x, y)) for _ in range(2)]
     assert losses[0] == pytest.approx(float(first), rel=1e-5)
     assert np.isfinite(losses).all()

@@ -1,5 +1,8 @@
 """Moves the truncation length while a model trains."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -85,14 +88,14 @@ class AdaptTruncation(runs.Arranging):
 
     def __init__(
         self,
-        tolerance,
-        lengths,
-        probe=None,
-        every=1,
-        max_lag=None,
-        targets=16,
-        signed=False,
-    ):
+        tolerance: float,
+        lengths: Sequence[int],
+        probe: Sequence[Any] | None = None,
+        every: int | None = 1,
+        max_lag: int | None = None,
+        targets: int = 16,
+        signed: bool = False,
+    ) -> None:
         super().__init__()
         self.tolerance = profile.check_tolerance(tolerance)
         if probe is not None and (

@@ -1,6 +1,8 @@
 """Goes on with a training that was stopped, as if it had not been."""
 
 import warnings
+from os import PathLike
+from typing import Literal
 
 from keras_seqgrad.callbacks.backup_files import Backups
 from keras_seqgrad.callbacks.position import (
@@ -82,11 +84,11 @@ class BackupAndRestore(runs.Arranging):
 
     def __init__(
         self,
-        backup_dir,
-        save_freq="epoch",
-        double_checkpoint=True,
-        delete_checkpoint=True,
-    ):
+        backup_dir: str | PathLike,
+        save_freq: int | Literal["epoch"] = "epoch",
+        double_checkpoint: bool = True,
+        delete_checkpoint: bool = True,
+    ) -> None:
         super().__init__()
         arguments.path(backup_dir, "backup_dir", "the path of a folder")
         if not isinstance(save_freq, str) or save_freq != "epoch":

@@ -1,6 +1,9 @@
 """Watches the quality of the gradient while a model trains."""
 
 import time
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, Literal
 
 import keras
 
@@ -13,6 +16,7 @@ from keras_seqgrad.diagnostics import (
     size,
     steps,
 )
+from keras_seqgrad.diagnostics.given import Methods
 from keras_seqgrad.diagnostics.method_measures import measures
 from keras_seqgrad.diagnostics.pictures import png
 from keras_seqgrad.tensors import arguments
@@ -103,20 +107,20 @@ class GradientDiagnostics(keras.callbacks.Callback):
 
     def __init__(
         self,
-        log_dir,
-        probe,
-        every=200,
-        repeats=8,
-        methods=None,
+        log_dir: str | PathLike,
+        probe: Sequence[Any],
+        every: int = 200,
+        repeats: int = 8,
+        methods: Methods | None = None,
         *,
-        max_share=0.05,
-        max_lag=None,
-        images=True,
-        memory_limit=None,
-        card=None,
-        groups=None,
-        checkpoint_every="auto",
-    ):
+        max_share: float | None = 0.05,
+        max_lag: int | None = None,
+        images: bool = True,
+        memory_limit: float | None = None,
+        card: dict[str, Any] | None = None,
+        groups: Callable[[Any], str] | None = None,
+        checkpoint_every: int | Literal["auto"] | None = "auto",
+    ) -> None:
         super().__init__()
         if not isinstance(probe, (tuple, list)) or len(probe) not in (2, 3):
             raise ValueError(

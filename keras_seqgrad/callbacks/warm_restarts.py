@@ -1,6 +1,7 @@
 """A cosine learning rate that starts anew, cycle after cycle."""
 
 import math
+from typing import Literal
 
 import keras
 
@@ -49,11 +50,13 @@ class WarmRestarts(keras.callbacks.Callback):
 
     def __init__(
         self,
-        learning_rate,
-        cycle,
-        growth="doubling_boundaries",
-        minimum=0.0,
-    ):
+        learning_rate: float,
+        cycle: int | Literal["base 5", "base 160"],
+        growth: Literal[
+            "fixed", "doubling_cycles", "doubling_boundaries"
+        ] = "doubling_boundaries",
+        minimum: float = 0.0,
+    ) -> None:
         super().__init__()
         arguments.choice(growth, "growth", GROWTHS)
         if isinstance(cycle, str):
@@ -76,7 +79,7 @@ class WarmRestarts(keras.callbacks.Callback):
         self.cycle = arguments.positive_integer(cycle, "cycle")
         self.growth = growth
 
-    def restarts(self, epochs):
+    def restarts(self, epochs: int) -> list[int]:
         """Numbers of epochs done when a cycle restarts, up to `epochs`."""
         arguments.integer(epochs, "epochs", 0)
         found, end, length = [], self.cycle, self.cycle
@@ -89,7 +92,7 @@ class WarmRestarts(keras.callbacks.Callback):
             end += length
         return found
 
-    def rate(self, epoch):
+    def rate(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
         done = [0, *self.restarts(arguments.integer(epoch, "epoch", 0))]
         start = done[-1]

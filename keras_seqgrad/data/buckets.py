@@ -6,6 +6,7 @@ compiling once; what it saves are padded steps in every epoch.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from keras_seqgrad.tensors import arguments
 
@@ -53,7 +54,7 @@ def fewest_steps(law, row_length, count):
     return np.unique([*lengths, *_doubles(lengths[-1], row_length)])
 
 
-def bucket_lengths(lengths, count):
+def bucket_lengths(lengths: npt.ArrayLike, count: int) -> list[int]:
     """The `count` lengths to which sequences are padded with fewest steps.
 
     For batches of sequences of different lengths: a batch holds sequences of

@@ -1,6 +1,7 @@
 """The way back: from windows of a stream to the series they were cut from."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,7 +10,9 @@ import tensorflow as tf
 from keras_seqgrad.tensors import arguments
 
 
-def rejoin(windows, batch_size, length, mask=None):
+def rejoin(
+    windows: Any, batch_size: int, length: int, mask: Any = None
+) -> np.ndarray:
     """Joins what windows of a stream hold to one series: undoes `stream`.
 
     For predictions, targets or anything else that has one entry for each step

@@ -8,7 +8,10 @@ Window k + 1 continues window k in every row, so a state that a model carries
 from one window to the next is always the state of the same text.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from keras_seqgrad.data import buckets
@@ -17,16 +20,16 @@ from keras_seqgrad.truncation import Random
 
 
 def stream(
-    tokens,
-    batch_size,
-    window,
+    tokens: npt.ArrayLike,
+    batch_size: int,
+    window: int | Random,
     *,
-    targets=None,
-    document_starts=None,
-    bucket_lengths=None,
-    drop_remainder=True,
-    seed=None,
-):
+    targets: npt.ArrayLike | None = None,
+    document_starts: npt.ArrayLike | None = None,
+    bucket_lengths: int | Sequence[int] | None = None,
+    drop_remainder: bool = True,
+    seed: int | None = None,
+) -> tf.data.Dataset:
     """Cuts one long sequence into windows that continue each other.
 
     For models that carry their state from one window to the next (Keras'

@@ -2,23 +2,34 @@
 
 `get` takes a name or a path; each source is also a function of its own:
 `stdlib` needs nothing but Python, `tiny_shakespeare` tensorflow-datasets,
-`load` reads files, folders, the Penn Treebank and WikiText.
+`load` reads files, folders, the Penn Treebank and WikiText. Tokens are
+characters, words, or what a tokenizer of another library makes of the text.
 """
 
 import dataclasses
-import gzip
 import math
 import pathlib
 import sysconfig
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from keras_seqgrad.data import prepared
-from keras_seqgrad.data.vocabulary import UNKNOWN, Vocabulary, check_level
+from keras_seqgrad.data import files, prepared
+from keras_seqgrad.data.tokenizer import Tokenizer
+from keras_seqgrad.data.vocabulary import (
+    UNKNOWN,
+    Level,
+    Vocabulary,
+    check_level,
+)
 from keras_seqgrad.tensors import arguments
 
 __all__ = [
     "Corpus",
+    "Tokenizer",
     "Vocabulary",
     "bits",
     "get",
@@ -27,14 +38,6 @@ __all__ = [
     "tiny_shakespeare",
     "unigram_entropy",
 ]
-
-SPLITS = ("train", "valid", "test")
-TRAIN_FRACTION = 0.9
-# File names of the three splits, in the order in which they are tried.
-SPLIT_NAMES = {
-    "character": ("ptb.char.{}.txt", "ptb.{}.txt", "{}.txt", "wiki.{}.tokens"),
-    "word": ("ptb.{}.txt", "{}.txt", "wiki.{}.tokens"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +50,9 @@ class Corpus:
         train: int32 array (time,), the training split.
         valid: int32 array (time,), the validation split.
         test: int32 array (time,), the test split.
-        vocabulary: The `Vocabulary` of all three.
+        vocabulary: The `Vocabulary` of all three, or the `Tokenizer`.
         name: Name of the corpus or of its file.
-        level: "character" or "word".
+        level: "character", "word", or "token" of a tokenizer.
 
     Example:
 
@@ -61,12 +64,14 @@ class Corpus:
     train: np.ndarray
     valid: np.ndarray
     test: np.ndarray
-    vocabulary: Vocabulary
+    vocabulary: Vocabulary | Tokenizer
     name: str
     level: str
 
 
-def get(name_or_path, level="character", **options):
+def get(
+    name_or_path: str | PathLike, level: Level = "character", **options: Any
+) -> Corpus:
     """A corpus by name ("stdlib", "tiny_shakespeare") or by path.
 
     Args:
@@ -98,7 +103,12 @@ def get(name_or_path, level="character", **options):
     )
 
 
-def stdlib(level="character", limit=1_500_000, size=None):
+def stdlib(
+    level: Level = "character",
+    limit: int = 1_500_000,
+    size: int | None = None,
+    tokenizer: Any = None,
+) -> Corpus:
     """The source code of Python's standard library: text on every machine.
 
     The modules at the top of the library (no packages), in alphabetical order,
@@ -110,6 +120,7 @@ def stdlib(level="character", limit=1_500_000, size=None):
         level: "character" or "word".
         limit: Largest number of characters.
         size: Largest number of words in the vocabulary.
+        tokenizer: As for `load`.
 
     Raises:
         FileNotFoundError: This Python has no source files.
@@ -120,7 +131,7 @@ def stdlib(level="character", limit=1_500_000, size=None):
     >>> len(corpus.valid)
     100
     """
-    check_level(level)
+    level, tokenizer = _tokens(level, size, tokenizer)
     arguments.positive_integer(limit, "limit")
     folder = pathlib.Path(sysconfig.get_path("stdlib"))
     texts, length = [], 0
@@ -134,12 +145,17 @@ def stdlib(level="character", limit=1_500_000, size=None):
             "This Python keeps no source files of its standard library. Give "
             f"a text file: get(path). Received: *.py in {folder}, none found"
         )
-    return _corpus(_split("".join(texts)[:limit]), level, size, "stdlib")
+    texts = files.split("".join(texts)[:limit])
+    return _corpus(texts, level, size, "stdlib", tokenizer)
 
 
 def tiny_shakespeare(
-    level="character", size=None, data_dir=None, download=False
-):
+    level: Level = "character",
+    size: int | None = None,
+    data_dir: str | PathLike | None = None,
+    download: bool = False,
+    tokenizer: Any = None,
+) -> Corpus:
     """Forty thousand lines of Shakespeare, through tensorflow-datasets.
 
     1,115,394 characters of 65 kinds, split into 90, 5 and 5 %. Without the
@@ -152,6 +168,7 @@ def tiny_shakespeare(
         size: Largest number of words in the vocabulary.
         data_dir: Folder of tensorflow-datasets. Default: its own.
         download: Whether the network may be used.
+        tokenizer: As for `load`.
 
     Raises:
         FileNotFoundError: The data is not there and `download` is False.
@@ -163,7 +180,7 @@ def tiny_shakespeare(
     ...     download=True
     ... )  # doctest: +SKIP
     """
-    check_level(level)
+    level, tokenizer = _tokens(level, size, tokenizer)
     builder = prepared.load(
         "tiny_shakespeare", ["input.txt"], data_dir, download
     )
@@ -171,10 +188,16 @@ def tiny_shakespeare(
     for split in ("train", "validation", "test"):
         for example in builder.as_dataset(split=split).take(1):
             texts.append(example["text"].numpy().decode("utf-8"))
-    return _corpus(texts, level, size, "tiny_shakespeare")
+    return _corpus(texts, level, size, "tiny_shakespeare", tokenizer)
 
 
-def load(path, level="character", size=None, suffixes=(".txt",)):
+def load(
+    path: str | PathLike,
+    level: Level = "character",
+    size: int | None = None,
+    suffixes: Sequence[str] = (".txt",),
+    tokenizer: Any = None,
+) -> Corpus:
     """A corpus from a text file or a folder; `.gz` is unpacked on the way.
 
     * A file is split into 90, 5 and 5 % by position.
@@ -195,15 +218,19 @@ def load(path, level="character", size=None, suffixes=(".txt",)):
         level: "character" or "word".
         size: Largest number of words in the vocabulary.
         suffixes: Which files of a folder are read.
+        tokenizer: A tokenizer of another library, or a `Tokenizer`, for
+            sub-word tokens; each split is encoded in one call. `level` and
+            `size` are its own then. None for a `Vocabulary`.
 
     Raises:
         FileNotFoundError: No such path, or no file to read in the folder.
+        ValueError: `tokenizer` is none, or stands beside `level` or `size`.
 
     Example:
 
     >>> corpus = ksg.data.text.load("book.txt")  # doctest: +SKIP
     """
-    check_level(level)
+    level, tokenizer = _tokens(level, size, tokenizer)
     path = pathlib.Path(arguments.path(path, "path"))
     if (
         not isinstance(suffixes, (list, tuple))
@@ -212,20 +239,21 @@ def load(path, level="character", size=None, suffixes=(".txt",)):
     ):
         arguments.refuse(suffixes, "suffixes", "a list or tuple of strings")
     if path.is_dir():
-        texts = _known_splits(path, level) or _split(_join(path, suffixes))
+        texts = files.known_splits(path, level)
+        texts = texts or files.split(files.join(path, suffixes))
     elif path.exists():
-        texts = _split(_read(path))
+        texts = files.split(files.read(path))
     else:
         raise FileNotFoundError(
             f"No text file or folder at this path. Received: path={str(path)!r}"
         )
-    return _corpus(texts, level, size, path.name)
+    return _corpus(texts, level, size, path.name, tokenizer)
 
 
 NAMES = {"stdlib": stdlib, "tiny_shakespeare": tiny_shakespeare}
 
 
-def bits(nats):
+def bits(nats: Any) -> Any:
     """Converts a loss from nats, Keras' unit, to bits.
 
         bits = nats / ln 2
@@ -243,7 +271,7 @@ def bits(nats):
     return nats / math.log(2)
 
 
-def unigram_entropy(tokens):
+def unigram_entropy(tokens: Corpus | npt.ArrayLike) -> float:
     """Bits per token of the best model without memory: the score to beat.
 
     For a `Corpus`: the cross-entropy of the frequencies in `train` on `valid`,
@@ -283,9 +311,25 @@ def unigram_entropy(tokens):
     return -np.sum(seen[used] / seen.sum() * np.log2(probability))
 
 
-def _corpus(texts, level, size, name):
+def _tokens(level, size, tokenizer):
+    """The level of a corpus, and the `Tokenizer` or None that encodes it."""
     check_level(level)
-    if level == "character":
+    if tokenizer is None:
+        return level, None
+    if level != "character" or size is not None:
+        raise ValueError(
+            "A tokenizer says itself what a token is and how many there are: "
+            "leave `level` and `size` out. "
+            f"Received: level={level!r}, size={size!r} beside `tokenizer`"
+        )
+    known = isinstance(tokenizer, Tokenizer)
+    return "token", tokenizer if known else Tokenizer(tokenizer)
+
+
+def _corpus(texts, level, size, name, tokenizer=None):
+    if tokenizer is not None:
+        vocabulary = tokenizer
+    elif level == "character":
         vocabulary = Vocabulary.from_text("".join(texts), level, size)
     else:
         vocabulary = Vocabulary.from_text(texts[0], level, size)
@@ -293,52 +337,10 @@ def _corpus(texts, level, size, name):
             vocabulary = Vocabulary([*vocabulary.tokens, UNKNOWN], level)
     arrays = {
         split: vocabulary.encode(text)
-        for split, text in zip(SPLITS, texts, strict=True)
+        for split, text in zip(files.SPLITS, texts, strict=True)
     }
     return Corpus(**arrays, vocabulary=vocabulary, name=name, level=level)
 
 
 def _covers(vocabulary, texts):
     return all(word in vocabulary for text in texts for word in text.split())
-
-
-def _split(text):
-    first = int(TRAIN_FRACTION * len(text))
-    second = first + (len(text) - first) // 2
-    return [text[:first], text[first:second], text[second:]]
-
-
-def _read(path):
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        return file.read()
-
-
-def _join(folder, suffixes):
-    suffixes = tuple(suffixes)
-    ends = (*suffixes, *(f"{suffix}.gz" for suffix in suffixes))
-    paths = [p for p in sorted(folder.rglob("*")) if p.name.endswith(ends)]
-    if not paths:
-        raise FileNotFoundError(
-            f"The folder has no file that ends in {', '.join(ends)}. Name the "
-            "endings of its text files by `suffixes`. "
-            f"Received: {str(folder)!r}"
-        )
-    return "".join(_read(path) for path in paths)
-
-
-def _known_splits(folder, level):
-    for pattern in SPLIT_NAMES[level]:
-        paths = [_plain_or_packed(folder / pattern.format(s)) for s in SPLITS]
-        if all(paths):
-            texts = [_read(path) for path in paths]
-            spaced = all(set(text[1::2]) == {" "} for text in texts)
-            if level == "character" and spaced:
-                return [text[::2] for text in texts]
-            return texts
-    return None
-
-
-def _plain_or_packed(path):
-    packed = path.with_name(path.name + ".gz")
-    return next((p for p in (path, packed) if p.exists()), None)

@@ -3,15 +3,19 @@
 import json
 import pathlib
 from collections.abc import Iterable
+from os import PathLike
+from typing import Any, Literal, Self
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_seqgrad.tensors import arguments
 
 UNKNOWN = "<unk>"
 END_OF_LINE = "<eos>"
 LEVELS = ("character", "word")
+Level = Literal["character", "word"]
 
 
 def check_level(level):
@@ -39,7 +43,8 @@ class Vocabulary:
 
     Saved by `save` as JSON, or with a model that holds it: it is a Keras
     serializable object, so a layer or model may put it into its `get_config`
-    by `keras.saving.serialize_keras_object`. Not for sub-word tokens.
+    by `keras.saving.serialize_keras_object`. Not for sub-word
+    tokens: see `Tokenizer`.
 
     A character that is not in the vocabulary is refused; a word that is not
     becomes `<unk>` if the vocabulary has this word, and is refused otherwise.
@@ -62,7 +67,9 @@ class Vocabulary:
     'cab'
     """
 
-    def __init__(self, tokens, level="character"):
+    def __init__(
+        self, tokens: Iterable[str], level: Level = "character"
+    ) -> None:
         if not isinstance(tokens, Iterable) or not all(
             isinstance(token, str) for token in tokens
         ):
@@ -84,7 +91,9 @@ class Vocabulary:
             )
 
     @classmethod
-    def from_text(cls, text, level="character", size=None):
+    def from_text(
+        cls, text: str, level: Level = "character", size: int | None = None
+    ) -> Self:
         """The vocabulary of a text, its most frequent tokens first.
 
         Args:
@@ -115,10 +124,10 @@ class Vocabulary:
                 tokens = [*kept[: size - 1], UNKNOWN]
         return cls(tokens, level)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.tokens)
 
-    def __contains__(self, token):
+    def __contains__(self, token: object) -> bool:
         return token in self._ids
 
     def __eq__(self, other):
@@ -129,7 +138,7 @@ class Vocabulary:
     def __hash__(self):
         return hash((self.tokens, self.level))
 
-    def encode(self, text):
+    def encode(self, text: str) -> np.ndarray:
         """Ids of a text's tokens, an int32 array (time,)."""
         tokens = split_text(arguments.text(text, "text"), self.level)
         unknown = None
@@ -146,7 +155,7 @@ class Vocabulary:
             )
         return np.array(ids, dtype="int32")
 
-    def decode(self, ids):
+    def decode(self, ids: npt.ArrayLike) -> str:
         """The text of a sequence of ids; `<eos>` becomes a line end."""
         ids = arguments.array(ids, "ids").ravel()
         whole = not ids.size or np.issubdtype(ids.dtype, np.integer)
@@ -158,23 +167,23 @@ class Vocabulary:
         text = " ".join("\n" if t == END_OF_LINE else t for t in tokens)
         return text.replace(" \n", "\n").replace("\n ", "\n")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"tokens": list(self.tokens), "level": self.level}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
-    def to_json(self):
+    def to_json(self) -> str:
         return json.dumps(self.get_config())
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> Self:
         return cls.from_config(json.loads(text))
 
-    def save(self, path):
+    def save(self, path: str | PathLike) -> None:
         pathlib.Path(path).write_text(self.to_json(), encoding="utf-8")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: str | PathLike) -> Self:
         return cls.from_json(pathlib.Path(path).read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+from typing import Any
 
 import keras
 
@@ -15,6 +16,7 @@ from keras_seqgrad.diagnostics.profile import (
     suggest_truncation_length,
 )
 from keras_seqgrad.diagnostics.steps import ALL, extent, layer_names
+from keras_seqgrad.model import SequenceModel
 from keras_seqgrad.tensors import arguments
 
 WHOLE = "network"
@@ -43,11 +45,11 @@ class Advice:
     numbers: dict
 
     @property
-    def length(self):
+    def length(self) -> int | None:
         """Steps from one cut to the next, or None where nothing is cut."""
         return self.method.length
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Strings and numbers, fit for JSON."""
         return {
             "method": repr(self.method),
@@ -65,8 +67,14 @@ class Advice:
 
 
 def advise(
-    model, x, y, memory=None, sample_weight=None, tolerance=0.1, verbose=True
-):
+    model: SequenceModel,
+    x: Any,
+    y: Any,
+    memory: float | None = None,
+    sample_weight: Any = None,
+    tolerance: float = 0.1,
+    verbose: bool = True,
+) -> Advice:
     """Advises a training method by what is measured on one window.
 
     Measures how far back losses reach (`influence_profile`), estimates what a

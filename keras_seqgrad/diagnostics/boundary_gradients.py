@@ -1,6 +1,7 @@
 """What crosses the boundaries of a window, beside what should."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 
 from keras_seqgrad.diagnostics import given
 from keras_seqgrad.methods.synthetic_gradients import SyntheticGradients
+from keras_seqgrad.model import SequenceModel
 from keras_seqgrad.state.vector import differentiable, join
 from keras_seqgrad.tensors import masks, nested
 
@@ -37,24 +39,26 @@ class BoundaryGradients:
     guessed: np.ndarray
 
     @property
-    def cosine(self):
+    def cosine(self) -> float:
         """Cosine of all guesses together with the truth; 0 without guesses."""
         norms = np.linalg.norm(self.true) * np.linalg.norm(self.guessed)
         return float(np.sum(self.true * self.guessed) / norms) if norms else 0.0
 
     @property
-    def relative_error(self):
+    def relative_error(self) -> float:
         """Norm of the error over the norm of the truth; 1 for guesses of 0."""
         error = np.linalg.norm(self.guessed - self.true)
         return float(error / np.linalg.norm(self.true))
 
     @property
-    def norm_ratio(self):
+    def norm_ratio(self) -> float:
         """Norm of the guesses over the norm of the truth."""
         return float(np.linalg.norm(self.guessed) / np.linalg.norm(self.true))
 
 
-def boundary_gradients(model, x, y, sample_weight=None):
+def boundary_gradients(
+    model: SequenceModel, x: Any, y: Any, sample_weight: Any = None
+) -> BoundaryGradients:
     """Compares a synthesiser's guesses with exact back-propagation.
 
     At every boundary inside a window, with the loss l_t of a row at step t,

@@ -2,6 +2,8 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +11,9 @@ import tensorflow as tf
 from keras_seqgrad import methods as known
 from keras_seqgrad.diagnostics import given
 from keras_seqgrad.diagnostics.comparison import ALL, GradientComparison
+from keras_seqgrad.diagnostics.given import Methods
 from keras_seqgrad.diagnostics.quality import FEWEST, Deviations
+from keras_seqgrad.model import SequenceModel
 from keras_seqgrad.network.tracing import is_graph
 from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window.probe import Probe, as_tensors
@@ -19,17 +23,17 @@ TIMINGS = 3
 
 
 def compare_gradients(
-    model,
-    x,
-    y,
-    methods=None,
-    repeats=32,
-    sample_weight=None,
+    model: SequenceModel,
+    x: Any,
+    y: Any,
+    methods: Methods | None = None,
+    repeats: int = 32,
+    sample_weight: Any = None,
     *,
-    groups=None,
-    checkpoint_every="auto",
-    seed=0,
-):
+    groups: Callable[[Any], str] | None = None,
+    checkpoint_every: int | Literal["auto"] | None = "auto",
+    seed: int = 0,
+) -> GradientComparison:
     """Measures bias and variance of methods against exact gradients.
 
     Of one window and the weights as they are now, estimates

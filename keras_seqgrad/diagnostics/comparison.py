@@ -1,11 +1,14 @@
 """What a comparison of gradients found: as a table, as data, as a picture."""
 
 import dataclasses
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
 from keras_seqgrad._installed import require
 from keras_seqgrad.diagnostics.pictures import new_figure
+from keras_seqgrad.diagnostics.quality import GradientQuality
 
 ALL = "all"
 HEAD = (
@@ -58,11 +61,11 @@ class GradientComparison:
     errors: dict
     exact_seconds: float
 
-    def __getitem__(self, method):
+    def __getitem__(self, method: str) -> GradientQuality:
         """`GradientQuality` of the whole gradient by a method."""
         return self.qualities[method][ALL]
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Nested dicts and numbers, fit for JSON."""
         return {
             method: {
@@ -78,7 +81,7 @@ class GradientComparison:
             for method, groups in self.qualities.items()
         }
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """A pandas DataFrame, one row for each method and group.
 
         Raises:
@@ -97,7 +100,7 @@ class GradientComparison:
         ]
         return pandas.DataFrame(rows).set_index(["method", "group"])
 
-    def plot(self, path=None):
+    def plot(self, path: str | PathLike | None = None) -> Any:
         """Bars of cosine, bias and variance for each method and group.
 
         Args:

@@ -1,9 +1,15 @@
 """What a user hands to a measurement: a model, and the data of one window."""
 
+from collections.abc import Mapping, Sequence
+
+from keras_seqgrad.methods import Method
 from keras_seqgrad.model import SequenceModel
 from keras_seqgrad.tensors import arguments
 from keras_seqgrad.window import agreement
 from keras_seqgrad.window.probe import as_tensors
+
+# Methods to compare: objects or names, or a dict of them by the name to show.
+Methods = Sequence[str | Method] | Mapping[str, str | Method]
 
 
 def check_model(model, compiled=True):

@@ -1,6 +1,7 @@
 """How far back the loss of a step reaches, measured on a window."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,7 @@ from keras_seqgrad.diagnostics.steps import (
     pull_steps,
     sizes_of,
 )
+from keras_seqgrad.model import SequenceModel
 from keras_seqgrad.tensors import arguments, nested
 
 
@@ -81,7 +83,14 @@ class Lags:
         return norms / counted, norms_of(means)
 
 
-def influence_profile(model, x, y, max_lag, sample_weight=None, targets=16):
+def influence_profile(
+    model: SequenceModel,
+    x: Any,
+    y: Any,
+    max_lag: int,
+    sample_weight: Any = None,
+    targets: int = 16,
+) -> InfluenceProfile:
     """Measures how far back the loss of a step reaches.
 
     For lags k = 0 … max_lag, the mean over rows and steps s of a window of

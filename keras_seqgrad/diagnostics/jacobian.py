@@ -1,6 +1,7 @@
 """The Jacobian of one step of the state: does gradient vanish or explode?"""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras_seqgrad.diagnostics.steps import (
     tile,
     walk,
 )
+from keras_seqgrad.model import SequenceModel
 from keras_seqgrad.state.vector import differentiable, join, split
 from keras_seqgrad.tensors import arguments, pieces
 
@@ -48,17 +50,17 @@ class JacobianSpectrum:
         }
 
     @property
-    def largest(self):
+    def largest(self) -> dict[str, float]:
         """Median over steps and rows of the largest one, by layer."""
         return self._each(lambda values: np.median(values[..., 0]))
 
     @property
-    def smallest(self):
+    def smallest(self) -> dict[str, float]:
         """The same for the smallest one."""
         return self._each(lambda values: np.median(values[..., -1]))
 
     @property
-    def geometric_mean(self):
+    def geometric_mean(self) -> dict[str, float]:
         """Geometric mean of all: how much a volume of states grows a step."""
 
         def measure(values):
@@ -154,7 +156,9 @@ class Jacobians:
         return chosen, found.stack()
 
 
-def state_jacobian_spectrum(model, x, count=8):
+def state_jacobian_spectrum(
+    model: SequenceModel, x: Any, count: int = 8
+) -> JacobianSpectrum:
     """Singular values of the one-step state Jacobian.
 
         J_t = d h_t / d h_{t-1}

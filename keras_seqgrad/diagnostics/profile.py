@@ -2,6 +2,9 @@
 
 import bisect
 import dataclasses
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -36,12 +39,12 @@ class InfluenceProfile:
     sums: dict | None = None
 
     @property
-    def max_lag(self):
+    def max_lag(self) -> int:
         """The longest lag."""
         return len(self.norms[ALL]) - 1
 
     @property
-    def decay_rates(self):
+    def decay_rates(self) -> dict[str, float]:
         """Factor by which the influence falls from lag to lag, by layer.
 
         From a straight line through the logarithms over the longer half of
@@ -64,7 +67,7 @@ class InfluenceProfile:
         norms = np.asarray(self.norms[layer], "float64")
         return norms, self.decay_rates[layer], self.max_lag
 
-    def tail(self, lag, layer=ALL):
+    def tail(self, lag: int, layer: str = ALL) -> float:
         """Share of the influence that lies beyond a lag.
 
         Beyond `max_lag` the influence goes on falling at its decay rate.
@@ -86,7 +89,7 @@ class InfluenceProfile:
             return float(beyond * rate ** (lag - last) / total)
         return float((norms[lag + 1 :].sum() + beyond) / total)
 
-    def beyond(self, lag, layer=ALL):
+    def beyond(self, lag: int, layer: str = ALL) -> float:
         """Bound of the influence beyond a lag, in its own units.
 
             E(k) = φ_{k+1} + … + φ_τ + φ_τ β / (1 - β)
@@ -105,7 +108,7 @@ class InfluenceProfile:
             return float(rest * rate ** (lag - last))
         return float(norms[lag + 1 :].sum() + rest)
 
-    def gradient_norm(self, layer=ALL, signed=False):
+    def gradient_norm(self, layer: str = ALL, signed: bool = False) -> float:
         """Lower bound of the norm of the gradient by a shift of all states.
 
         The largest of ||g_k|| - E(k), g_k being that gradient cut after lag k,
@@ -124,7 +127,13 @@ class InfluenceProfile:
         cut = [self.beyond(lag, layer) for lag in range(len(kept))]
         return max(0.0, float(np.max(kept - cut)))
 
-    def bias_bound(self, length, stride=None, layer=ALL, signed=False):
+    def bias_bound(
+        self,
+        length: int,
+        stride: int | None = None,
+        layer: str = ALL,
+        signed: bool = False,
+    ) -> float:
         """Bound of the relative bias, for `relative_bias`' arguments.
 
             mean of E(j) for j = length - stride … length - 1
@@ -143,7 +152,9 @@ class InfluenceProfile:
             return float(lost / norm)
         return float("inf") if lost > 0 else 0.0
 
-    def relative_bias(self, length, stride=None, layer=ALL):
+    def relative_bias(
+        self, length: int, stride: int | None = None, layer: str = ALL
+    ) -> float:
         """Estimated relative bias of `ksg.methods.TruncatedBPTT`.
 
         The mean share of influence that is cut off, over the lags at which
@@ -169,7 +180,7 @@ class InfluenceProfile:
             lost += self.tail(start, layer) * (1 - rate**steps) / (1 - rate)
         return lost / (length - first)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Nested dicts and numbers, fit for JSON."""
         return {
             name: {
@@ -179,7 +190,7 @@ class InfluenceProfile:
             for name, norms in self.norms.items()
         }
 
-    def plot(self, path=None):
+    def plot(self, path: str | PathLike | None = None) -> Any:
         """Influence by lag, one line for each layer.
 
         Args:
@@ -228,8 +239,12 @@ def check_tolerance(tolerance):
 
 
 def suggest_truncation_length(
-    profile, tolerance=0.1, stride=None, lengths=None, signed=False
-):
+    profile: InfluenceProfile,
+    tolerance: float = 0.1,
+    stride: int | None = None,
+    lengths: Sequence[int] | None = None,
+    signed: bool = False,
+) -> int:
     """The shortest truncation length whose estimated bias is tolerable.
 
         smallest K with profile.relative_bias(K, stride) < tolerance

@@ -109,11 +109,12 @@ def run(layer, sequences, state, training=False):
         layer, sequences, state, mask=None, training=training
     )
     cell.reset_dropout_mask()
+    # Before Keras 3.12 the one tensor of a GRU is in no list.
     steps = sequences.shape[1] if layer.return_sequences else 1
     outputs = tf.ensure_shape(outputs, [sequences.shape[0], steps, cell.units])
     end = [
         tf.ensure_shape(new, old.shape)
-        for new, old in zip(end, state, strict=True)
+        for new, old in zip(keras.tree.flatten(end), state, strict=True)
     ]
     return outputs, end
 

@@ -8,6 +8,8 @@ and a node in a network are all made of that: `LinearCell.call` runs it on a
 series of one step, `run_series` on all of them.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -50,7 +52,14 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
     state_is_output = True
     recurrent_dropout = 0.0
 
-    def __init__(self, units, *, dropout=0.0, seed=None, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        *,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         options = {}
         for weight, initial in self.weight_kinds.items():
             for kind, module in KINDS.items():

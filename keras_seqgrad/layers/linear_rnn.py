@@ -1,8 +1,11 @@
 """What the layers over a linear cell share."""
 
+from typing import Any
+
 import keras
 
 from keras_seqgrad.layers.truncated import Truncated
+from keras_seqgrad.truncation import Truncation
 
 # Arguments of `keras.layers.RNN` and of layers, which are not the cell's.
 OF_THE_LAYER = (
@@ -27,7 +30,9 @@ class LinearRNN(Truncated, keras.layers.RNN):
 
     cell_class = None
 
-    def __init__(self, *args, truncation=None, **kwargs):
+    def __init__(
+        self, *args: Any, truncation: Truncation = None, **kwargs: Any
+    ) -> None:
         own = {n: kwargs.pop(n) for n in OF_THE_LAYER if n in kwargs}
         own |= {name: kwargs[name] for name in OF_BOTH if name in kwargs}
         cell = self.cell_class(*args, name="cell", **kwargs)

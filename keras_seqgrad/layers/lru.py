@@ -1,5 +1,7 @@
 """LRU: a complex diagonal recurrence between two linear maps."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -89,15 +91,15 @@ class LRUCell(LinearCell):
 
     def __init__(
         self,
-        units,
+        units: int,
         *,
-        output_size=None,
-        use_feedthrough=True,
-        min_radius=0.0,
-        max_radius=1.0,
-        max_phase=2 * np.pi,
-        **kwargs,
-    ):
+        output_size: int | None = None,
+        use_feedthrough: bool = True,
+        min_radius: float = 0.0,
+        max_radius: float = 1.0,
+        max_phase: float = 2 * np.pi,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(units, **kwargs)
         if output_size is not None:
             output_size = arguments.positive_integer(output_size, "output_size")
@@ -155,7 +157,7 @@ class LRUCell(LinearCell):
         self.theta = exact("theta", self.draw_theta)
         self.gamma = exact("gamma", self.norming)
 
-    def draw_nu(self, shape, dtype=None):
+    def draw_nu(self, shape: Any, dtype: Any = None) -> Any:
         """ν of which |λ|² is uniform on the ring."""
         low, high = self.min_radius**2, self.max_radius**2
         square = low + (high - low) * keras.random.uniform(shape)
@@ -163,12 +165,12 @@ class LRUCell(LinearCell):
         square = tf.clip_by_value(square, 1e-12, 1.0 - 1e-6)
         return tf.cast(tf.math.log(-0.5 * tf.math.log(square)), dtype)
 
-    def draw_theta(self, shape, dtype=None):
+    def draw_theta(self, shape: Any, dtype: Any = None) -> Any:
         """θ of which the angle is uniform."""
         share = keras.random.uniform(shape, minval=1e-6)
         return tf.cast(tf.math.log(self.max_phase * share), dtype)
 
-    def norming(self, shape, dtype=None):
+    def norming(self, shape: Any, dtype: Any = None) -> Any:
         """γ of which the state has the size of its inputs."""
         nu = tf.cast(tf.convert_to_tensor(self.nu), "float32")
         square = -tf.math.expm1(-2.0 * tf.exp(nu))

@@ -1,5 +1,7 @@
 """minGRU: a GRU whose gate and candidate do not see the state."""
 
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 
@@ -21,7 +23,14 @@ class MinCell(LinearCell):
     weight_kinds = {"kernel": "glorot_uniform", "bias": "zeros"}
     blocks = 2
 
-    def __init__(self, units, *, candidate="linear", use_bias=True, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        *,
+        candidate: Literal["linear", "positive"] = "linear",
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(units, **kwargs)
         self.candidate = arguments.choice(candidate, "candidate", CANDIDATES)
         self.use_bias = arguments.flag(use_bias, "use_bias")

@@ -1,5 +1,7 @@
 """QRNN: gates from a convolution over two steps, and pooling over time."""
 
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 
@@ -61,8 +63,14 @@ class QRNNCell(LinearCell):
     weight_kinds = {"kernel": "glorot_uniform", "bias": "zeros"}
 
     def __init__(
-        self, units, *, window=2, pooling="fo", use_bias=True, **kwargs
-    ):
+        self,
+        units: int,
+        *,
+        window: int = 2,
+        pooling: Literal["f", "fo"] = "fo",
+        use_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(units, **kwargs)
         if not arguments.is_integer(window) or window not in WINDOWS:
             arguments.refuse(window, "window", f"one of {WINDOWS}")

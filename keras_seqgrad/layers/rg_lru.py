@@ -1,5 +1,7 @@
 """RG-LRU: a real diagonal recurrence with an input gate and a decay gate."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -68,8 +70,14 @@ class RGLRUCell(LinearCell):
     weight_kinds = {"kernel": "lecun_normal", "bias": "zeros"}
 
     def __init__(
-        self, units, *, heads=1, min_radius=0.9, max_radius=0.999, **kwargs
-    ):
+        self,
+        units: int,
+        *,
+        heads: int = 1,
+        min_radius: float = 0.9,
+        max_radius: float = 0.999,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(units, **kwargs)
         heads = arguments.positive_integer(heads, "heads")
         if self.units % heads:
@@ -128,7 +136,7 @@ class RGLRUCell(LinearCell):
             autocast=False,
         )
 
-    def draw_decay(self, shape, dtype=None):
+    def draw_decay(self, shape: Any, dtype: Any = None) -> Any:
         """p, by its law."""
         low, high = self.min_radius**2, self.max_radius**2
         square = keras.random.uniform(shape, low, high, dtype="float32")

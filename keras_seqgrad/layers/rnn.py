@@ -1,10 +1,13 @@
 """Keras' RNN layer, for any cell, on the scan of this package."""
 
+from typing import Any
+
 import keras
 
 from keras_seqgrad.layers.documentation import of_layer
 from keras_seqgrad.layers.truncated import Truncated
 from keras_seqgrad.tensors import arguments
+from keras_seqgrad.truncation import Truncation
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -64,7 +67,13 @@ class RNN(Truncated, keras.layers.RNN):
     TensorShape([2, 5, 4])
     """
 
-    def __init__(self, cell, *args, truncation=None, **kwargs):
+    def __init__(
+        self,
+        cell: Any,
+        *args: Any,
+        truncation: Truncation = None,
+        **kwargs: Any,
+    ) -> None:
         if not (isinstance(cell, (list, tuple)) and cell) and not callable(
             getattr(cell, "call", None)
         ):

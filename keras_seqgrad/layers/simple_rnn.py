@@ -1,10 +1,13 @@
 """Keras' SimpleRNN layer on the scan of this package."""
 
+from typing import Any
+
 import keras
 
 from keras_seqgrad.layers.documentation import of_layer
 from keras_seqgrad.layers.truncated import Truncated
 from keras_seqgrad.tensors import arguments
+from keras_seqgrad.truncation import Truncation
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -45,6 +48,12 @@ class SimpleRNN(Truncated, keras.layers.SimpleRNN):
     TensorShape([2, 4])
     """
 
-    def __init__(self, units, *args, truncation=None, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        *args: Any,
+        truncation: Truncation = None,
+        **kwargs: Any,
+    ) -> None:
         units = arguments.positive_integer(units, "units")
         super().__init__(units, *args, truncation=truncation, **kwargs)

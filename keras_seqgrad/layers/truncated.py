@@ -1,11 +1,13 @@
 """What the four recurrent layers share: the scan, and truncation."""
 
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan, state_is_output
 from keras_seqgrad.tensors import arguments
-from keras_seqgrad.truncation import Fixed
+from keras_seqgrad.truncation import Fixed, Truncation
 
 
 class Truncated:
@@ -16,7 +18,9 @@ class Truncated:
     those of the Keras layer.
     """
 
-    def __init__(self, *args, truncation=None, **kwargs):
+    def __init__(
+        self, *args: Any, truncation: Truncation = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         if self.unroll:
             raise ValueError(
@@ -75,8 +79,13 @@ class WithoutCudnn(Truncated):
     """
 
     def __init__(
-        self, units, *args, truncation=None, use_cudnn="auto", **kwargs
-    ):
+        self,
+        units: int,
+        *args: Any,
+        truncation: Truncation = None,
+        use_cudnn: bool | Literal["auto"] = "auto",
+        **kwargs: Any,
+    ) -> None:
         units = arguments.positive_integer(units, "units")
         if use_cudnn is not False and use_cudnn != "auto":
             raise ValueError(
@@ -118,7 +127,7 @@ class _Cuts(keras.layers.Layer):
         store["seed"] = self.seed_generator.state.numpy()
 
     def load_own_variables(self, store):
-        if "seed" in store:
+        if "seed" in store.keys():
             self.seed_generator.state.assign(store["seed"])
 
 

@@ -32,7 +32,7 @@ BY_NAME = {
 }
 
 
-def get(identifier):
+def get(identifier: str | Method) -> Method:
     """The method a name or an object stands for.
 
     Names give the defaults most often used in the literature: a truncation

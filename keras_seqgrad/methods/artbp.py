@@ -4,6 +4,8 @@ The boundary gradient is cut at random steps; every link that is kept is worth
 1 / (1 - c), which makes up for the cuts in the mean.
 """
 
+from typing import Any, Literal
+
 import tensorflow as tf
 
 from keras_seqgrad.methods.base import WindowMethod, serializable
@@ -14,6 +16,7 @@ from keras_seqgrad.window import checkpoints
 from keras_seqgrad.window.ends import before_ends
 from keras_seqgrad.window.loops import each_piece_recorded
 from keras_seqgrad.window.pullback import pull
+from keras_seqgrad.window.window import Window
 
 CUTS = ("drawn", "window")
 UPDATES = ("window", "cut")
@@ -86,14 +89,14 @@ class ARTBP(WindowMethod):
 
     def __init__(
         self,
-        mean_length,
-        alpha=4.0,
-        per_row=False,
-        cuts="drawn",
-        seed=None,
-        update="window",
-        checkpoint_every=None,
-    ):
+        mean_length: float,
+        alpha: float | None = 4.0,
+        per_row: bool = False,
+        cuts: Literal["drawn", "window"] = "drawn",
+        seed: int | None = None,
+        update: Literal["window", "cut"] = "window",
+        checkpoint_every: int | Literal["auto"] | None = None,
+    ) -> None:
         arguments.choice(cuts, "cuts", CUTS)
         arguments.choice(update, "update", UPDATES)
         per_row = arguments.flag(per_row, "per_row")
@@ -143,7 +146,7 @@ class ARTBP(WindowMethod):
             )
         model.method_state.parts["draws"] = Draws(self.seed)
 
-    def gates(self, window, seed=None):
+    def gates(self, window: Window, seed: Any = None) -> Any:
         """The gates of a window; without `seed` the next ones drawn."""
         if self.cuts == "window":
             return self.law.link_weights(window.steps)

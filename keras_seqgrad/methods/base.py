@@ -2,8 +2,11 @@
 
 import abc
 import inspect
+from typing import Any, Self
 
 import keras
+
+from keras_seqgrad.window.window import Window
 
 
 class Method(abc.ABC):
@@ -38,36 +41,36 @@ class Method(abc.ABC):
     random = True
     cuts_targets = True
     crosses_windows = False
-    length = None
+    length: int | None = None
     gates_inside = False
     compiles = True
     when_not_finite = ""
 
     # Most methods run on every model.
-    def check(self, model):  # noqa: B027
+    def check(self, model: Any) -> None:  # noqa: B027
         """Refuses a compiled model that the method cannot run on.
 
         Called by `compile` before `build`, and by what compares methods.
         """
 
     # Most methods have nothing to build.
-    def build(self, model):  # noqa: B027
+    def build(self, model: Any) -> None:  # noqa: B027
         """Creates what the method learns or draws, beside the weights.
 
         Called by `compile`. What is created in `model.method_state.parts` is
         saved and restored with the model.
         """
 
-    def callbacks(self):
+    def callbacks(self) -> list:
         """Callbacks that `fit` adds to the user's, before any of them."""
         return []
 
     @abc.abstractmethod
-    def train(self, window):
+    def train(self, window: Window) -> Any:
         """Moves the parameters by one window; returns the state after it."""
 
     @abc.abstractmethod
-    def estimate(self, window, seed=None):
+    def estimate(self, window: Window, seed: Any = None) -> tuple:
         """(loss, gradients) of the window's loss; moves nothing.
 
         Args:
@@ -76,12 +79,12 @@ class Method(abc.ABC):
                 the draws its next training step would use.
         """
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The method a config describes."""
         return cls(**config)
 

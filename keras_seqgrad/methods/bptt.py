@@ -5,6 +5,8 @@ states at the boundaries are stored; each segment is run again when the
 gradient comes back through it.
 """
 
+from typing import Literal
+
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.window import checkpoints
 
@@ -51,7 +53,9 @@ class BPTT(WindowMethod):
 
     random = False
 
-    def __init__(self, checkpoint_every=None):
+    def __init__(
+        self, checkpoint_every: int | Literal["auto"] | None = None
+    ) -> None:
         self.checkpoint_every = checkpoints.checked(checkpoint_every)
 
     def pull(self, window, seed=None):

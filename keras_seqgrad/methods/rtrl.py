@@ -63,7 +63,7 @@ class RTRL(OnlineMethod):
 
     random = False
 
-    def __init__(self, length, budget=1_000_000):
+    def __init__(self, length: int, budget: int = 1_000_000) -> None:
         self.length = arguments.positive_integer(length, "length")
         self.budget = arguments.positive_integer(budget, "budget")
 

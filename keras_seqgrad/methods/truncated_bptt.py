@@ -143,7 +143,7 @@ class TruncatedBPTT(Method):
 
     random = False
 
-    def __init__(self, length, stride=None):
+    def __init__(self, length: int, stride: int | None = None) -> None:
         self.length = arguments.positive_integer(length, "length")
         self.stride = None
         if stride is not None:

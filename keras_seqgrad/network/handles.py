@@ -1,6 +1,8 @@
 """What users of a Keras model reach for: layers, shapes, summary, export."""
 
 from collections import UserList
+from os import PathLike
+from typing import Any
 
 import keras
 
@@ -101,12 +103,12 @@ class Handles(Scanned):
 
     def export(
         self,
-        filepath,
-        format="tf_saved_model",
-        verbose=None,
-        input_signature=None,
-        **kwargs,
-    ):
+        filepath: str | PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """As `keras.Model.export`, and a step with its state in and out.
 
         The SavedModel has three functions, which are signatures as well:
@@ -160,7 +162,12 @@ class Handles(Scanned):
             return source.export(*given, **kwargs)
         return super().export(*given, **kwargs)
 
-    def export_steps(self, filepath, steps=None, verbose=None):
+    def export_steps(
+        self,
+        filepath: str | PathLike,
+        steps: int | None = None,
+        verbose: bool | None = None,
+    ) -> None:
         """Exports a SavedModel that takes the state in and gives it out.
 
         For serving a sequence as it comes, one step or more at a time, where

@@ -1,6 +1,7 @@
 """A model as a function of a segment: what methods run and differentiate."""
 
 import contextlib
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -62,7 +63,7 @@ class SegmentedModel(Handles):
 
     # --- the two functions of a sequence model -----------------------------
 
-    def initial_state(self, batch_size):
+    def initial_state(self, batch_size: Any) -> Any:
         """State before the first step of a sequence.
 
         Override it together with `call_segment`. A state that depends on
@@ -94,7 +95,9 @@ class SegmentedModel(Handles):
             start[key] = [*state, *output]
         return start
 
-    def call_segment(self, inputs, state, training=False):
+    def call_segment(
+        self, inputs: Any, state: Any, training: bool = False
+    ) -> tuple[Any, Any]:
         """Runs some consecutive steps of a sequence.
 
         To go through a sequence as it comes, or to write one, hand the state

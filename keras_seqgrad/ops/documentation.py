@@ -2,6 +2,10 @@
 
 import re
 import textwrap
+from collections.abc import Callable
+from typing import TypeVar
+
+Documented = TypeVar("Documented")
 
 PURPOSE = """
 What `keras.layers.LAYER` computes, from the same weights, in time linear in
@@ -44,13 +48,13 @@ Raises:
 """
 
 
-def filled(**texts):
+def filled(**texts: str) -> Callable[[Documented], Documented]:
     """Decorator that puts `texts` where a docstring has a line `{name}`."""
 
     def text(line):
         return textwrap.indent(texts[line["name"]].strip(), line["indent"])
 
-    def fill(documented):
+    def fill(documented: Documented) -> Documented:
         # Python may run without docstrings.
         if documented.__doc__:
             documented.__doc__ = re.sub(
@@ -64,7 +68,7 @@ def filled(**texts):
     return fill
 
 
-def of_fast_scan(layer):
+def of_fast_scan(layer: str) -> Callable[[Documented], Documented]:
     """`filled` for the public function that serves the layer of that name."""
     return filled(
         purpose=PURPOSE.replace("LAYER", layer),

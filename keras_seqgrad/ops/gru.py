@@ -12,6 +12,9 @@ the product, g = tanh(x·W_h + b + (r·h)·U_h): two products take the place of
 one, and r·h that of k.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -24,19 +27,19 @@ from keras_seqgrad.tensors import arguments
 
 @of_fast_scan("GRU")
 def gru(
-    inputs,
-    state,
-    kernel,
-    recurrent_kernel,
-    bias,
+    inputs: Any,
+    state: Sequence[Any],
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
     *,
-    reset_after=True,
-    mask=None,
-    gates=None,
-    reset=None,
-    reset_state=None,
-    twin=None,
-):
+    reset_after: bool = True,
+    mask: Any = None,
+    gates: Any = None,
+    reset: Any = None,
+    reset_state: Any = None,
+    twin: Any = None,
+) -> tuple:
     """Gated recurrent unit over the time axis of `inputs`.
 
     {purpose}

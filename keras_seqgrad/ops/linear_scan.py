@@ -17,6 +17,8 @@ difference of two logarithms would be.
 Time-major within, as all scans are.
 """
 
+from typing import Any, Literal
+
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
@@ -51,16 +53,16 @@ reset_state: A list like `state`; None means zeros.
 """
 )
 def linear_scan(
-    coefficients,
-    inputs,
-    state,
+    coefficients: Any,
+    inputs: Any,
+    state: Any,
     *,
-    mask=None,
-    gates=None,
-    reset=None,
-    reset_state=None,
-    method="auto",
-):
+    mask: Any = None,
+    gates: Any = None,
+    reset: Any = None,
+    reset_state: Any = None,
+    method: Literal["auto", "sequential", "chunked"] = "auto",
+) -> tuple:
     """Linear recurrence over the time axis of `inputs`.
 
     What is inside of LRU, minGRU, minLSTM, RG-LRU and QRNN, whose layers are

@@ -11,6 +11,9 @@ saves its gates and c_{t-1}; a reverse step is one product, some multiplications
 and no transcendental function.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -22,18 +25,18 @@ from keras_seqgrad.ops.fast_scan import fast_scan
 
 @of_fast_scan("LSTM")
 def lstm(
-    inputs,
-    state,
-    kernel,
-    recurrent_kernel,
-    bias,
+    inputs: Any,
+    state: Sequence[Any],
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
     *,
-    mask=None,
-    gates=None,
-    reset=None,
-    reset_state=None,
-    twin=None,
-):
+    mask: Any = None,
+    gates: Any = None,
+    reset: Any = None,
+    reset_state: Any = None,
+    twin: Any = None,
+) -> tuple:
     """Long short-term memory over the time axis of `inputs`.
 
     {purpose}

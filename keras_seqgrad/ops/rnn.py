@@ -11,6 +11,8 @@ and time is linear in the number of steps, under XLA as without it.
 """
 
 import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -27,19 +29,19 @@ from keras_seqgrad.tensors import masks, nested
 
 
 def rnn(
-    step,
-    inputs,
-    state,
+    step: Callable[..., Any],
+    inputs: Any,
+    state: Any,
     *,
-    mask=None,
-    gates=None,
-    reset=None,
-    reset_state=None,
-    previous_output=None,
-    reset_output=None,
-    random_state=(),
-    around=None,
-):
+    mask: Any = None,
+    gates: Any = None,
+    reset: Any = None,
+    reset_state: Any = None,
+    previous_output: Any = None,
+    reset_output: Any = None,
+    random_state: Sequence[Any] = (),
+    around: Callable[..., Any] | None = None,
+) -> tuple:
     """Runs `step` over the time axis of `inputs`.
 
     For every recurrent step that has no scan of its own; `ksg.ops.lstm`,
@@ -74,8 +76,7 @@ def rnn(
         reset_state: In the structure of `state`, None for zeros. Its gradient
             is not gated.
         previous_output: What a masked first step repeats, None for zeros.
-        reset_output: What a masked step repeats after a reset, None for
-            zeros. Its gradient is not gated.
+        reset_output: As `reset_state`: what a masked step repeats after one.
         random_state: Non-trainable variables that `step` changes, such as the
             state of a `keras.random.SeedGenerator`. The backward pass sets
             them to what they were before each step, and back at its end.
@@ -98,13 +99,12 @@ def rnn(
 
     Example:
 
-    >>> from keras_seqgrad.ops.rnn import rnn
     >>> weight = tf.Variable(0.5)
     >>> def step(x, state):
     ...     total = weight * state[0] + x
     ...     return total, [total]
     >>> with tf.GradientTape() as tape:
-    ...     outputs, state = rnn(step, tf.ones((1, 3)), [tf.zeros((1,))])
+    ...     outputs, state = ksg.ops.rnn(step, tf.ones((1, 3)), [tf.zeros(1)])
     >>> outputs.numpy().tolist()
     [[1.0, 1.5, 1.75]]
     >>> float(tape.gradient(state[0], weight))  # 1 + 2 · weight

@@ -6,6 +6,9 @@
 φ' is a function of h_t, so that nothing beside the outputs is saved.
 """
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 
@@ -28,19 +31,19 @@ SIMPLE_ACTIVATIONS = {keras.activations.get(name): name for name in ACTIVATIONS}
 
 @of_fast_scan("SimpleRNN")
 def simple_rnn(
-    inputs,
-    state,
-    kernel,
-    recurrent_kernel,
-    bias,
+    inputs: Any,
+    state: Sequence[Any],
+    kernel: Any,
+    recurrent_kernel: Any,
+    bias: Any,
     *,
-    activation="tanh",
-    mask=None,
-    gates=None,
-    reset=None,
-    reset_state=None,
-    twin=None,
-):
+    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh",
+    mask: Any = None,
+    gates: Any = None,
+    reset: Any = None,
+    reset_state: Any = None,
+    twin: Any = None,
+) -> tuple:
     """Fully connected recurrence over the time axis of `inputs`.
 
     {purpose}

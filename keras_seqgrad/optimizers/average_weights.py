@@ -1,5 +1,7 @@
 """Evaluates, or goes on from, the average that an FPTT optimizer keeps."""
 
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 
@@ -44,7 +46,11 @@ class AverageWeights(keras.callbacks.Callback):
     ... )
     """
 
-    def __init__(self, mode="swap", reset_multipliers=True):
+    def __init__(
+        self,
+        mode: Literal["swap", "evaluate"] = "swap",
+        reset_multipliers: bool = True,
+    ) -> None:
         super().__init__()
         self.mode = arguments.choice(mode, "mode", MODES)
         self.reset_multipliers = arguments.flag(
@@ -63,7 +69,7 @@ class AverageWeights(keras.callbacks.Callback):
             )
 
     @property
-    def optimizer(self):
+    def optimizer(self) -> Any:
         """The FPTT inside the model's optimizer."""
         return fptt.find(self.model.optimizer)
 

@@ -5,6 +5,8 @@ risk of what was seen before, so that the loss of the present part of a sequence
 can be minimised alone.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -101,14 +103,14 @@ class FPTT(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        inner,
-        alpha=0.5,
-        beta=0.5,
-        form="code",
-        weight=1.0,
-        rho=0.0,
-        name=None,
-    ):
+        inner: Any,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        form: str = "code",
+        weight: float = 1.0,
+        rho: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         check_settings(alpha, beta, form, weight, rho)
         inner = arguments.optimizer(inner, "inner")
         if isinstance(inner, keras.optimizers.LossScaleOptimizer):
@@ -254,7 +256,7 @@ class FPTT(keras.optimizers.Optimizer):
                 after = tf.where(took_place, after, before)
             self.assign(each, after)
 
-    def average(self, reset_multipliers=True):
+    def average(self, reset_multipliers: bool = True) -> None:
         """Moves the parameters to their average, as at the end of an epoch.
 
         Args:
@@ -287,7 +289,7 @@ class FPTT(keras.optimizers.Optimizer):
         self.inner_optimizer.learning_rate = learning_rate
 
     @property
-    def loss_scale_factor(self):
+    def loss_scale_factor(self) -> Any:
         return self.inner_optimizer.loss_scale_factor
 
     @loss_scale_factor.setter
@@ -314,7 +316,7 @@ class FPTT(keras.optimizers.Optimizer):
     # --- saving -----------------------------------------------------------
 
     @property
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """The constructor's arguments beside `inner` and `name`."""
         return {
             "alpha": self.alpha,

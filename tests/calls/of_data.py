@@ -117,6 +117,21 @@ DATA = {
     "data.text.Vocabulary.decode": Call(
         ksg.data.text.Vocabulary("no").decode, {"ids": [1]}, {"ids": "ids"}
     ),
+    "data.text.Tokenizer": Call(
+        ksg.data.text.Tokenizer,
+        {"tokenizer": ksg.data.text.Vocabulary("no")},
+        {"tokenizer": "other", "size": "count?"},
+    ),
+    "data.text.Tokenizer.encode": Call(
+        ksg.data.text.Tokenizer(ksg.data.text.Vocabulary("no")).encode,
+        {"text": "on"},
+        {"text": "path"},
+    ),
+    "data.text.Tokenizer.decode": Call(
+        ksg.data.text.Tokenizer(ksg.data.text.Vocabulary("no")).decode,
+        {"ids": [1]},
+        {"ids": "ids"},
+    ),
     "data.text.bits": Call(ksg.data.text.bits, {"nats": 1.0}, {"nats": "nats"}),
     "data.text.get": Call(
         ksg.data.text.get,
@@ -131,12 +146,18 @@ DATA = {
             "level": "name",
             "size": "count?",
             "suffixes": "other",
+            "tokenizer": "other?",
         },
     ),
     "data.text.stdlib": Call(
         ksg.data.text.stdlib,
         {"limit": 99, "level": "word"},
-        {"level": "name", "limit": "count", "size": "count?"},
+        {
+            "level": "name",
+            "limit": "count",
+            "size": "count?",
+            "tokenizer": "other?",
+        },
     ),
     "data.text.unigram_entropy": Call(
         ksg.data.text.unigram_entropy,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from keras_seqgrad.data import text
+from keras_seqgrad.data.files import SPLITS
 from keras_seqgrad.data.vocabulary import Vocabulary
 
 WORDS = "the cat sat\nthe dog sat\n"
@@ -19,7 +20,7 @@ def write(path, content):
 
 
 def write_splits(folder, pattern, contents):
-    for split, content in zip(text.SPLITS, contents, strict=True):
+    for split, content in zip(SPLITS, contents, strict=True):
         write(folder / pattern.format(split), content)
 
 
@@ -27,7 +28,7 @@ def test_a_file_is_split_by_position(tmp_path):
     content = "ab\n" * 100 + "é"
     write(tmp_path / "some.txt", content)
     corpus = text.get(tmp_path / "some.txt")
-    assert [len(getattr(corpus, s)) for s in text.SPLITS] == [270, 15, 16]
+    assert [len(getattr(corpus, s)) for s in SPLITS] == [270, 15, 16]
     whole = np.concatenate([corpus.train, corpus.valid, corpus.test])
     assert whole.dtype == np.int32
     assert corpus.vocabulary.decode(whole) == content
@@ -107,7 +108,7 @@ def test_vocabulary_round_trips(tmp_path, level):
 
 def test_stdlib_is_ascii_deterministic_and_limited():
     first, second = (text.get("stdlib", limit=20_000) for _ in "ab")
-    assert [len(getattr(first, s)) for s in text.SPLITS] == [18000, 1000, 1000]
+    assert [len(getattr(first, s)) for s in SPLITS] == [18000, 1000, 1000]
     np.testing.assert_array_equal(first.train, second.train)
     assert "".join(first.vocabulary.tokens).isascii()
     assert "def " in first.vocabulary.decode(first.train)

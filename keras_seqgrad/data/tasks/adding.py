@@ -39,7 +39,7 @@ class Adding(Task):
 
     reference_error = 1 / 6
 
-    def __init__(self, length):
+    def __init__(self, length: int) -> None:
         self.length = at_least(length, 2, "length", "two steps are marked")
 
     def draw(self, count, generator):

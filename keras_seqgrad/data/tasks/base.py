@@ -2,6 +2,7 @@
 
 import abc
 import itertools
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -19,23 +20,29 @@ class Task(abc.ABC):
 
     @property
     @abc.abstractmethod
-    def reference_error(self):
+    def reference_error(self) -> float:
         """Loss of the best answer that does not depend on the input."""
 
     @abc.abstractmethod
-    def draw(self, count, generator):
+    def draw(
+        self, count: int, generator: np.random.Generator
+    ) -> tuple[np.ndarray, ...]:
         """Draws `count` examples by a NumPy `generator`.
 
         Returns:
             Tuple of arrays `(x, y)` or `(x, y, sample_weight)`.
         """
 
-    def batches(self, batch_size, generator):
+    def batches(
+        self, batch_size: int, generator: np.random.Generator
+    ) -> Iterator[tuple[np.ndarray, ...]]:
         """The batches of a pass, without end, drawn by a NumPy `generator`."""
         while True:
             yield self.draw(batch_size, generator)
 
-    def dataset(self, batch_size, steps=None, seed=None):
+    def dataset(
+        self, batch_size: int, steps: int | None = None, seed: int | None = None
+    ) -> tf.data.Dataset:
         """Batches of fresh examples as a `tf.data.Dataset`.
 
         Every pass draws new examples; the same seed gives the same sequence

@@ -58,19 +58,21 @@ class RepeatCopy(Task):
 
     reference_error = math.log(2)
 
-    def __init__(self, length, repeats=2, bits=8, varied=True):
+    def __init__(
+        self, length: int, repeats: int = 2, bits: int = 8, varied: bool = True
+    ) -> None:
         self.length = arguments.positive_integer(length, "length")
         self.repeats = arguments.positive_integer(repeats, "repeats")
         self.bits = arguments.positive_integer(bits, "bits")
         self.varied = arguments.flag(varied, "varied")
 
     @property
-    def time(self):
+    def time(self) -> int:
         """Steps of a sequence, padding included."""
         return self.length + 1 + self.length * self.repeats
 
     @property
-    def bits_per_sequence(self):
+    def bits_per_sequence(self) -> float:
         """Mean number of bits to be written in one sequence."""
         if self.varied:
             return self.bits * (self.length + 1) * (self.repeats + 1) / 4
@@ -101,7 +103,7 @@ class RepeatCopy(Task):
         return x, y.astype("float32"), weight.astype("float32")
 
 
-def copy(length, bits=8, varied=True):
+def copy(length: int, bits: int = 8, varied: bool = True) -> RepeatCopy:
     """Read a random pattern of bits, then write it out once.
 
     `RepeatCopy` with one repeat: see there for shapes and weights.

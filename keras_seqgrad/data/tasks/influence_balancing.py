@@ -1,5 +1,7 @@
 """Influence balancing: short-term influence has the wrong sign."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -46,7 +48,9 @@ class InfluenceBalancingCell(keras.layers.Layer):
     TensorShape([1, 3, 1])
     """
 
-    def __init__(self, units=23, positive=10, **kwargs):
+    def __init__(
+        self, units: int = 23, positive: int = 10, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.units = arguments.positive_integer(units, "units")
         self.positive = arguments.positive_integer(positive, "positive")
@@ -67,7 +71,7 @@ class InfluenceBalancingCell(keras.layers.Layer):
         state = keras.ops.matmul(state, transposed) + self.theta * push
         return state[:, :1], [state]
 
-    def trace_rule(self):
+    def trace_rule(self) -> Any:
         """For `ksg.methods.SnAp`, which follows each unit by itself."""
         kind = self.variable_dtype
         push = keras.ops.cast(direction(self.units, self.positive), kind)
@@ -75,7 +79,7 @@ class InfluenceBalancingCell(keras.layers.Layer):
         product = [(0, transposed), (None, self.theta * push)]
         return [product], lambda inputs, rows, states: rows
 
-    def get_initial_state(self, batch_size=None):
+    def get_initial_state(self, batch_size: Any = None) -> list:
         return [keras.ops.ones((batch_size, self.units), self.compute_dtype)]
 
     def get_config(self):
@@ -127,29 +131,31 @@ class InfluenceBalancing(Task):
     (-6.0, -0.1667)
     """
 
-    def __init__(self, length, units=23, positive=10):
+    def __init__(
+        self, length: int, units: int = 23, positive: int = 10
+    ) -> None:
         self.length = arguments.positive_integer(length, "length")
         self.units = arguments.positive_integer(units, "units")
         self.positive = arguments.positive_integer(positive, "positive")
 
     @property
-    def matrix(self):
+    def matrix(self) -> np.ndarray:
         """A, float64 (units, units)."""
         return matrix(self.units)
 
     @property
-    def direction(self):
+    def direction(self) -> np.ndarray:
         """v, float64 (units,)."""
         return direction(self.units, self.positive)
 
     @property
-    def sensitivity(self):
+    def sensitivity(self) -> float:
         """ds/dtheta of the first component at the fixed point."""
         # (I - A)^-1 has the row 2, 2, 2, ... on top.
         return float(2.0 * self.direction.sum())
 
     @property
-    def optimum(self):
+    def optimum(self) -> float:
         """The theta at which the first component settles at 1."""
         return 1.0 / self.sensitivity
 
@@ -157,7 +163,7 @@ class InfluenceBalancing(Task):
     def reference_error(self):
         return 0.5 * (self.sensitivity * START - 1.0) ** 2
 
-    def truncated_sensitivity(self, length):
+    def truncated_sensitivity(self, length: int) -> float:
         """ds/dtheta as truncation every `length` steps sees it.
 
         At step k of a window only its k steps count, the first component of
@@ -171,7 +177,7 @@ class InfluenceBalancing(Task):
             term = self.matrix @ term
         return float(total / length)
 
-    def gradient(self, theta, steps):
+    def gradient(self, theta: float, steps: int) -> tuple[float, float]:
         """Exact mean loss of `steps` steps from the start, and its gradient.
 
         Forward accumulation in float64, independent of any autodiff.

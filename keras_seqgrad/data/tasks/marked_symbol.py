@@ -1,6 +1,7 @@
 """Marked symbol: an endless stream, asked about long after."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -48,7 +49,13 @@ class MarkedSymbol(Task):
     (TensorShape([4, 100, 10]), TensorShape([4, 100]), TensorShape([4, 100]))
     """
 
-    def __init__(self, length, delay=(40, 50), symbols=8, shown=10):
+    def __init__(
+        self,
+        length: int,
+        delay: Sequence[int] = (40, 50),
+        symbols: int = 8,
+        shown: int = 10,
+    ) -> None:
         self.length = arguments.positive_integer(length, "length")
         if not isinstance(delay, (list, tuple)) or len(delay) != 2:
             arguments.refuse(delay, "delay", "two integers, (least, largest)")

@@ -4,6 +4,8 @@ import gzip
 import math
 import operator
 import pathlib
+from os import PathLike
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
@@ -64,13 +66,13 @@ class SequentialMNIST:
 
     def __init__(
         self,
-        permuted=False,
+        permuted: bool = False,
         *,
-        permutation_seed=0,
-        path=None,
-        data_dir=None,
-        download=False,
-    ):
+        permutation_seed: int = 0,
+        path: str | PathLike | None = None,
+        data_dir: str | PathLike | None = None,
+        download: bool = False,
+    ) -> None:
         if path is not None:
             arguments.path(path, "path", "the path of a folder, or None")
         self.permutation = None
@@ -85,7 +87,13 @@ class SequentialMNIST:
         else:
             self.splits = _prepared(data_dir, download)
 
-    def dataset(self, batch_size, steps=None, seed=None, split="train"):
+    def dataset(
+        self,
+        batch_size: int,
+        steps: int | None = None,
+        seed: int | None = None,
+        split: Literal["train", "test"] = "train",
+    ) -> tf.data.Dataset:
         """Batches of one split, in a new order in each pass.
 
         Args:

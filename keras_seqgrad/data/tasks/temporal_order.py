@@ -50,7 +50,7 @@ class TemporalOrder(Task):
     (TensorShape([20, 60, 6]), TensorShape([20]), 4)
     """
 
-    def __init__(self, length, symbols=2):
+    def __init__(self, length: int, symbols: int = 2) -> None:
         if not arguments.is_integer(symbols) or symbols not in PLACES:
             arguments.refuse(
                 symbols, "symbols", "2 (four classes) or 3 (eight classes)"
@@ -61,11 +61,11 @@ class TemporalOrder(Task):
         )
 
     @property
-    def classes(self):
+    def classes(self) -> int:
         return 2**self.symbols
 
     @property
-    def chance_accuracy(self):
+    def chance_accuracy(self) -> float:
         return 1 / self.classes
 
     @property

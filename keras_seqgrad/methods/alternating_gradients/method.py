@@ -1,5 +1,8 @@
 """Alternating synthetic and real gradients: guesses in every other phase."""
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 from keras_seqgrad.methods.alternating_gradients.phases import FlipPhase, Phase
 from keras_seqgrad.methods.base import serializable
 from keras_seqgrad.methods.synthetic_gradients import SyntheticGradients
@@ -64,17 +67,17 @@ class AlternatingGradients(SyntheticGradients):
 
     def __init__(
         self,
-        length,
-        synthesizer=None,
-        scale=0.1,
-        bootstrap=1.0,
-        auxiliary=0.0,
-        condition="state",
-        synthesizer_optimizer=None,
-        synthesizer_rate=0.1,
-        switch_epochs=None,
-        lambda_=0.0,
-    ):
+        length: int,
+        synthesizer: Any = None,
+        scale: float = 0.1,
+        bootstrap: float = 1.0,
+        auxiliary: float = 0.0,
+        condition: Literal["state", "next_input"] = "state",
+        synthesizer_optimizer: Any = None,
+        synthesizer_rate: float = 0.1,
+        switch_epochs: Sequence[int] | None = None,
+        lambda_: float = 0.0,
+    ) -> None:
         super().__init__(
             length,
             synthesizer,

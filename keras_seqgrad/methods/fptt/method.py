@@ -5,6 +5,9 @@ its update, and a regulariser, which the optimizer adds, keeps the parameters
 near what earlier parts wanted.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -105,18 +108,18 @@ class FPTT(Method):
 
     def __init__(
         self,
-        parts=None,
-        alpha=0.5,
-        beta=0.5,
-        form="code",
+        parts: int | None = None,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        form: str = "code",
         *,
-        length=None,
-        regularize=True,
-        weight=1.0,
-        rho=0.0,
-        part_loss="auto",
-        average="swap",
-    ):
+        length: int | None = None,
+        regularize: bool = True,
+        weight: float = 1.0,
+        rho: float = 0.0,
+        part_loss: str | Callable[..., Any] = "auto",
+        average: str | None = "swap",
+    ) -> None:
         if (parts is None) == (length is None):
             raise ValueError(
                 "Give either `parts` or `length`. "
@@ -146,7 +149,7 @@ class FPTT(Method):
         self.part_loss = part_loss
         self.average = average
 
-    def part_length(self, steps):
+    def part_length(self, steps: Any) -> Any:
         """Steps of a part of a sequence of `steps`, an integer or a tensor."""
         if self.length is not None:
             return self.length

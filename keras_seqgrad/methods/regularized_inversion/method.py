@@ -6,6 +6,7 @@ the cell, where BPTT sends a gradient through the transposed Jacobian.
 """
 
 import functools
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
@@ -17,6 +18,7 @@ from keras_seqgrad.methods.regularized_inversion.rule import Inversion
 from keras_seqgrad.state.method_state import Draws
 from keras_seqgrad.tensors import arguments, replicas, updates
 from keras_seqgrad.window.pullback import pull_window
+from keras_seqgrad.window.window import Window
 
 
 def as_config(optimizer):
@@ -113,16 +115,18 @@ class RegularizedInversion(WindowMethod):
 
     def __init__(
         self,
-        target_rate,
-        regularization=None,
-        propagation="linearized",
-        local=True,
-        margin=1e-3,
-        inverse_optimizer="adam",
-        noise=0.1,
-        seed=None,
-        max_growth=None,
-    ):
+        target_rate: float,
+        regularization: float | None = None,
+        propagation: Literal[
+            "linearized", "difference", "none", "learned"
+        ] = "linearized",
+        local: bool = True,
+        margin: float = 1e-3,
+        inverse_optimizer: Any = "adam",
+        noise: float = 0.1,
+        seed: int | None = None,
+        max_growth: float | None = None,
+    ) -> None:
         arguments.choice(propagation, "propagation", cells.PROPAGATIONS)
         if propagation == "learned" and regularization is not None:
             raise ValueError(
@@ -184,7 +188,7 @@ class RegularizedInversion(WindowMethod):
             [v for inverse in inverses for v in inverse.trainable_variables]
         )
 
-    def inversion(self, window):
+    def inversion(self, window: Window) -> Any:
         """The `Inversion` that runs a window's cells."""
         # Of a loss that the optimizer scales up, the gradient still stands for
         # a displacement of the same size.

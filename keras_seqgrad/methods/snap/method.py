@@ -76,7 +76,7 @@ class SnAp(OnlineMethod):
 
     random = False
 
-    def __init__(self, length, self_recurrence=True):
+    def __init__(self, length: int, self_recurrence: bool = True) -> None:
         self.length = arguments.positive_integer(length, "length")
         self.self_recurrence = arguments.flag(
             self_recurrence, "self_recurrence"

@@ -1,5 +1,7 @@
 """Synthetic gradients: a learned guess crosses the boundary."""
 
+from typing import Any, Literal
+
 import keras
 import tensorflow as tf
 
@@ -26,6 +28,7 @@ from keras_seqgrad.window.loops import (
     each_segment_recorded,
 )
 from keras_seqgrad.window.pullback import pull_loss
+from keras_seqgrad.window.window import Window
 
 CONDITIONS = ("state", "next_input")
 
@@ -124,17 +127,17 @@ class SyntheticGradients(Method):
 
     def __init__(
         self,
-        length,
-        synthesizer=None,
-        scale=0.1,
-        bootstrap=1.0,
-        auxiliary=0.0,
-        condition="state",
-        inject=True,
-        synthesizer_optimizer=None,
-        synthesizer_rate=0.1,
-        lambda_=0.0,
-    ):
+        length: int,
+        synthesizer: Any = None,
+        scale: float = 0.1,
+        bootstrap: float = 1.0,
+        auxiliary: float = 0.0,
+        condition: Literal["state", "next_input"] = "state",
+        inject: bool = True,
+        synthesizer_optimizer: Any = None,
+        synthesizer_rate: float = 0.1,
+        lambda_: float = 0.0,
+    ) -> None:
         arguments.choice(condition, "condition", CONDITIONS)
         synthesizers.check(synthesizer)
         if synthesizer_optimizer is not None:
@@ -175,16 +178,16 @@ class SyntheticGradients(Method):
             self.auxiliary > 0,
         )
 
-    def injecting(self, window):
+    def injecting(self, window: Window) -> Any:
         """Whether guesses are used: True, False or a scalar tensor."""
         return self.inject
 
-    def boundary(self, window, start, state):
+    def boundary(self, window: Window, start: Any, state: Any) -> Any:
         """The boundary before step `start`, the state there being `state`."""
         names = self.synthesis(window).readings
         return look(window, start, state, names, self.condition == "next_input")
 
-    def synthesis(self, window):
+    def synthesis(self, window: Window) -> Any:
         """The synthesiser while it learns."""
         return window.method_state.parts["synthesis"]
 

@@ -5,6 +5,8 @@ run at once. A penalty on the difference between where a block ends and where
 the next one starts takes the place of the link.
 """
 
+from typing import Literal
+
 import keras
 import tensorflow as tf
 
@@ -123,19 +125,19 @@ class TargetPropagation(Method):
 
     def __init__(
         self,
-        block,
-        scheme="penalty",
-        penalty=1.0,
-        parameter_steps=5,
-        state_steps=None,
-        rounds=None,
-        start="forward",
-        state_optimizer="adagrad",
-        state_rate=0.01,
-        multiplier_form="textbook",
-        multiplier_rate=None,
-        multipliers_from=0,
-    ):
+        block: int,
+        scheme: Literal["penalty", "lagrangian", "admm"] = "penalty",
+        penalty: float = 1.0,
+        parameter_steps: int = 5,
+        state_steps: int | None = None,
+        rounds: int | None = None,
+        start: Literal["forward", "parallel", "zero"] = "forward",
+        state_optimizer: Literal["adagrad", "sgd"] = "adagrad",
+        state_rate: float = 0.01,
+        multiplier_form: Literal["textbook", "code"] = "textbook",
+        multiplier_rate: float | None = None,
+        multipliers_from: int = 0,
+    ) -> None:
         count, number = arguments.positive_integer, arguments.number
         self.block = count(block, "block")
         self.scheme = scheme

@@ -104,7 +104,7 @@ class UORO(OnlineMethod):
     UORO(length=1, seed=0)
     """
 
-    def __init__(self, length, seed=None):
+    def __init__(self, length: int, seed: int | None = None) -> None:
         self.length = arguments.positive_integer(length, "length")
         self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)
 
