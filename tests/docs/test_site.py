@@ -156,7 +156,7 @@ def seen(site, tmp_path_factory):
 
 @needs_mkdocs
 @pytest.mark.slow
-def test_no_table_is_wider_than_its_page(seen):
+def test_no_table_or_formula_is_wider_than_its_page(seen):
     results, _ = seen
     assert sum(result["tables"] for result in results) > 60
     assert [result for result in results if result["found"]] == []
