@@ -1,5 +1,6 @@
 """The code on pages runs, and prints what the pages say where they promise."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -74,3 +75,20 @@ def test_every_reason_names_its_figure():
     for page, found in figures.items():
         text = read(f"docs/{page}")
         assert [figure for figure in found if figure not in text] == []
+
+
+def test_names_on_pages_exist():
+    """What pages call `ksg.…` is there; files and folders are not meant."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    pages += (ROOT / "docs").rglob("*.ipynb")
+    names = set()
+    for page in pages:
+        names |= set(re.findall(r"\bksg((?:\.\w+)+)", page.read_text()))
+    assert len(names) > 80
+    wrong = []
+    for name in sorted(names):
+        try:
+            pkgutil.resolve_name(f"keras_seqgrad{name}")
+        except (AttributeError, ImportError):
+            wrong.append(name)
+    assert wrong == []
