@@ -103,6 +103,20 @@ def test_no_page_can_be_edited(site):
 
 @needs_mkdocs
 @pytest.mark.slow
+def test_the_search_knows_every_public_name_and_no_tex(site):
+    index = site / "search" / "search_index.json"
+    entries = json.loads(index.read_text())["docs"]
+    titles = {entry["title"] for entry in entries}
+    assert public_names().keys() - titles == set()
+    assert [entry for entry in entries if "\\(" in entry["text"]] == []
+    assert [entry for entry in entries if "\\frac" in entry["text"]] == []
+    [table] = [each for each in entries if each["location"] == "#methods"]
+    for name in ("BPTT", "SnAp", "UORO"):
+        assert f"{name}(" in table["text"]
+
+
+@needs_mkdocs
+@pytest.mark.slow
 def test_cells_know_their_column(site):
     text = (site / "benchmarks" / "index.html").read_text()
     cells = re.findall(r"<td[^>]*>", text)
