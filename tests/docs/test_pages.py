@@ -92,3 +92,17 @@ def test_names_on_pages_exist():
         except (AttributeError, ImportError):
             wrong.append(name)
     assert wrong == []
+
+
+def test_every_page_is_in_the_contents():
+    written = {
+        str(page.relative_to(ROOT / "docs"))
+        for page in (ROOT / "docs").rglob("*.md")
+    }
+    listed = re.findall(r"(?:: |- )(\S+\.md)$", read("mkdocs.yml"), re.M)
+    assert sorted(listed) == sorted(written)
+
+
+def test_links_of_the_first_page_lead_somewhere():
+    for link in re.findall(r"\]\(([^)]+)\)", read("README.md")):
+        assert "//" in link or (ROOT / link.partition("#")[0]).exists(), link
