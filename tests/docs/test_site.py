@@ -173,7 +173,8 @@ def seen(site, tmp_path_factory):
 def test_no_table_or_formula_is_wider_than_its_page(seen):
     results, _ = seen
     assert sum(result["tables"] for result in results) > 60
-    assert [result for result in results if result["found"]] == []
+    wide = [(r["page"], r["width"], r["found"]) for r in results]
+    assert [each for each in wide if each[2]] == []
 
 
 @needs_mkdocs
