@@ -106,3 +106,12 @@ def test_every_page_is_in_the_contents():
 def test_links_of_the_first_page_lead_somewhere():
     for link in re.findall(r"\]\(([^)]+)\)", read("README.md")):
         assert "//" in link or (ROOT / link.partition("#")[0]).exists(), link
+
+
+def test_files_named_on_pages_exist():
+    folders = "benchmarks|docs|examples|keras_seqgrad|tests"
+    named = re.compile(rf"\b(?:{folders})/[\w/]+\.(?:py|md|json)\b")
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    files = {name for page in pages for name in named.findall(page.read_text())}
+    assert len(files) > 40
+    assert {name for name in files if not (ROOT / name).exists()} == set()
