@@ -6,8 +6,11 @@ from pathlib import Path
 
 TABLE = re.compile(r"<table>.*?</table>", re.S)
 ROW = re.compile(r"<tr>.*?</tr>", re.S)
+FORMULA = re.compile(r"<(?:div|span) class=\"arithmatex\"")
+CODE = re.compile(r"<code>[^<]+</code>")
 HEADER = re.compile(r"<th[^>]*>(.*?)</th>", re.S)
 NAME = re.compile(r"^\| `(ksg\.[\w.]+)` \|", re.M)
+JOINT = re.compile(r"(?<!<)[(=._/]")
 INDEX = "api.md"
 # Pages of the reference say where the docstring of a public name is.
 SHOWN = re.compile(r"^::: (\S+)\n    options:\n      heading: (ksg\S+)$", re.M)
@@ -23,12 +26,16 @@ def on_page_markdown(markdown, page, **_):
 
 
 def on_page_content(content, **_):
-    """Cells know their column, which a narrow page shows beside them."""
-    return TABLE.sub(lambda found: labelled(found[0]), content)
+    """Tables fit narrow pages; the search finds words, not TeX."""
+    content = FORMULA.sub(r"\g<0> data-search-exclude", content)
+    return TABLE.sub(lambda found: breakable(labelled(found[0])), content)
 
 
 def labelled(table):
-    """A table whose cells say in `data-label` what their column is."""
+    """A table whose cells say in `data-label` what their column is.
+
+    A narrow page shows that beside them.
+    """
     labels = [
         html.escape(html.unescape(re.sub(r"<[^>]+>", "", text)).strip())
         for text in HEADER.findall(table)
@@ -41,3 +48,8 @@ def labelled(table):
         )
 
     return ROW.sub(row, table)
+
+
+def breakable(table):
+    """A table whose code may break where a name has its joints."""
+    return CODE.sub(lambda code: JOINT.sub(r"\g<0><wbr/>", code[0]), table)

@@ -1,5 +1,6 @@
 """The code on pages runs, and prints what the pages say where they promise."""
 
+import pkgutil
 import re
 from pathlib import Path
 
@@ -74,3 +75,43 @@ def test_every_reason_names_its_figure():
     for page, found in figures.items():
         text = read(f"docs/{page}")
         assert [figure for figure in found if figure not in text] == []
+
+
+def test_names_on_pages_exist():
+    """What pages call `ksg.…` is there; files and folders are not meant."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    pages += (ROOT / "docs").rglob("*.ipynb")
+    names = set()
+    for page in pages:
+        names |= set(re.findall(r"\bksg((?:\.\w+)+)", page.read_text()))
+    assert len(names) > 80
+    wrong = []
+    for name in sorted(names):
+        try:
+            pkgutil.resolve_name(f"keras_seqgrad{name}")
+        except (AttributeError, ImportError):
+            wrong.append(name)
+    assert wrong == []
+
+
+def test_every_page_is_in_the_contents():
+    written = {
+        str(page.relative_to(ROOT / "docs"))
+        for page in (ROOT / "docs").rglob("*.md")
+    }
+    listed = re.findall(r"(?:: |- )(\S+\.md)$", read("mkdocs.yml"), re.M)
+    assert sorted(listed) == sorted(written)
+
+
+def test_links_of_the_first_page_lead_somewhere():
+    for link in re.findall(r"\]\(([^)]+)\)", read("README.md")):
+        assert "//" in link or (ROOT / link.partition("#")[0]).exists(), link
+
+
+def test_files_named_on_pages_exist():
+    folders = "benchmarks|docs|examples|keras_seqgrad|tests"
+    named = re.compile(rf"\b(?:{folders})/[\w/]+\.(?:py|md|json)\b")
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    files = {name for page in pages for name in named.findall(page.read_text())}
+    assert len(files) > 40
+    assert {name for name in files if not (ROOT / name).exists()} == set()

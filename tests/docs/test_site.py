@@ -38,13 +38,17 @@ IN_STYLES = re.compile(r"url\(\s*[\"']?((?:https?:)?//[^)]+)|@import")
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, and keeps what a page posts in `server.results`."""
+    """Serves a folder; keeps what pages post, and ask for in vain."""
 
     def do_POST(self):
         length = int(self.headers["Content-Length"])
         self.server.results.put(json.loads(self.rfile.read(length)))
         self.send_response(204)
         self.end_headers()
+
+    def send_error(self, code, *args):
+        self.server.missing.append(self.path)
+        super().send_error(code, *args)
 
     def log_message(self, *args):
         pass
@@ -99,6 +103,20 @@ def test_no_page_can_be_edited(site):
 
 @needs_mkdocs
 @pytest.mark.slow
+def test_the_search_knows_every_public_name_and_no_tex(site):
+    index = site / "search" / "search_index.json"
+    entries = json.loads(index.read_text())["docs"]
+    titles = {entry["title"] for entry in entries}
+    assert public_names().keys() - titles == set()
+    assert [entry for entry in entries if "\\(" in entry["text"]] == []
+    assert [entry for entry in entries if "\\frac" in entry["text"]] == []
+    [table] = [each for each in entries if each["location"] == "#methods"]
+    for name in ("BPTT", "SnAp", "UORO"):
+        assert f"{name}(" in table["text"]
+
+
+@needs_mkdocs
+@pytest.mark.slow
 def test_cells_know_their_column(site):
     text = (site / "benchmarks" / "index.html").read_text()
     cells = re.findall(r"<td[^>]*>", text)
@@ -115,21 +133,22 @@ def test_doctests_of_the_reference_are_code(site):
     assert "checkpoint_every" in text
 
 
-@needs_mkdocs
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-def test_no_table_is_wider_than_its_page(site, tmp_path):
+@pytest.fixture(scope="module")
+def seen(site, tmp_path_factory):
+    """What a browser saw of every page, narrow and wide, and asked in vain."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
     names = [str(p.parent.relative_to(site)) for p in pages(site)]
     addresses = [f"{name}/" for name in names]
     (site / "pages.json").write_text(json.dumps(addresses))
     shutil.copy(HERE / "measure.html", site)
     handler = functools.partial(Handler, directory=str(site))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.results = queue.Queue()
+    server.results, server.missing = queue.Queue(), []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     options = ["--headless=new", "--no-sandbox", "--disable-gpu"]
     options += ["--remote-debugging-port=0", "--window-size=1400,1000"]
-    options += [f"--user-data-dir={tmp_path}"]
+    options += [f"--user-data-dir={tmp_path_factory.mktemp('browser')}"]
     address = f"http://127.0.0.1:{server.server_port}/measure.html"
     browser = subprocess.Popen(
         [CHROMIUM, *options, address],
@@ -144,6 +163,31 @@ def test_no_table_is_wider_than_its_page(site, tmp_path):
         browser.wait()
         server.shutdown()
         server.server_close()
+        (site / "measure.html").unlink()
     assert len(results) == 2 * len(addresses)
+    return results, server.missing
+
+
+@needs_mkdocs
+@pytest.mark.slow
+def test_no_table_or_formula_is_wider_than_its_page(seen):
+    results, _ = seen
     assert sum(result["tables"] for result in results) > 60
-    assert [result for result in results if result["found"]] == []
+    wide = [(r["page"], r["width"], r["found"]) for r in results]
+    assert [each for each in wide if each[2]] == []
+
+
+@needs_mkdocs
+@pytest.mark.slow
+def test_every_formula_is_rendered(seen):
+    results, _ = seen
+    assert sum(result["formulas"] for result in results) > 200
+    assert [result for result in results if result["raw"]] == []
+
+
+@needs_mkdocs
+@pytest.mark.slow
+def test_a_browser_asks_no_other_host_and_finds_all(seen):
+    results, missing = seen
+    assert [result for result in results if result["foreign"]] == []
+    assert missing == []
