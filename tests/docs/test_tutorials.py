@@ -123,7 +123,7 @@ def test_episodes(capsys):
     assert weight.sum(axis=1).max() <= 12
     # Live, a row resets where its new episode shows the place.
     np.testing.assert_array_equal(names["reset"], names["seen"][..., 1] != 0)
-    assert len(re.findall(r"success \d\.\d\d", printed)) == 4
+    assert len(re.findall(r"success \d\.\d\d", printed)) == 3
 
 
 def test_settings_are_those_of_the_page():
