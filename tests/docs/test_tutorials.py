@@ -35,8 +35,8 @@ def test_forecasting(tmp_path, capsys):
     lines = [f"day {k},{a:.6f},{b:.6f}" for k, (a, b) in enumerate(waves)]
     path = tmp_path / "waves.csv"
     path.write_text("\n".join(["date,first,second", *lines]))
-    small = dict(COLUMNS=(1, 2), PERIOD=4, SPLIT=(50, 70, 90), HORIZON=6, READ=7)
-    small |= dict(WINDOW=8, LENGTH=4, UNITS=2, EPOCHS=2, SEEDS=1)
+    small = dict(COLUMNS=(1, 2), PERIOD=4, SPLIT=(50, 70, 90), HORIZON=6)
+    small |= dict(WINDOW=8, READ=7, LENGTH=4, UNITS=2, EPOCHS=2, SEEDS=1)
     names, printed = run("forecasting", capsys, PATH=str(path), **small)
     scaled = (waves - waves[:50].mean(axis=0)) / waves[:50].std(axis=0)
     # Step t forecasts t + 1 ... t + 6; all of these are in the test part.
