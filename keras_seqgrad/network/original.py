@@ -30,4 +30,11 @@ def check(network, name):
     if not isinstance(network, keras.Model):
         wanted = "a built Sequential or Functional Keras model"
         arguments.refuse(network, name, wanted)
+    if hasattr(network, "call_segment"):
+        raise ValueError(
+            f"`{name}` must be a Keras model that is no SequenceModel yet. For "
+            "a second one on the same layers and weights write "
+            "ksg.SequenceModel(model.input, model.output, ...). "
+            f"Received: {network.__class__.__name__} {network.name!r}"
+        )
     return network

@@ -111,6 +111,9 @@ class SegmentedModel(Handles):
         Returns:
             (outputs (batch, segment, ...), state after the last step).
 
+        Raises:
+            ValueError: `inputs` has a mask or resets beside it.
+
         Example:
 
         >>> network = keras.Sequential([
@@ -124,6 +127,14 @@ class SegmentedModel(Handles):
         >>> bool(np.allclose(y[:, 0], model(x)[:, -1], atol=1e-6))
         True
         """
+        _, *beside = masks.split(self.arranged(inputs))
+        if any(each is not None for each in beside):
+            raise ValueError(
+                "`call_segment` takes the inputs alone. Received a dict with "
+                f"{sorted(inputs)}. Where rows reset or are padded, one step "
+                "after another, write `predict_on_batch` of a model with "
+                "stateful=True, which carries the state itself."
+            )
         with Passage(state).open() as passage:
             outputs = self.graph.model(inputs, training=training)
         return outputs, passage.new_state

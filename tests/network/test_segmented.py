@@ -221,3 +221,31 @@ def test_summary_shows_the_layers_of_the_network():
     model.summary(print_fn=lambda line, **_: lines.append(line))
     text = "\n".join(lines)
     assert "lstm (LSTM)" in text and "state" not in text
+
+
+def of_network(**options):
+    layers = [
+        keras.Input((None, 3)),
+        keras.layers.GRU(2, return_sequences=True),
+    ]
+    return ksg.SequenceModel.from_model(keras.Sequential(layers), **options)
+
+
+def test_a_model_of_a_sequence_model_is_refused():
+    model = of_network()
+    with pytest.raises(ValueError, match="no SequenceModel yet") as refusal:
+        ksg.SequenceModel.from_model(model, stateful=True)
+    assert "ksg.SequenceModel(model.input, model.output" in str(refusal.value)
+    second = ksg.SequenceModel(model.input, model.output, stateful=True)
+    pairs = zip(second.weights, model.weights, strict=True)
+    assert all(a is b for a, b in pairs)
+
+
+@pytest.mark.parametrize("beside", ["reset", "mask"])
+def test_a_segment_takes_nothing_beside_its_inputs(beside):
+    model, x = of_network(), np.zeros((2, 1, 3), "float32")
+    inputs = {"inputs": x, beside: np.ones((2, 1), bool)}
+    with pytest.raises(ValueError, match="takes the inputs alone") as refusal:
+        model.call_segment(inputs, model.initial_state(2))
+    assert f"['inputs', '{beside}']" in str(refusal.value)
+    assert "`predict_on_batch`" in str(refusal.value)
