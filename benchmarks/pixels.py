@@ -45,10 +45,10 @@ def read(folder):
 def at(run, epochs):
     """Test accuracy after so many epochs; None where there was no test.
 
-    A last incomplete batch is not read, so an epoch is a little less than one.
+    An incomplete last batch is not read, so an epoch is a little less than one.
     """
-    near = [r for r in run["reports"] if abs(r["epochs"] - epochs) < 0.02]
-    return near[0]["accuracy"] if near else None
+    near = min(run["reports"], key=lambda r: abs(r["epochs"] - epochs))
+    return near["accuracy"] if abs(near["epochs"] / epochs - 1) < 0.01 else None
 
 
 def table(order, found):

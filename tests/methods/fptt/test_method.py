@@ -109,7 +109,7 @@ def test_updates_of_every_part(form, linear, jit):
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_one_target_is_asked_for_at_every_part(jit):
-    model = model_of(FPTT(3, ALPHA, average=None), jit, True)
+    model = model_of(FPTT.authors(3, ALPHA, average=None), jit, True)
     reference = Reference(per_sequence=True)
     for seed in (0, 1):
         x, y = zoo.data(per_sequence=True, seed=seed)
@@ -166,7 +166,7 @@ OFF = FPTT(length=3, regularize=False)
 def test_without_the_regulariser_it_is_truncated_bptt(name, method):
     """Bit for bit, weights, logs and carried state."""
     found = []
-    for each in (TruncatedBPTT(3), method, FPTT(length=3)):
+    for each in (TruncatedBPTT(3), method, FPTT.authors(length=3)):
         model = model_of(each, stateful=name == "carried")
         logs = []
         for seed in (0, 1):
@@ -335,3 +335,22 @@ def test_contradictions_are_refused():
     model.compile("sgd", LOSS, method=FPTT(3, part_loss="weighted"))
     with pytest.raises(ValueError, match="needs one target per sequence"):
         model.fit(*zoo.data(), **FIT)
+
+
+def test_the_authors_setting_and_what_was_saved_with_it():
+    """A file says its settings, so that it goes on as it was saved."""
+    method = FPTT.authors(3, part_loss="weighted")
+    config = method.get_config()
+    assert repr(method) == (
+        "FPTT(parts=3, alpha=0.5, form='code', part_loss='weighted')"
+    )
+    assert repr(FPTT(3)) == "FPTT(parts=3)"
+    assert FPTT(3).settings == fptt.FPTT("sgd").settings
+    model = model_of(method, per_sequence=True)
+    saved = keras.saving.serialize_keras_object(model.optimizer)
+    assert saved["config"]["form"] == config["form"] == "code"
+    again = keras.saving.deserialize_keras_object(saved)
+    assert again.settings == FPTT.from_config(config).settings
+    assert again.settings["alpha"] == 0.5
+    with pytest.raises(ValueError, match="either `parts` or `length`"):
+        FPTT.authors()
