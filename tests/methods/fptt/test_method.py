@@ -335,22 +335,3 @@ def test_contradictions_are_refused():
     model.compile("sgd", LOSS, method=FPTT(3, part_loss="weighted"))
     with pytest.raises(ValueError, match="needs one target per sequence"):
         model.fit(*zoo.data(), **FIT)
-
-
-def test_the_authors_setting_and_what_was_saved_with_it():
-    """A file says its settings, so that it goes on as it was saved."""
-    method = FPTT.authors(3, part_loss="weighted")
-    config = method.get_config()
-    assert repr(method) == (
-        "FPTT(parts=3, alpha=0.5, form='code', part_loss='weighted')"
-    )
-    assert repr(FPTT(3)) == "FPTT(parts=3)"
-    assert FPTT(3).settings == fptt.FPTT("sgd").settings
-    model = model_of(method, per_sequence=True)
-    saved = keras.saving.serialize_keras_object(model.optimizer)
-    assert saved["config"]["form"] == config["form"] == "code"
-    again = keras.saving.deserialize_keras_object(saved)
-    assert again.settings == FPTT.from_config(config).settings
-    assert again.settings["alpha"] == 0.5
-    with pytest.raises(ValueError, match="either `parts` or `length`"):
-        FPTT.authors()
