@@ -309,7 +309,7 @@ def parse(argv):
     count("--epochs", 10)
     count("--rows", 32, "sequences side by side")
     count("--units", 128)
-    count("--repeats", 16, "estimates to compare")
+    count("--repeats", 64, "estimates of what draws, to compare")
     add("--seed", type=int, default=0)
     count("--seeds", 3, "this seed and the next ones")
     count("--memory-steps", 20_000)
