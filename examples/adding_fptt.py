@@ -1,7 +1,7 @@
 """Forward propagation through time on the adding problem, beside its controls.
 
     python examples/adding_fptt.py                  # T = 200, one seed
-    python examples/adding_fptt.py --length 500 --arms bptt parts code
+    python examples/adding_fptt.py --length 500 --arms bptt parts fptt
     python examples/adding_fptt.py --quick          # a minute
 
 An LSTM reads a long sequence of numbers and says the sum of the two marked
@@ -12,13 +12,15 @@ the two numbers 1/12. The arms:
     equal     bptt with as many updates as the arms below: as many batches more
     parts     K parts, an update and the target at each, times (part + 1) / K;
               no regulariser
-    code      the same with FPTT's regulariser, in the form of the authors' code
-    paper     in the form printed in the paper
-    small     the code's form with a fiftieth of alpha
+    fptt      the same with FPTT's regulariser, by the library's default
+    code      with the authors' alpha, in the form of their code
+    paper     with that alpha, in the form printed in the paper
+    small     in the code's form with a fiftieth of alpha
 
-so that code against parts shows what the regulariser does, and parts against
-equal what asking early does. After each epoch FPTT goes on from its average
-(--average none: from its last parameters). Every arm reads the same batches.
+so that each of these against parts shows what the regulariser does, and parts
+against equal what asking early does. After each epoch FPTT goes on from its
+average (--average none: from its last parameters). Every arm reads the same
+batches.
 `--out` gets results.json and curves.png.
 
 Kag and Saligrama, 2021. Training recurrent neural networks via forward
@@ -54,20 +56,21 @@ def make_arms(settings):
     average = None if settings.average == "none" else settings.average
     fptt = ksg.methods.FPTT
 
-    def regularized(alpha, form="code"):
+    def regularized(alpha, form):
         return fptt(parts, alpha, form=form, average=average)
 
     return {
         "bptt": Arm(ksg.methods.BPTT(), 1, style=":"),
         "equal": Arm(ksg.methods.BPTT(), 1, batches=parts, style=":"),
         "parts": Arm(fptt(parts, regularize=False), parts, style="--"),
-        "code": Arm(regularized(alpha), parts),
+        "fptt": Arm(fptt(parts, average=average), parts),
+        "code": Arm(regularized(alpha, "code"), parts),
         "paper": Arm(regularized(alpha, "paper"), parts),
-        "small": Arm(regularized(alpha / 50), parts),
+        "small": Arm(regularized(alpha / 50, "code"), parts),
     }
 
 
-ARMS = ("bptt", "equal", "parts", "code", "paper", "small")
+ARMS = ("bptt", "equal", "parts", "fptt", "code", "paper", "small")
 
 
 def make_model(settings, method):

@@ -14,7 +14,8 @@ with the first seed; "<" and ">" mark a rate at an end of the grid. Nothing else
 is tuned: all settings but the length of a segment are the library's defaults.
 
 The gradient of the compiled method on one window that is not learnt from is
-compared with the exact one after every epoch; the table has the last. Time is
+compared with the exact one after every epoch; the table has the last, and of a
+bias the range of a standard error; it is 0 where none was found. Time is
 that of the quickest epoch, without compiling, validation and diagnostics.
 Memory is by how much the peak of a fresh process rises in one training step on
 a window of `--memory-steps` steps; 0 where compiling took more than the step.
@@ -54,6 +55,7 @@ QUICK = {"windows": 4, "epochs": 2, "units": 8, "rows": 4, "memory_steps": 500}
 QUICK |= {"tasks": ["adding"], "methods": ["bptt", "tbptt", "artbp"]}
 QUICK |= {"rates": [1e-2], "jit": False}
 QUALITY = ("cosine", "bias", "variance", "bias_share")
+ENDS = ("bias_lower", "bias_upper")
 HEAD = "| method | updates | rate | {} | cosine | relative bias | relative "
 HEAD += "variance | share of bias | seconds a million steps | memory (MiB) |"
 
@@ -124,7 +126,7 @@ def train(place, name, rate, seed, settings, log_dir=None):
         "scores": watch.scores,
         "seconds": min(watch.seconds) / steps * 1e6,
     }
-    for measure in QUALITY if watched else ():
+    for measure in (*QUALITY, *ENDS) if watched else ():
         found[measure] = history[f"gradient_{measure}"]
     return found
 
@@ -215,6 +217,7 @@ def table(label, found):
             f"{value:.2g}" if math.isfinite(value) else "–"
             for value in (runs[0][measure][-1] for measure in QUALITY)
         ]
+        quality[QUALITY.index("bias")] = with_range(runs[0])
         cells = [name, f"{runs[0]['updates']:,}"]
         cells += [f"{result['end']}{result['rate']:g}", score, *quality]
         cells += [f"{result['seconds']:.3g}", f"{result['memory']:.0f}"]
@@ -222,6 +225,15 @@ def table(label, found):
     refused = [n for n, r in found.items() if "refused" in r]
     lines += ["", *(f"{n} refuses: {found[n]['refused']}" for n in refused)]
     return "\n".join(lines)
+
+
+def with_range(run):
+    """The bias at the end, and from where to where it may be."""
+    bias, lower, upper = (run[m][-1] for m in ("bias", *ENDS))
+    if not math.isfinite(bias):
+        return "–"
+    shown = f"{bias:.2g}"
+    return shown if lower == upper else f"{shown} ({lower:.2g} to {upper:.2g})"
 
 
 def plot(place, label, found, path):
@@ -249,7 +261,8 @@ def plot(place, label, found, path):
     at = np.arange(len(names))
     bias = np.array([run["bias"][-1] for run in runs])
     noise = np.sqrt([run["variance"][-1] for run in runs])
-    axes[1, 0].barh(at - 0.2, bias, 0.4, label="bias")
+    ends = np.array([[run[end][-1] for run in runs] for end in ENDS])
+    axes[1, 0].barh(at - 0.2, bias, 0.4, xerr=abs(ends - bias), label="bias")
     axes[1, 0].barh(at + 0.2, noise, 0.4, label="noise of one estimate")
     # One that has diverged leaves the picture, and the others stay legible.
     most = np.nanmax(np.where(np.maximum(bias, noise) < 10, bias + noise, 1))
@@ -296,7 +309,7 @@ def parse(argv):
     count("--epochs", 10)
     count("--rows", 32, "sequences side by side")
     count("--units", 128)
-    count("--repeats", 16, "estimates to compare")
+    count("--repeats", 64, "estimates of what draws, to compare")
     add("--seed", type=int, default=0)
     count("--seeds", 3, "this seed and the next ones")
     count("--memory-steps", 20_000)

@@ -19,6 +19,16 @@ MEASURES = {
 }
 
 
+def measured(quality):
+    """By tag what is shown of the whole gradient's `GradientQuality`."""
+    lower, upper = quality.bias_range
+    return {
+        **{tag: getattr(quality, key) for key, (tag, _) in MEASURES.items()},
+        "gradient_bias_lower": lower,
+        "gradient_bias_upper": upper,
+    }
+
+
 def plain(name):
     """A method's name as part of a tag.
 
@@ -68,18 +78,14 @@ class Board:
         for key, groups in found.qualities.items():
             method = plain(key)
             for group, quality in groups.items():
-                whole = group == "all"
-                name = method if whole else f"{method}/{plain(group)}"
-                tags = MEASURES if whole else ("cosine", "relative_bias")
-                for measure in tags:
-                    tag, _ = MEASURES[measure]
-                    tag = tag if whole else f"{tag}_by_group"
-                    scalars[f"{tag}/{name}"] = getattr(quality, measure)
-            quality = groups["all"]
-            lower = quality.squared_bias - quality.squared_bias_error
-            upper = quality.relative_bias + quality.relative_bias_error
-            scalars[f"gradient_bias_lower/{method}"] = max(lower, 0.0) ** 0.5
-            scalars[f"gradient_bias_upper/{method}"] = upper
+                if group == "all":
+                    for tag, value in measured(quality).items():
+                        scalars[f"{tag}/{method}"] = value
+                    continue
+                for measure in ("cosine", "relative_bias"):
+                    tag = f"{MEASURES[measure][0]}_by_group/{method}"
+                    value = getattr(quality, measure)
+                    scalars[f"{tag}/{plain(group)}"] = value
             scalars[f"estimate_seconds/{method}"] = found.seconds[key]
             histograms[f"gradient_errors/{method}"] = found.errors[key]
         self.scalars(scalars, step)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import keras
 
-from keras_seqgrad.callbacks.board import MEASURES, Board
+from keras_seqgrad.callbacks.board import Board, measured
 from keras_seqgrad.diagnostics import (
     card,
     compare,
@@ -52,11 +52,11 @@ class GradientDiagnostics(keras.callbacks.Callback):
     * a text card of the run, hyperparameters, and a layout of charts: open
       the page CUSTOM SCALARS.
 
-    The latest `gradient_cosine`, `gradient_bias`, `gradient_variance`,
-    `gradient_bias_share`, `gradient_norm_ratio` and `exact_norm` also go into
-    the logs of every epoch, for History and for callbacks that come after
-    this one in the list; where `methods` are given, followed by "/" and the
-    method's name.
+    The latest `gradient_cosine`, `gradient_bias` (with `_lower` and `_upper`,
+    0 where no bias was found), `gradient_variance`, `gradient_bias_share`,
+    `gradient_norm_ratio` and `exact_norm` also go into the logs of every
+    epoch, for History and for callbacks that come after this one in the list;
+    where `methods` are given, followed by "/" and the method's name.
 
     Training goes on as it would without it, to the last bit. With
     stateful=True the probe starts from the state training has reached, and
@@ -261,11 +261,9 @@ class GradientDiagnostics(keras.callbacks.Callback):
     def _logs(self, found):
         """The comparison as `fit` logs it."""
         return {
-            tag if self.methods is None else f"{tag}/{name}": getattr(
-                found[name], measure
-            )
+            tag if self.methods is None else f"{tag}/{name}": value
             for name in found.qualities
-            for measure, (tag, _) in MEASURES.items()
+            for tag, value in measured(found[name]).items()
         }
 
     def _draw(self, step):

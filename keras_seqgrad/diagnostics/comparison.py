@@ -103,6 +103,9 @@ class GradientComparison:
     def plot(self, path: str | PathLike | None = None) -> Any:
         """Bars of cosine, bias and variance for each method and group.
 
+        The bias is drawn with its standard error, and none where none was
+        found.
+
         Args:
             path: File to write, or None.
 
@@ -123,8 +126,8 @@ class GradientComparison:
                 found = [each[group] for each in self.qualities.values()]
                 error = None
                 if name == "relative_bias":
-                    error = [q.relative_bias_error for q in found]
-                    error = [np.zeros(len(error)), error]
+                    ends = np.array([q.bias_range for q in found]).T
+                    error = abs(ends - [q.relative_bias for q in found])
                 axis.bar(
                     places + width * (number - (len(groups) - 1) / 2),
                     [getattr(quality, name) for quality in found],

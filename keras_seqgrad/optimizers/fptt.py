@@ -62,10 +62,21 @@ class FPTT(keras.optimizers.Optimizer):
         m <- m - alpha (W - V)
         V <- (1 - beta) V + beta W - (beta / alpha) m
 
-    c is 1 with form="code", as in the authors' code, and 1/2 with
-    form="paper", as in the printed formula. Only with c = 1, rho = 0 and
+    c is 1/2 with form="paper", as in the printed formula, and 1 with
+    form="code", as in the authors' code. Only with c = 1, rho = 0 and
     weight = 1 is the new m the gradient of the present loss at the exact
-    minimiser. All three of W, V and m go on from one sequence to the next.
+    minimiser; but only an inner optimizer without a step size gets there. What
+    counts for one that takes small steps: where W moves by d an update, V runs
+    ahead by as much, and what is left of the regulariser is
+
+        g' = g + alpha (c (1 - rho) / beta - weight) d
+
+    which is nothing by the defaults, and with form="code" a friction: where
+    beta is 1/2, no update gets much longer than |g| / alpha. Adam's are as long
+    as the learning rate, however small g is; so parameters with |g| below alpha
+    times the rate are slowed down.
+
+    All three of W, V and m go on from one sequence to the next.
 
     The regulariser is added before the inner optimizer clips, accumulates and
     averages; m and V move when the parameters do, that is once in
@@ -79,7 +90,7 @@ class FPTT(keras.optimizers.Optimizer):
         inner: The optimizer to wrap, or its name.
         alpha: Strength of the regulariser, above 0.
         beta: Share of the new parameters in the average, in (0, 1].
-        form: "code" or "paper".
+        form: "paper" or "code".
         weight: Factor of the quadratic term, 0 or more.
         rho: Share of the multiplier's term to leave out, in [0, 1].
         name: Name of the optimizer.
@@ -104,9 +115,9 @@ class FPTT(keras.optimizers.Optimizer):
     def __init__(
         self,
         inner: Any,
-        alpha: float = 0.5,
+        alpha: float = 0.01,
         beta: float = 0.5,
-        form: str = "code",
+        form: str = "paper",
         weight: float = 1.0,
         rho: float = 0.0,
         name: str | None = None,

@@ -159,6 +159,7 @@ def test_written_numbers_are_those_of_the_comparison(tmp_path):
     for tag, value in {
         "gradient_cosine": quality.cosine,
         "gradient_bias": quality.relative_bias,
+        "gradient_bias_lower": quality.relative_bias,
         "gradient_bias_upper": quality.relative_bias,
         "gradient_bias_share": 1.0,
         "gradient_variance": 0.0,
@@ -199,6 +200,13 @@ def test_logs_are_seen_by_other_callbacks(tmp_path):
     history = fit(make(), quick(tmp_path, 3, methods=both), epochs=1)
     assert history["gradient_cosine/a"][0] == pytest.approx(1.0)
     assert history["gradient_bias_share/b"][0] < 1.0
+    # What draws nothing has no error, what draws has one.
+    for name, drawn in ("a", False), ("b", True):
+        lower, upper = (
+            history[f"gradient_bias_{end}/{name}"][0]
+            for end in ("lower", "upper")
+        )
+        assert (upper > lower) is drawn
 
 
 @pytest.mark.slow

@@ -52,6 +52,11 @@ METHODS = {
     "methods.FPTT of a length": Call(
         ksg.methods.FPTT, {"length": 2}, {"length": "count"}
     ),
+    "methods.FPTT.authors": Call(
+        ksg.methods.FPTT.authors,
+        {"parts": 2},
+        {"parts": "count", "alpha": "above 0", "beta": "share"},
+    ),
     "methods.RegularizedInversion": Call(
         ksg.methods.RegularizedInversion,
         {"target_rate": 0.1, "regularization": 1.0},

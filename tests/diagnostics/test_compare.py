@@ -252,6 +252,12 @@ def test_as_table_data_and_picture(tmp_path, monkeypatch):
     assert (tmp_path / "picture.png").stat().st_size > 5_000
     assert [axis.get_title() for axis in figure.axes][1] == "relative bias"
     assert figure.axes[-1].get_legend() is not None
+    # Groups are bars side by side, "all" the first: whiskers are the range.
+    [_, bars, *_] = figure.axes[1].containers
+    whiskers = [ends[:, 1] for ends in bars.errorbar.lines[2][0].get_segments()]
+    ranges = [groups["all"].bias_range for groups in found.qualities.values()]
+    np.testing.assert_allclose(whiskers, ranges, atol=1e-12)
+    assert whiskers[1][0] < whiskers[1][1]
     single = dataclasses.replace(
         found,
         qualities={

@@ -37,11 +37,15 @@ def test_measures_by_hand(count):
         "norm_ratio": np.sqrt(np.mean(norms**2)) / norm,
         "relative_variance": variance,
         "squared_bias": offset - variance / count,
-        "relative_bias": np.sqrt(offset - variance / count),
+        "relative_bias": 0.0,
     }
+    error = found.squared_bias_error
+    assert error > 0
+    if offset - variance / count > 2 * error:
+        expected["relative_bias"] = np.sqrt(offset - variance / count)
     for name, value in expected.items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-5), name
-    share = expected["squared_bias"]
+    share = expected["relative_bias"] ** 2
     assert found.bias_share == pytest.approx(share / (share + variance))
     first = collect(exact, estimates).quality([0])
     assert first.exact_norm == pytest.approx(np.linalg.norm(exact[0]))
@@ -70,6 +74,47 @@ def test_squared_bias_is_unbiased_and_its_error_right(bias):
     assert 0.85 < ratio < (1.2 if bias else 1.7)
 
 
+@pytest.mark.parametrize("size", [1, 30])
+@pytest.mark.parametrize("count", [8, 16])
+def test_a_bias_is_found_where_there_is_one(count, size):
+    """By two standard errors; Gaussian noise, as large as the gradient."""
+    exact = [np.ones(size) / np.sqrt(size)]
+    rates = {}
+    for bias in (0.0, 2.5):
+        found = []
+        for _ in range(300):
+            noise = GENERATOR.normal(size=(count, size)) / np.sqrt(size)
+            drawn = [[row] for row in (1 + bias) * exact[0] + noise]
+            quality = collect(exact, drawn).quality([0])
+            lower, upper = quality.bias_range
+            assert lower <= quality.relative_bias <= upper
+            if quality.relative_bias == 0.0:
+                assert quality.bias_share == lower == 0.0 < upper
+            found.append(quality.relative_bias > 0)
+        rates[bias] = np.mean(found)
+    assert rates[0.0] < 0.04 and rates[2.5] > 0.9, rates
+
+
+def test_what_the_picture_and_the_boards_show():
+    """By hand: mean 3 (2 from g = 1), V = 1, n = 4, jackknife of four."""
+    drawn = [[np.array([v])] for v in (2.0, 3.0, 3.0, 4.0)]
+    found = collect([np.array([1.0])], drawn).quality([0])
+    variance = 2 / 3
+    assert found.squared_bias == pytest.approx(4 - variance / 4)
+    # The mean without each, less its own variance over three.
+    ones = [(7 / 3) ** 2 - 1 / 9, 4 - 1 / 3, 4 - 1 / 3, (5 / 3) ** 2 - 1 / 9]
+    error = np.sqrt(3 / 4 * np.sum((ones - np.mean(ones)) ** 2))
+    assert found.squared_bias_error == pytest.approx(error)
+    bounds = [np.sqrt(found.squared_bias + sign * error) for sign in (-1, 1)]
+    assert found.bias_range == pytest.approx(bounds)
+    # The same spread around g is no bias, only what one may hide in.
+    found = collect([np.array([3.0])], drawn).quality([0])
+    assert found.squared_bias == pytest.approx(-variance / 4 / 9)
+    assert found.relative_bias == found.bias_share == 0.0
+    hidden = np.sqrt(found.squared_bias_error)
+    assert found.bias_range == pytest.approx((0.0, hidden))
+
+
 def test_one_estimate_has_no_variance():
     exact = [np.array([3.0, 4.0])]
     found = collect(exact, [[np.array([3.0, 1.0])]]).quality([0])
@@ -77,6 +122,7 @@ def test_one_estimate_has_no_variance():
     assert found.bias_share == 1.0
     assert (found.relative_variance, found.squared_bias_error) == (0.0, 0.0)
     assert found.relative_bias_error == 0.0
+    assert found.bias_range == (found.relative_bias,) * 2
 
 
 def test_rounding_is_no_bias():

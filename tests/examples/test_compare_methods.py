@@ -54,6 +54,15 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     assert quality["dni"]["bias"][-1] > 1e-5
     assert quality["dni"]["variance"] == [0]
     assert quality["artbp"]["variance"][-1] > 0.01
+    # A bias of what draws has a range, and is 0 where none was found.
+    bias = quality["dni"]["bias"]
+    assert bias == quality["dni"]["bias_lower"] == quality["dni"]["bias_upper"]
+    assert table["dni"][4] == f"{bias[-1]:.2g}"
+    drawn = [quality["artbp"][f"bias{end}"][-1] for end in ("", "_lower")]
+    upper = quality["artbp"]["bias_upper"][-1]
+    assert upper > drawn[0] >= drawn[1]
+    shown = "{:.2g} ({:.2g} to {:.2g})".format(*drawn, upper)
+    assert table["artbp"][4] == shown
     assert (tmp_path / "copy.png").stat().st_size > 20_000
 
 
@@ -74,7 +83,8 @@ def test_the_rate_that_ends_best(
     def train(place, name, rate, seed, settings, log_dir=None):
         trained.append((rate, seed, log_dir is not None))
         score = scores[sorted(rates).index(rate)]
-        quality = dict.fromkeys(example.QUALITY, [0.5])
+        shown = *example.QUALITY, *example.ENDS
+        quality = dict.fromkeys(shown, [0.5])
         run = {"seed": seed, "updates": 3, "steps": [9], "scores": [score]}
         return {**run, "seconds": 1.0, **(quality if log_dir else {})}
 

@@ -1,6 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
+from benchmarks import pixels
 from tests.examples import script
 
 
@@ -27,22 +30,59 @@ def digits(tmp_path):
     return tmp_path
 
 
+def run(example, folder, *arguments):
+    common = ["--quick", "--data", str(folder), "--out", str(folder / "out")]
+    common += ["--no-jit", "--batch-size", "64", "--learning-rate", "0.02"]
+    return example.main([*common, "--pixels", "98", *arguments])
+
+
 @pytest.mark.parametrize("permuted", [False, True])
 def test_quick_run(example, digits, permuted, capsys):
-    arguments = ["--quick", "--data", str(digits), "--out", str(digits / "out")]
-    arguments += ["--no-jit", "--batch-size", "64", "--learning-rate", "0.02"]
-    arguments += ["--pixels", "98"]
-    arguments += ["--permuted", "--arms", "equal"] if permuted else []
-    results = example.main(arguments)
+    arguments = ["--permuted", "--arms", "equal"] if permuted else []
+    results = run(example, digits, *arguments)
     printed = capsys.readouterr().out
     order = "permuted" if permuted else "in order"
     assert f"8 steps of 98 pixels, {order}, 512 images, 4 parts" in printed
-    assert results["equal"][0]["accuracy"][-1] > 0.3
+    last = {name: found["reports"][-1] for name, [found] in results.items()}
+    assert last["equal"]["accuracy"] > 0.3
+    assert last["equal"]["epochs"] == 2.0
     if not permuted:
-        updates = {name: run["updates"] for name, [run] in results.items()}
-        assert updates == {"bptt": 16, "equal": 64, "parts": 64, "fptt": 64}
-        assert results["parts"][0]["loss"] != results["fptt"][0]["loss"]
-    assert (digits / "out" / "curves.png").stat().st_size > 10_000
+        updates = {name: report["updates"] for name, report in last.items()}
+        assert updates == {"bptt": 16} | dict.fromkeys(example.ARMS[1:], 64)
+        losses = {last[name]["loss"] for name in example.ARMS}
+        assert len(losses) == 5
+    [picture] = (digits / "out").glob("*.png")
+    assert picture.stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_where_it_stopped(example, digits, capsys):
+    """In rounds of a quarter, one of them cut short by the clock."""
+    arguments = "--arms", "parts", "--every", "128", "--decay"
+    [first] = run(example, digits, *arguments, "--seconds", "1e-6")["parts"]
+    # One batch of four parts, and the test all the same.
+    [report] = first["reports"]
+    assert (report["updates"], report["epochs"]) == (4, 0.125)
+    assert report["rate"] == pytest.approx(0.02 / 1000)
+    path = digits / "out" / "in_order_parts_0.json"
+    assert json.loads(path.read_text()) == first
+    [again] = run(example, digits, *arguments, "--seconds", "1e-6")["parts"]
+    assert again == first
+    [more] = run(example, digits, *arguments)["parts"]
+    assert more["reports"][0] == report
+    assert [r["updates"] for r in more["reports"]] == [4, *range(12, 61, 8)]
+    rates = [0.02 / 10**falls for falls in (0, 0, 0, 1, 1, 2, 2)]
+    found = [r["rate"] for r in more["reports"][1:]]
+    assert found == pytest.approx(rates)
+    with pytest.raises(SystemExit, match="of another run: units. Delete it"):
+        run(example, digits, *arguments, "--units", "3")
+    capsys.readouterr()
+    results = "--results", str(digits / "out"), "--page", "none"
+    pixels.main(results)
+    end = f"{100 * more['reports'][-1]['accuracy']:.2f}"
+    shown = capsys.readouterr().out
+    assert "| parts without the regulariser | 1 |  |  |  |  |  | 60 | " in shown
+    assert shown.rstrip().endswith(f" | {end} |")
 
 
 def test_pixels_that_do_not_divide_an_image_are_refused(example, capsys):

@@ -10,6 +10,8 @@ from tests import zoo
 from tests.optimizers.by_hand import BY_HAND
 
 SGD = keras.optimizers.SGD
+# Strong enough for its effect to show in a few updates.
+AUTHORS = {"alpha": 0.5, "form": "code"}
 
 
 def number(value=0.0):
@@ -190,7 +192,7 @@ def norm_clipped(total, limit=0.5):
 )
 def test_regulariser_comes_before_clipping(options, change):
     each = gradients(6)
-    optimizer = FPTT(SGD(0.1, **options))
+    optimizer = FPTT(SGD(0.1, **options), **AUTHORS)
     variables = run(optimizer, each)
     expected, averages = reference(each, change=change)
     zoo.assert_same(variables, expected)
@@ -202,7 +204,7 @@ def test_regulariser_comes_before_clipping(options, change):
 def test_momentum_of_the_inner_optimizer_sees_the_regulariser():
     """Adam along the sum, against Adam alone on gradients made by hand."""
     each = gradients(5)
-    optimizer = FPTT(keras.optimizers.Adam(0.1), 0.5)
+    optimizer = FPTT(keras.optimizers.Adam(0.1), **AUTHORS)
     variables, by_hand = weights(), weights()
     adam = keras.optimizers.Adam(0.1)
     averages = [v.numpy() for v in by_hand]
@@ -272,7 +274,7 @@ def test_a_skipped_update_moves_nothing():
 def test_moving_average_of_the_inner_optimizer():
     each = gradients(3)
     options = {"use_ema": True, "ema_momentum": 0.5}
-    optimizer = FPTT(SGD(0.1, **options))
+    optimizer = FPTT(SGD(0.1, **options), **AUTHORS)
     variables = run(optimizer, each)
     zoo.assert_same(variables, reference(each)[0])
     ema = reference(each[:1])[0]
@@ -286,7 +288,7 @@ def test_moving_average_of_the_inner_optimizer():
 def test_average_moves_the_parameters():
     each = gradients(3)
     for reset in (True, False):
-        optimizer = FPTT(SGD(0.1))
+        optimizer = FPTT(SGD(0.1), **AUTHORS)
         variables = run(optimizer, each)
         before = [m.numpy() for m in optimizer.multipliers]
         optimizer.average(reset_multipliers=reset)

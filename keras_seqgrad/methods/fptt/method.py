@@ -36,20 +36,26 @@ class FPTT(Method):
     Use it for long sequences where many updates a sequence and intermediate
     losses help: with one target per sequence the model is asked for it at the
     end of every part. Not the choice where the gradient has to reach further
-    back than a part. The regulariser does not always help: train with
-    `regularize=False` beside it (docs/methods/fptt.md has figures).
+    back than a part. The regulariser by its defaults does no harm, and little
+    else: train with `regularize=False` beside it. Not to be taken for the
+    forward propagation of errors through time of Zucchet et al., which is
+    another method (docs/methods/fptt.md has figures).
 
     Rule: a sequence of T steps is cut into parts of ceil(T / parts) steps, the
     last one shorter where need be. For each part, the state before it taken as
     a constant,
 
         W <- one step of the optimizer on  l(W) + R(W)
-        R(W) = alpha/2 ||W - V||^2 - <W, m>         (form="code")
+        R(W) = alpha/2 ||W - V||^2 - c <W, m>
 
     where V and m are the average and multipliers that `ksg.optimizers.FPTT`
-    keeps; the compiled optimizer is wrapped in one unless it is one. Both go
-    on from sequence to sequence. l is, with targets at every step, the mean
-    loss of the part; with one target per sequence, after t of T steps,
+    keeps, and c is 1/2 with form="paper", 1 with form="code"; the compiled
+    optimizer is wrapped in one unless it is one. Both go on from sequence to
+    sequence. With c above beta the regulariser is a friction, which undoes the
+    longer steps that Adam takes where gradients are small: by the authors' own
+    setting, `FPTT.authors`, nothing is learnt on some tasks. l is, with targets
+    at every step, the mean loss of the part; with one target per sequence,
+    after t of T steps,
 
         "terminal"  t/T CE(y, p) + (1 - t/T) (-sum Q log p), Q being the mean
                     of what the model said there in the previous epoch for the
@@ -77,7 +83,7 @@ class FPTT(Method):
         parts: Number of parts; or give `length`.
         alpha: Strength of the regulariser, above 0.
         beta: Share of the new parameters in the average, in (0, 1].
-        form: "code" or "paper"; see `ksg.optimizers.FPTT`, as for `weight` and
+        form: "paper" or "code"; see `ksg.optimizers.FPTT`, as for `weight` and
             `rho`.
         length: Steps of a part, instead of `parts`.
         regularize: False trains on the same parts and losses without the
@@ -109,9 +115,9 @@ class FPTT(Method):
     def __init__(
         self,
         parts: int | None = None,
-        alpha: float = 0.5,
+        alpha: float = 0.01,
         beta: float = 0.5,
-        form: str = "code",
+        form: str = "paper",
         *,
         length: int | None = None,
         regularize: bool = True,
@@ -148,6 +154,36 @@ class FPTT(Method):
         self.regularize = arguments.flag(regularize, "regularize")
         self.part_loss = part_loss
         self.average = average
+
+    @classmethod
+    def authors(
+        cls,
+        parts: int | None = None,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        **options: Any,
+    ) -> "FPTT":
+        """The regulariser as in the authors' code: form="code", alpha=0.5.
+
+        To reproduce what they did, not to train with. They took alpha=0.1 for
+        MNIST and CIFAR-10, 0.2 for characters and words of the Penn Treebank
+        (beta=0.7 for words), 0.5 for the rest.
+
+        Args:
+            parts: Number of parts; or give `length`.
+            alpha: Strength of the regulariser.
+            beta: Share of the new parameters in the average.
+            **options: As for the class.
+
+        Returns:
+            An `FPTT`.
+
+        Example:
+
+        >>> ksg.methods.FPTT.authors(10)
+        FPTT(parts=10, alpha=0.5, form='code')
+        """
+        return cls(parts, alpha, beta, "code", **options)
 
     def part_length(self, steps: Any) -> Any:
         """Steps of a part of a sequence of `steps`, an integer or a tensor."""

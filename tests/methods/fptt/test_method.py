@@ -109,7 +109,7 @@ def test_updates_of_every_part(form, linear, jit):
 
 @pytest.mark.parametrize("jit", [False, True])
 def test_one_target_is_asked_for_at_every_part(jit):
-    model = model_of(FPTT(3, ALPHA, average=None), jit, True)
+    model = model_of(FPTT.authors(3, ALPHA, average=None), jit, True)
     reference = Reference(per_sequence=True)
     for seed in (0, 1):
         x, y = zoo.data(per_sequence=True, seed=seed)
@@ -167,7 +167,7 @@ OFF = FPTT(length=3, regularize=False)
 def test_without_the_regulariser_it_is_truncated_bptt(name, method):
     """Bit for bit, weights, logs and carried state."""
     found = []
-    for each in (TruncatedBPTT(3), method, FPTT(length=3)):
+    for each in (TruncatedBPTT(3), method, FPTT.authors(length=3)):
         model = model_of(each, stateful=name == "carried")
         logs = []
         for seed in (0, 1):
