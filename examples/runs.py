@@ -1,0 +1,114 @@
+"""Long runs of the examples: they stop when asked, and go on when started anew.
+
+A run has a file of results, that says what it is and has a report of every
+epoch, and a folder of states beside it. Started again with the same words it
+goes on from its last state.
+"""
+
+import json
+import math
+import time
+
+import keras
+import tensorflow as tf
+from common import positive_float, write_json
+
+import keras_seqgrad as ksg
+
+
+def add_arguments(parser):
+    """Options of a script that takes long."""
+    add, either = parser.add_argument, "seconds from now; default: no end"
+    add("--seconds", type=positive_float, default=math.inf, help=either)
+    parser.count("--threads", None, "default: as many as TensorFlow takes")
+
+
+def begin(settings):
+    """Limits the threads; when to stop, of `time.monotonic`."""
+    if settings.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
+    return time.monotonic() + settings.seconds
+
+
+def refuse(folder, names):
+    """Ends the script where a run is there that nobody asked to go on with."""
+    there = [name for name in names if (folder / f"{name}.json").exists()]
+    if there:
+        raise SystemExit(
+            f"{folder} holds {', '.join(there)}. Go on by --resume, or choose "
+            "another folder by --out."
+        )
+
+
+class Run(keras.callbacks.Callback):
+    """Counts processor time, writes a report an epoch, ends in time.
+
+    Args:
+        path: The file of results.
+        said: What the run is, as JSON has it.
+        end: Of `time.monotonic`; training stops at the next end of an epoch.
+
+    Attributes:
+        found: What the file holds: what was said, and "reports" with updates,
+            seconds (of training, without compiling and tests) and logs.
+        spent: These seconds.
+    """
+
+    def __init__(self, path, said, end=math.inf):
+        super().__init__()
+        self.path, self.end = path, end
+        before = json.loads(path.read_text()) if path.exists() else said
+        differ = [key for key in said if before.get(key) != said[key]]
+        if differ:
+            raise SystemExit(
+                f"{path} is of another run: {', '.join(differ)}. Delete it and "
+                "its states, or give another folder by --out."
+            )
+        self.found = {"reports": [], **before}
+        self.spent = self.began = None
+
+    @property
+    def reports(self):
+        return self.found["reports"]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.spent is None:
+            # The state that goes on may be older than the last report.
+            self.forget(int(self.model.optimizer.iterations))
+            self.spent = self.reports[-1]["seconds"] if self.reports else 0.0
+
+    def forget(self, updates):
+        """Drops what was reported after so many updates."""
+        while self.reports and self.reports[-1]["updates"] > updates:
+            self.reports.pop()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        began, self.began = self.began, time.process_time()
+        self.compiles = began is None
+
+    def on_train_batch_end(self, batch, logs=None):
+        int(self.model.optimizer.iterations)  # waits for the step
+        if not self.compiles:
+            self.spent += time.process_time() - self.began
+
+    def tell(self, updates, logs):
+        """Adds what the file is told of an epoch."""
+        report = {"updates": updates, "seconds": round(self.spent, 1)}
+        report |= {name: round(value, 5) for name, value in logs.items()}
+        self.reports.append(report)
+
+    def on_epoch_end(self, epoch, logs):
+        self.tell(int(self.model.optimizer.iterations), logs)
+        write_json(self.path, self.found)
+        if self.is_over():
+            self.model.stop_training = True
+
+    def is_over(self):
+        return time.monotonic() >= self.end
+
+    def states(self, folder, save_freq="epoch"):
+        """The callback that keeps the state of the training."""
+        return ksg.callbacks.BackupAndRestore(
+            folder / self.path.stem, save_freq, delete_checkpoint=False
+        )
