@@ -9,20 +9,24 @@ Tasks: "influence" (one number, misleading in the short run), "adding" and
 "copy" (memory over many steps) and "text" (characters of Python's standard
 library). All methods start from the same weights and read the same windows, so
 the number of steps read is the same; the number of updates is not, and is in
-the table. Each method gets the learning rate of the task's grid that ends best
-with the first seed; "<" and ">" mark a rate at an end of the grid. Nothing else
-is tuned: all settings but the length of a segment are the library's defaults.
+the table. Each method gets the learning rate that ends best with the first
+seed, looked for from the task's grid on until a worse one lies on either side;
+"<" and ">" mark one at an end after eight. Nothing else is tuned: all settings
+but the length of a segment are the library's defaults.
 
 The gradient of the compiled method on one window that is not learnt from is
 compared with the exact one after every epoch; the table has the last. Time is
 that of the quickest epoch, without compiling, validation and diagnostics.
 Memory is by how much the peak of a fresh process rises in one training step on
 a window of `--memory-steps` steps; 0 where compiling took more than the step.
-`--out` gets results.json, TASK.md, TASK.png and TensorBoard's logs.
+`--out` gets a file of results a task and method, TensorBoard's logs, and, once
+all methods of a call are done, TASK.md and TASK.png. So calls of one task and
+method each can share the work; what their files have is not run again. Of the
+same runs `python -m benchmarks.learned --only comparison` makes a table at
+equal steps, equal updates and equal time.
 """
 
 import argparse
-import json
 import math
 import resource
 import statistics
@@ -33,7 +37,8 @@ import time
 import keras
 import numpy as np
 from common import Parser, markdown, subplots, write_json
-from compare_methods_tasks import TASKS
+from compare_methods_tasks import LAYERS, TASKS
+from runs import add_arguments, begin, opened, search
 
 import keras_seqgrad as ksg
 
@@ -49,10 +54,15 @@ METHODS = {
     "fptt": lambda k, epochs: ksg.methods.FPTT(length=k),
     "tprop": lambda k, epochs: ksg.methods.TargetPropagation(k),
     "inversion": lambda k, epochs: ksg.methods.RegularizedInversion(0.1, 1.0),
+    "snap": lambda k, epochs: ksg.methods.SnAp(k),
+    "rtrl": lambda k, epochs: ksg.methods.RTRL(k),
 }
 QUICK = {"windows": 4, "epochs": 2, "units": 8, "rows": 4, "memory_steps": 500}
 QUICK |= {"tasks": ["adding"], "methods": ["bptt", "tbptt", "artbp"]}
 QUICK |= {"rates": [1e-2], "jit": False}
+# What a result depends on beside its task, method, rate and seed.
+DECISIVE = ("layer", "windows", "epochs", "rows", "units", "seed", "jit")
+FACTOR = 10**0.5  # from a rate to the next one beyond the grid
 QUALITY = ("cosine", "bias", "variance", "bias_share")
 HEAD = "| method | updates | rate | {} | cosine | relative bias | relative "
 HEAD += "variance | share of bias | seconds a million steps | memory (MiB) |"
@@ -136,38 +146,75 @@ def last(run):
     return score if whole and math.isfinite(score) else math.inf
 
 
-def compare(place, name, settings):
-    """A method on a task: its best rate, and that of every seed."""
-    rates = sorted(settings.rates or TASKS[place](settings, 0).rates)
+def compare(place, name, settings, end=math.inf):
+    """A method on a task, from its file: what has been run is not run again.
+
+    Trains every rate of the search with the first seed, the best one once more
+    with its gradients watched, then the other seeds.
+
+    Returns:
+        What the file holds; with "rate" and "memory" when all is done.
+    """
+    path = settings.out / f"{place}_{settings.layer.lower()}_{name}.json"
+    said = {"task": place, "method": name}
+    said |= {key: getattr(settings, key) for key in DECISIVE}
+    result = opened(path, said)
     folder = settings.out / "logs" / place / name
+    if "rate" in result or "refused" in result:
+        return result
+
+    def run(rate, seed, log_dir=None):
+        watched = log_dir is not None
+        wanted = {"rate": rate, "seed": seed, "watched": watched}
+        for known in result["runs"]:
+            if wanted.items() <= known.items():
+                return last(known)
+        if time.monotonic() >= end:
+            return None
+        known = wanted | train(place, name, rate, seed, settings, log_dir)
+        result["runs"].append(known)
+        write_json(path, result)
+        return last(known)
+
+    result.setdefault("runs", [])
+    first, rates = settings.seed, settings.rates
+    rates = sorted(rates or TASKS[place](settings, 0).rates)
     try:
         build(TASKS[place](settings, 0), name, rates[0], settings)
     except ValueError as error:
-        return {"refused": str(error)}
-    tried, best = [], 0
-    if len(rates) > 1:
-        tried = [train(place, name, r, settings.seed, settings) for r in rates]
-        best = min(range(len(rates)), key=lambda at: last(tried[at]))
-    runs = [
-        train(place, name, rates[best], settings.seed + n, settings, folder)
-        for n, folder in enumerate([folder, *[None] * (settings.seeds - 1)])
-    ]
-    ended = zip(rates, tried or runs, strict=False)
-    ends = {0: "<", len(rates) - 1: ">"} if len(rates) > 1 else {}
-    return {
-        "rate": rates[best],
-        "end": ends.get(best, ""),
-        "tried": {f"{rate:g}": last(run) for rate, run in ended},
-        "seconds": min(run["seconds"] for run in tried + runs),
-        "memory": memory(place, name, rates[best], settings),
-        "runs": runs,
-    }
+        result["refused"] = str(error)
+        write_json(path, result)
+        return result
+    best = search(lambda rate: run(rate, first), rates, FACTOR)
+    if best is None or run(best, first, folder) is None:
+        return result
+    if any(run(best, first + n) is None for n in range(1, settings.seeds)):
+        return result
+    tried = {r["rate"] for r in result["runs"] if not r["watched"]}
+    ends = {min(tried): "<", max(tried): ">"} if len(tried) > 1 else {}
+    result["rate"], result["end"] = best, ends.get(best, "")
+    result["memory"] = memory(place, name, best, settings)
+    write_json(path, result)
+    return result
+
+
+def chosen(result):
+    """The runs of the chosen rate, the first one that which was watched."""
+    found = [r for r in result["runs"] if r["rate"] == result["rate"]]
+    [watched] = [run for run in found if run["watched"]]
+    others = [r for r in found if r["seed"] != watched["seed"]]
+    return [watched, *others]
+
+
+def seconds_of(result):
+    """A million steps in the quickest epoch of all runs."""
+    return min(run["seconds"] for run in result["runs"])
 
 
 def memory(place, name, rate, settings):
     """MiB, by this script in a process of its own."""
     command = [sys.executable, __file__, "--measure", place, name, str(rate)]
-    for option in ("units", "rows", "memory_steps"):
+    for option in ("units", "rows", "memory_steps", "layer"):
         value = str(getattr(settings, option))
         command += ["--" + option.replace("_", "-"), value]
     command += ["--jit" if settings.jit else "--no-jit"]
@@ -205,7 +252,7 @@ def table(label, found):
     for name, result in found.items():
         if "refused" in result:
             continue
-        runs = result["runs"]
+        runs = chosen(result)
         ends = sorted(last(run) for run in runs)
         score = f"{statistics.median(ends):.3g}"
         if len(ends) > 1:
@@ -217,7 +264,7 @@ def table(label, found):
         ]
         cells = [name, f"{runs[0]['updates']:,}"]
         cells += [f"{result['end']}{result['rate']:g}", score, *quality]
-        cells += [f"{result['seconds']:.3g}", f"{result['memory']:.0f}"]
+        cells += [f"{seconds_of(result):.3g}", f"{result['memory']:.0f}"]
         lines.append(markdown(cells))
     refused = [n for n, r in found.items() if "refused" in r]
     lines += ["", *(f"{n} refuses: {found[n]['refused']}" for n in refused)]
@@ -229,7 +276,7 @@ def plot(place, label, found, path):
     figure, axes = subplots(2, 2, (12, 8))
     colors = {name: f"C{n}" for n, name in enumerate(METHODS)}
     for name, result in found.items():
-        for number, run in enumerate(result["runs"]):
+        for number, run in enumerate(chosen(result)):
             axes[0, 0].plot(
                 np.array(run["steps"][: len(run["scores"])]) / 1e6,
                 run["scores"],
@@ -237,7 +284,7 @@ def plot(place, label, found, path):
                 alpha=0.4 if number else 1.0,
                 label=None if number else name,
             )
-        run = result["runs"][0]
+        run = chosen(result)[0]
         read = np.array(run["steps"][: len(run["cosine"])]) / 1e6
         axes[0, 1].plot(read, run["cosine"], color=colors[name])
     axes[0, 0].set(yscale="log", ylabel=label, title="After every epoch")
@@ -245,7 +292,7 @@ def plot(place, label, found, path):
     for axis in axes[0]:
         axis.set_xlabel("million steps read")
         axis.grid(alpha=0.3)
-    names, runs = list(found), [r["runs"][0] for r in found.values()]
+    names, runs = list(found), [chosen(r)[0] for r in found.values()]
     at = np.arange(len(names))
     bias = np.array([run["bias"][-1] for run in runs])
     noise = np.sqrt([run["variance"][-1] for run in runs])
@@ -263,7 +310,7 @@ def plot(place, label, found, path):
     )
     axes[1, 0].legend()
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    seconds = [result["seconds"] for result in found.values()]
+    seconds = [seconds_of(result) for result in found.values()]
     bars = axes[1, 1].barh(at, seconds, color=[colors[n] for n in names])
     axes[1, 1].bar_label(
         bars, [f"{r['memory']:.0f} MiB" for r in found.values()], padding=3
@@ -292,36 +339,45 @@ def parse(argv):
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     add("--rates", nargs="+", type=float, help="default: the task's grid")
+    add("--layer", choices=LAYERS, default="GRU", help="but for influence")
     count("--windows", 100, "of an epoch")
     count("--epochs", 10)
     count("--rows", 32, "sequences side by side")
     count("--units", 128)
     count("--repeats", 16, "estimates to compare")
     add("--seed", type=int, default=0)
-    count("--seeds", 3, "this seed and the next ones")
+    count("--seeds", 5, "this seed and the next ones")
     count("--memory-steps", 20_000)
     add("--measure", nargs=3, help=argparse.SUPPRESS)
+    add_arguments(parser)
     return parser.parse(argv)
 
 
 def main(argv=None):
-    """The results by task and method, as they are in results.json."""
+    """What the files hold, by task and method."""
     settings = parse(argv)
     if settings.measure:
         return measure(settings)
-    file = settings.out / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    end, results = begin(settings), {}
     for place in settings.tasks:
         found = results[place] = {}
         for name in settings.methods:
             print(f"{place}: {name} ...", flush=True)
-            found[name] = compare(place, name, settings)
-            write_json(file, results)
+            found[name] = compare(place, name, settings, end)
+        done = {
+            name: result
+            for name, result in found.items()
+            if "rate" in result or "refused" in result
+        }
+        print(f"{place}: {len(done)} of {len(found)} methods are done")
+        if len(done) < len(found):
+            continue
         label = TASKS[place](settings, settings.seed).label
         page = table(label, found)
         print(f"\n{page}\n", flush=True)
         (settings.out / f"{place}.md").write_text(page + "\n")
-        plot(place, label, found, settings.out / f"{place}.png")
+        if any("rate" in result for result in found.values()):
+            plot(place, label, found, settings.out / f"{place}.png")
     return results
 
 

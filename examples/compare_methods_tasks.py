@@ -8,6 +8,8 @@ import numpy as np
 
 import keras_seqgrad as ksg
 
+LAYERS = {"GRU": keras.layers.GRU, "MinGRU": ksg.layers.MinGRU}
+
 
 @dataclasses.dataclass
 class Task:
@@ -30,11 +32,11 @@ class Task:
     stateful: bool = False
 
 
-def gru(settings, features, *after, sequences=True):
+def recurrent(settings, features, *after, sequences=True):
     return keras.Sequential(
         [
             keras.Input((None, features)),
-            keras.layers.GRU(settings.units, return_sequences=sequences),
+            LAYERS[settings.layer](settings.units, return_sequences=sequences),
             *after,
         ]
     )
@@ -80,7 +82,7 @@ def adding(settings, seed):
         ksg.data.tasks.Adding(100),
         settings,
         seed,
-        network=gru(settings, 2, keras.layers.Dense(1), sequences=False),
+        network=recurrent(settings, 2, keras.layers.Dense(1), sequences=False),
         label="mean squared error",
         score=lambda model, loss: loss,
         length=20,
@@ -93,7 +95,7 @@ def copy(settings, seed):
         task,
         settings,
         seed,
-        network=gru(settings, 4, keras.layers.Dense(2)),
+        network=recurrent(settings, 4, keras.layers.Dense(2)),
         label="bits per bit",
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         score=lambda model, loss: ksg.data.text.bits(loss),
@@ -110,7 +112,7 @@ def text(settings, seed):
     layers = [
         keras.Input((None,), dtype="int32"),
         keras.layers.Embedding(size, 32),
-        keras.layers.GRU(settings.units, return_sequences=True),
+        LAYERS[settings.layer](settings.units, return_sequences=True),
         keras.layers.Dense(size),
     ]
     return Task(

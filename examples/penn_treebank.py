@@ -172,30 +172,6 @@ def fit(run, corpus, settings):
     )
 
 
-def search(score, rates):
-    """The best rate, with a worse one on either side of it.
-
-    Args:
-        score: Of a rate; less is better, None ends the search.
-        rates: To begin with; one alone is taken as it is.
-
-    Returns:
-        The rate; None where the search was ended.
-    """
-    found = {}
-    rates = list(rates)
-    while True:
-        for rate in rates:
-            if rate not in found:
-                found[rate] = score(rate)
-            if found[rate] is None:
-                return None
-        best = min(found, key=found.get)
-        if len(found) == 1 or min(found) < best < max(found):
-            return best
-        rates = [best / 2 if best == min(found) else best * 2]
-
-
 def parse(argv):
     parser = Parser(
         __doc__,
@@ -249,7 +225,7 @@ def main(argv=None):
     def bits(rate, seed=0):
         return train(rate, seed, corpus, settings, end)
 
-    best = search(bits, settings.rates)
+    best = runs.search(bits, settings.rates)
     if best is not None:
         for seed in range(1, settings.seeds):
             if bits(best, seed) is None:

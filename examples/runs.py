@@ -31,6 +31,21 @@ def begin(settings):
     return time.monotonic() + settings.seconds
 
 
+def opened(path, said):
+    """What the file of a run holds, or what is said of it where there is none.
+
+    Ends the script where the file is of another run.
+    """
+    before = json.loads(path.read_text()) if path.exists() else said
+    differ = [key for key in said if before.get(key) != said[key]]
+    if differ:
+        raise SystemExit(
+            f"{path} is of another run: {', '.join(differ)}. Delete it and its "
+            "states, or give another folder by --out."
+        )
+    return dict(before)
+
+
 def refuse(folder, names):
     """Ends the script where a run is there that nobody asked to go on with."""
     there = [name for name in names if (folder / f"{name}.json").exists()]
@@ -39,6 +54,31 @@ def refuse(folder, names):
             f"{folder} holds {', '.join(there)}. Go on by --resume, or choose "
             "another folder by --out."
         )
+
+
+def search(score, rates, factor=2.0, most=8):
+    """The best rate, with a worse one on either side of it.
+
+    Args:
+        score: Of a rate; less is better, None ends the search.
+        rates: To begin with; one alone is taken as it is.
+        factor: From a rate to the one beyond it.
+        most: Rates to try; the best may then be at an end.
+
+    Returns:
+        The rate; None where the search was ended.
+    """
+    found, rates = {}, list(rates)
+    while True:
+        for rate in rates:
+            found[rate] = score(rate)
+            if found[rate] is None:
+                return None
+        best, low, high = min(found, key=found.get), min(found), max(found)
+        if len(found) == 1 or low < best < high or len(found) >= most:
+            return best
+        beyond = best / factor if best == low else best * factor
+        rates = [float(f"{beyond:.2g}")]
 
 
 class Run(keras.callbacks.Callback):
@@ -58,14 +98,7 @@ class Run(keras.callbacks.Callback):
     def __init__(self, path, said, end=math.inf):
         super().__init__()
         self.path, self.end = path, end
-        before = json.loads(path.read_text()) if path.exists() else said
-        differ = [key for key in said if before.get(key) != said[key]]
-        if differ:
-            raise SystemExit(
-                f"{path} is of another run: {', '.join(differ)}. Delete it and "
-                "its states, or give another folder by --out."
-            )
-        self.found = {"reports": [], **before}
+        self.found = {"reports": [], **opened(path, said)}
         self.spent = self.began = None
 
     @property
