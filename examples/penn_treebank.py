@@ -29,6 +29,7 @@ Tallec and Ollivier, 2017. arXiv:1705.08209. Jaderberg et al., 2017.
 arXiv:1608.05343. Shang and Zhang, 2019. arXiv:1902.10630.
 """
 
+import contextlib
 import math
 
 import keras
@@ -49,7 +50,7 @@ LAYERS = {
 SAID = "data method length alpha reach synthesizer level vocabulary layer units"
 SAID += " layers embedding rows window clip cycle limit validation epochs"
 SAID = SAID.split()
-SAVE = 500  # windows between two states
+SAVE = 100  # windows between two states
 BUCKETS = 5  # lengths of drawn windows: each is compiled, in seconds
 
 
@@ -117,8 +118,17 @@ def make_windows(tokens, settings, seed):
     return windows.repeat(), size * round(row / law.mean_length / size)
 
 
+class OutOfTime(Exception):
+    """Leaves an epoch, which takes long, before its end."""
+
+
 class Run(runs.Run):
     """Adds bits and the perplexity to what is reported."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch)
+        if self.is_over():
+            raise OutOfTime
 
     def tell(self, updates, logs):
         loss = logs["val_loss"]
@@ -144,7 +154,8 @@ def train(rate, seed, corpus, settings, end):
     if len(run.reports) < settings.epochs:
         if run.is_over():
             return None
-        fit(run, corpus, settings)
+        with contextlib.suppress(OutOfTime):
+            fit(run, corpus, settings)
     if len(run.reports) < settings.epochs:
         return None
     last = run.reports[-1]["val_loss"]

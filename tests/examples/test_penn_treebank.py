@@ -115,6 +115,27 @@ def test_seeds_follow_the_search_and_nothing_is_run_twice(
 
 
 @pytest.mark.slow
+def test_a_run_stopped_within_an_epoch_goes_on(
+    example, short_text, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(example, "SAVE", 1)
+    arguments = ["--quick", "--window", "40", "--length", "20", "--epochs", "1"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    example.main([*arguments, "--out", str(whole)])
+    begins = iter([False, False, False, True])
+    monkeypatch.setattr(example.Run, "is_over", lambda _: next(begins, False))
+    assert example.main([*arguments, "--out", str(parts)]) is None
+    assert not list(parts.glob("*.json")) and list(parts.glob("states/*/*"))
+    assert example.main([*arguments, "--out", str(parts)]) == 0.003
+    first, second = (
+        json.loads(next(folder.glob("*.json")).read_text())["reports"][0]
+        for folder in (whole, parts)
+    )
+    assert first["val_loss"] == second["val_loss"]
+    assert first["updates"] == second["updates"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
