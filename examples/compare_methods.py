@@ -185,7 +185,9 @@ def compare(place, name, settings, end=math.inf):
         result["refused"] = str(error)
         write_json(path, result)
         return result
-    best = search(lambda rate: run(rate, first), rates, FACTOR)
+    best = rates[0]
+    if len(rates) > 1:
+        best = search(lambda rate: run(rate, first), rates, FACTOR)
     if best is None or run(best, first, folder) is None:
         return result
     if any(run(best, first + n) is None for n in range(1, settings.seeds)):
