@@ -7,17 +7,19 @@
     long_memory    `examples/long_memory.py`
     copy           `examples/copy_synthetic_gradients.py`
     penn_treebank  `examples/penn_treebank.py`
+    comparison     `examples/compare_methods.py`
 
 A folder has a file of results a run. Each table goes to the page that has its
 name; those of another folder are shown alone.
 """
 
 import argparse
-import json
 import math
 import statistics
 from pathlib import Path
 
+from benchmarks.comparison import comparison
+from benchmarks.runs import cell, groups, read, spread
 from benchmarks.table import Table, put
 
 ROOT = Path(__file__).parent.parent
@@ -32,19 +34,6 @@ TASKS = {
 LAYERS = ("MinGRU", "LRU", "LSTM")
 
 
-def read(folder):
-    """The runs, in the order of their files."""
-    return [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
-
-
-def groups(runs, key):
-    """The runs by what `key` says of them, in the order of these words."""
-    found = {}
-    for run in sorted(runs, key=key):
-        found.setdefault(key(run), []).append(run)
-    return found
-
-
 def at(run, minutes, name):
     """What the last small test within the minutes came to; None before one.
 
@@ -55,17 +44,6 @@ def at(run, minutes, name):
     if not before or run["reports"][-1]["seconds"] < 60 * minutes:
         return None
     return before[-1][f"val_{name}"]
-
-
-def cell(values, factor, digits):
-    """Mean, and from where to where."""
-    values = [factor * value for value in values if value is not None]
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
 def long_memory(runs):
@@ -140,12 +118,6 @@ def copy(runs):
     yield Table("learned/longest_copy", head, rows)
 
 
-def spread(numbers):
-    """All alike, or from where to where."""
-    least, most = min(numbers), max(numbers)
-    return f"{most:,}" if least == most else f"{least:,}–{most:,}"
-
-
 def penn_treebank(runs):
     """Tables of bits or perplexity on validation text after the last epoch."""
     ended = [run for run in runs if len(run["reports"]) == run["epochs"]]
@@ -210,6 +182,7 @@ EXPERIMENTS = {
     "long_memory": long_memory,
     "copy": copy,
     "penn_treebank": penn_treebank,
+    "comparison": comparison,
 }
 
 

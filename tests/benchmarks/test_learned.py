@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from benchmarks import learned
+from benchmarks import learned, runs
 from benchmarks.table import put
 
 
@@ -18,7 +18,7 @@ def test_minutes_of_a_run():
     assert learned.at(found, 2, "loss") == 2.0
     assert learned.at(found, 3, "loss") is None
     assert learned.at(found, 0.5, "loss") is None
-    assert learned.cell([1.0, 3.0, None], 100, 1) == "200.0 (100.0–300.0)"
+    assert runs.cell([1.0, 3.0, None], 100, 1) == "200.0 (100.0–300.0)"
 
 
 @pytest.mark.parametrize("name", learned.EXPERIMENTS)

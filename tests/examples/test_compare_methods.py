@@ -94,7 +94,9 @@ def test_the_rate_that_ends_best(
     assert (result["rate"], result["end"]) == (best, "")
     expected = [(rate, 0, False) for rate in tried if len(tried) > 1]
     assert trained == [*expected, (best, 0, True), (best, 1, False)]
-    assert [r["seed"] for r in example.chosen(result)] == [0, 1]
+    assert [
+        r["seed"] for r in script.load("compare_methods_results").chosen(result)
+    ] == [0, 1]
     assert rows(tmp_path, "copy")["tbptt"][:2] == ["3", f"{best:g}"]
 
 
