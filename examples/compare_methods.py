@@ -12,7 +12,8 @@ the number of steps read is the same; the number of updates is not, and is in
 the table. Each method gets the learning rate that ends best with the first
 seed, looked for from the task's grid on until a worse one lies on either side;
 "<" and ">" mark one at an end after eight. Nothing else is tuned: all settings
-but the length of a segment are the library's defaults.
+but the length of a segment are the library's defaults. "tbptt_once" is tbptt
+with the mean of a window's gradients for one update, as bptt and artbp have.
 
 The gradient of the compiled method on one window that is not learnt from is
 compared with the exact one after every epoch; the table has the last. Time is
@@ -46,6 +47,7 @@ METHODS = {
     "bptt": lambda k, epochs: ksg.methods.BPTT(),
     "checkpoints": lambda k, epochs: ksg.methods.BPTT("auto"),
     "tbptt": lambda k, epochs: ksg.methods.TruncatedBPTT(k),
+    "tbptt_once": lambda k, epochs: ksg.methods.TruncatedBPTT(k),
     "artbp": lambda k, epochs: ksg.methods.ARTBP(k),
     "dni": lambda k, epochs: ksg.methods.SyntheticGradients(k),
     "alternating": lambda k, epochs: ksg.methods.AlternatingGradients(
@@ -84,10 +86,20 @@ class Watch(keras.callbacks.Callback):
         self.scores.append(float(self.task.score(self.model, loss)))
 
 
+def segments(task, name):
+    """Gradients that become one update: of "tbptt_once" those of a window."""
+    if name != "tbptt_once" or task.one_target:
+        return None
+    return -(-np.shape(task.probe[0])[1] // task.length)
+
+
 def build(task, name, rate, settings):
+    optimizer = task.optimizer(
+        rate, clipnorm=1.0, gradient_accumulation_steps=segments(task, name)
+    )
     model = ksg.SequenceModel.from_model(task.network, stateful=task.stateful)
     model.compile(
-        task.optimizer(rate, clipnorm=1.0),
+        optimizer,
         task.loss,
         method=METHODS[name](task.length, settings.epochs),
         jit_compile=settings.jit,
@@ -126,7 +138,8 @@ def train(place, name, rate, seed, settings, log_dir=None):
     steps = settings.windows * math.prod(np.shape(task.probe[0])[:2])
     found = {
         "seed": seed,
-        "updates": int(model.optimizer.iterations),
+        "updates": int(model.optimizer.iterations)
+        // (segments(task, name) or 1),
         "steps": [steps * (e + 1) for e in range(settings.epochs)],
         "scores": watch.scores,
         "seconds": min(watch.seconds) / steps * 1e6,

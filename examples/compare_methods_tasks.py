@@ -30,6 +30,7 @@ class Task:
     loss: Any = "mse"
     optimizer: Any = keras.optimizers.Adam
     stateful: bool = False
+    one_target: bool = False
 
 
 def recurrent(settings, features, *after, sequences=True):
@@ -86,6 +87,7 @@ def adding(settings, seed):
         label="mean squared error",
         score=lambda model, loss: loss,
         length=20,
+        one_target=True,
     )
 
 

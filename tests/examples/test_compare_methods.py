@@ -123,6 +123,20 @@ def test_calls_share_the_work(example, tmp_path, monkeypatch, trained, capsys):
         run(example, monkeypatch, *arguments, "--methods", "bptt", "--units", 9)
 
 
+def test_truncation_with_one_update_a_window(example):
+    settings = example.parse(["--quick"])
+    counts = {
+        (place, name): example.build(
+            example.TASKS[place](settings, 0), name, 0.1, settings
+        ).optimizer.gradient_accumulation_steps
+        for place in ("copy", "adding", "text")
+        for name in ("tbptt", "tbptt_once")
+    }
+    some = {place: n for (place, name), n in counts.items() if n}
+    assert some == {"copy": 5, "text": 10}
+    assert list(counts.values()).count(None) == 4
+
+
 @pytest.mark.slow
 def test_truncation_is_misled_and_refusals_are_told(
     example, tmp_path, monkeypatch
