@@ -92,20 +92,16 @@ def long_memory_task(task, found):
 def copy(runs):
     """A table of the longest sequences solved, in steps."""
     rows = []
-    for arm, found in groups(
-        runs, lambda run: (run["task"], run["length"], run["method"])
-    ).items():
+    for (*arm, rate), found in groups(runs, arm_of_copy).items():
         updates = [run["reports"][-1]["updates"] for run in found]
         seconds = [run["reports"][-1]["seconds"] for run in found]
         _, steps, levels = zip(
             *(run["solved"][-1] for run in found), strict=True
         )
-        rates = sorted({run["synthesizer_rate"] for run in found})
-        rate = ", ".join(f"{rate:g}" for rate in rates)
         rows.append(
             [
                 *map(str, arm),
-                rate if arm[-1] not in ("TBPTT", "SnAp") else "",
+                f"{rate:g}" if rate else "",
                 spread(updates),
                 f"{statistics.median(steps):g}",
                 ", ".join(map(str, steps)),
@@ -116,6 +112,12 @@ def copy(runs):
     head = ["task", "T", "method", "rate of the synthesiser", "updates"]
     head += ["median steps", "each seed", "pattern × repeats", "seconds"]
     yield Table("learned/longest_copy", head, rows)
+
+
+def arm_of_copy(run):
+    """Task, T, method, and the rate of its synthesiser; 0 without one."""
+    arm = run["task"], run["length"], run["method"]
+    return *arm, 0 if arm[-1] in ("TBPTT", "SnAp") else run["synthesizer_rate"]
 
 
 def penn_treebank(runs):
