@@ -2,7 +2,7 @@
 
     python examples/copy_synthetic_gradients.py --jobs 2    # on two cores
     python examples/copy_synthetic_gradients.py --quick     # seconds
-    python examples/copy_synthetic_gradients.py --resume    # what is missing
+    python examples/copy_synthetic_gradients.py --seconds 600    # and go on
 
 Copy: read a pattern of bits, then write it out. Repeat copy: write it several
 times. A curriculum makes the sequences longer whenever the mean error falls
@@ -19,9 +19,10 @@ segments of T steps and one update a segment:
 
 The claim to check: DNI models sequences at least twice as long as truncated
 BPTT of the same T does. `--out` gets a file of results an arm, which is written
-as it goes, and length.png; `--resume` goes on with all that is there, and
-`python -m benchmarks.learned --only copy --results OUT` makes the table: the
-longest sequence solved, in steps: pattern, marker and copies together.
+as it goes, and length.png; a call goes on with all that is there, also with
+more `--updates`, and `python -m benchmarks.learned --only copy --results OUT`
+makes the table: the longest sequence solved, in steps: pattern, marker and
+copies together.
 
 All arms make the same number of updates, by Adam with one learning rate, on
 rows that hold one fresh sequence of the current level after another, each row
@@ -268,7 +269,6 @@ def parse(argv):
     add("--synthesizer-rate", type=float, default=0.1, help="of the model's")
     add("--auxiliary", type=float, default=1.0, help="weight of that loss")
     count("--jobs", 1, "processes, of one core each")
-    add("--resume", action="store_true", help="go on with what --out has")
     runs.add_arguments(parser)
     settings = parser.parse(argv)
     if settings.updates < MEASURE:
@@ -287,8 +287,6 @@ def main(argv=None):
         Arm(task, length, method, seed)
         for task, length, seed, method in itertools.product(*order)
     ]
-    if not settings.resume:
-        runs.refuse(settings.out, map(name_of, arms))
     found = train_all(arms, settings, end)
     results = dict(zip(arms, found, strict=True))
     plot(results, settings, settings.out / "length.png")

@@ -46,16 +46,6 @@ def opened(path, said):
     return dict(before)
 
 
-def refuse(folder, names):
-    """Ends the script where a run is there that nobody asked to go on with."""
-    there = [name for name in names if (folder / f"{name}.json").exists()]
-    if there:
-        raise SystemExit(
-            f"{folder} holds {', '.join(there)}. Go on by --resume, or choose "
-            "another folder by --out."
-        )
-
-
 def search(score, rates, factor=2.0, most=8):
     """The best rate, with a worse one on either side of it.
 
