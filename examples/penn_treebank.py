@@ -31,6 +31,7 @@ arXiv:1608.05343. Shang and Zhang, 2019. arXiv:1902.10630.
 
 import contextlib
 import math
+import shutil
 
 import keras
 import runs
@@ -158,6 +159,9 @@ def train(rate, seed, corpus, settings, end):
             fit(run, corpus, settings)
     if len(run.reports) < settings.epochs:
         return None
+    # Nothing goes on from a run that is done.
+    states = settings.out / "states" / run.path.stem
+    shutil.rmtree(states, ignore_errors=True)
     last = run.reports[-1]["val_loss"]
     return last if math.isfinite(last) else math.inf
 

@@ -127,6 +127,7 @@ def test_a_run_stopped_within_an_epoch_goes_on(
     assert example.main([*arguments, "--out", str(parts)]) is None
     assert not list(parts.glob("*.json")) and list(parts.glob("states/*/*"))
     assert example.main([*arguments, "--out", str(parts)]) == 0.003
+    assert not list(parts.glob("states/*"))
     first, second = (
         json.loads(next(folder.glob("*.json")).read_text())["reports"][0]
         for folder in (whole, parts)
