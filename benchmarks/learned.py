@@ -1,24 +1,30 @@
-"""What the runs of `examples/long_memory.py` learned, as tables of a page.
+"""What long runs of the examples learned, as tables of pages.
 
-    python -m benchmarks.learned              # of docs/results/long_memory
-    python -m benchmarks.learned --page none  # shown alone
+    python -m benchmarks.learned              # of all in docs/results
+    python -m benchmarks.learned --alone      # shown alone
+    python -m benchmarks.learned --only copy --results FOLDER
 
-A row has the runs of a layer on a task: the mean of its seeds, and from the
-least to the largest where there are several. What stands under minutes is of
-the small test that was last then; the last column is of all the tests, when the
-time was spent.
+    long_memory    `examples/long_memory.py`
+    copy           `examples/copy_synthetic_gradients.py`
+    penn_treebank  `examples/penn_treebank.py`
+    comparison     `examples/compare_methods.py`
+
+A folder has a file of results a run. Each table goes to the page that has its
+name; those of another folder are shown alone.
 """
 
 import argparse
-import json
+import math
 import statistics
 from pathlib import Path
 
+from benchmarks.comparison import comparison
+from benchmarks.runs import cell, groups, read, spread
 from benchmarks.table import Table, put
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "linear_recurrences.md"
-RESULTS = ROOT / "docs" / "results" / "long_memory"
+DOCS = ROOT / "docs"
+RESULTS = DOCS / "results"
 # Minutes to look at, and what is measured: its name, factor and digits.
 TASKS = {
     "pixels": ((2, 5, 10, 30), "accuracy", 100, 2),
@@ -26,15 +32,6 @@ TASKS = {
     "copy": ((1, 2, 4), "accuracy", 100, 1),
 }
 LAYERS = ("MinGRU", "LRU", "LSTM")
-
-
-def read(folder):
-    """The runs, by task and layer."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        run = json.loads(path.read_text())
-        found.setdefault((run["task"], run["layer"]), []).append(run)
-    return found
 
 
 def at(run, minutes, name):
@@ -49,23 +46,24 @@ def at(run, minutes, name):
     return before[-1][f"val_{name}"]
 
 
-def cell(values, factor, digits):
-    """Mean, and from where to where."""
-    values = [factor * value for value in values if value is not None]
-    if not values:
-        return ""
-    mean = f"{statistics.mean(values):.{digits}f}"
-    if len(values) == 1:
-        return mean
-    return f"{mean} ({min(values):.{digits}f}–{max(values):.{digits}f})"
+def long_memory(runs):
+    """A table a task: the mean of its seeds, and from the least to the largest.
+
+    What stands under minutes is of the small test that was last then; the last
+    column is of all the tests, when the time was spent.
+    """
+    for task in TASKS:
+        of_task = [run for run in runs if run["task"] == task]
+        if any("test" in run for run in of_task):
+            yield long_memory_task(task, of_task)
 
 
-def table(task, found):
+def long_memory_task(task, found):
     """A row a layer that was run."""
     minutes, name, factor, digits = TASKS[task]
     rows = []
     for layer in LAYERS:
-        runs = found.get((task, layer), [])
+        runs = [run for run in found if run["layer"] == layer]
         ended = [run["test"] for run in runs if "test" in run]
         if not ended:
             continue
@@ -91,24 +89,138 @@ def table(task, found):
     return Table(f"learned/{task}", head, rows)
 
 
+def copy(runs):
+    """A table of the longest sequences solved, in steps."""
+    rows = []
+    for (*arm, rate), found in groups(runs, arm_of_copy).items():
+        updates = [run["reports"][-1]["updates"] for run in found]
+        seconds = [run["reports"][-1]["seconds"] for run in found]
+        _, steps, levels = zip(
+            *(run["solved"][-1] for run in found), strict=True
+        )
+        rows.append(
+            [
+                *map(str, arm),
+                f"{rate:g}" if rate else "",
+                spread(updates),
+                f"{statistics.median(steps):g}",
+                ", ".join(map(str, steps)),
+                ", ".join(levels),
+                f"{statistics.mean(seconds):.0f}",
+            ]
+        )
+    head = ["task", "T", "method", "rate of the synthesiser", "updates"]
+    head += ["median steps", "each seed", "pattern × repeats", "seconds"]
+    yield Table("learned/longest_copy", head, rows)
+
+
+def arm_of_copy(run):
+    """Task, T, method, and the rate of its synthesiser; 0 without one."""
+    arm = run["task"], run["length"], run["method"]
+    return *arm, 0 if arm[-1] in ("TBPTT", "SnAp") else run["synthesizer_rate"]
+
+
+def penn_treebank(runs):
+    """Tables of bits or perplexity on validation text after the last epoch."""
+    ended = [run for run in runs if len(run["reports"]) == run["epochs"]]
+    tables = groups(ended, table_of)
+    for name, found in tables.items():
+        arms = groups(found, name_of)
+        rows = [row_of(arm, found) for arm, found in arms.items()]
+        score = "perplexity" if name == "words" else "bits a character"
+        head = ["method", "updates", f"{score} of seed 0 at each rate"]
+        head += ["rate", "seeds", score, "seconds a run"]
+        yield Table(f"learned/{name}", head, rows)
+
+
+def table_of(run):
+    if run["level"] == "word":
+        return "words"
+    return "artbp" if run["length"] == 50 else "dni"
+
+
+def name_of(run):
+    """An arm, as the tables call it."""
+    length, reach = run["length"], run["reach"]
+    if run["method"] == "artbp":
+        law = run["alpha"] and f"α = {run['alpha']:g}"
+        return f"ARTBP({length}), {law or 'constant'}"
+    name = {
+        "tbptt": "TruncatedBPTT",
+        "dni": "SyntheticGradients",
+        "alternating": "AlternatingGradients",
+    }[run["method"]]
+    return f"{name}({reach}, stride={length})" if reach else f"{name}({length})"
+
+
+def score_of(run):
+    last = run["reports"][-1]
+    value = last["perplexity" if run["level"] == "word" else "bits"]
+    return value if math.isfinite(value) else math.inf
+
+
+def row_of(arm, found):
+    """The runs of an arm at the rate that was best with the first seed."""
+    digits = 1 if found[0]["level"] == "word" else 4
+    tried = {run["rate"]: score_of(run) for run in found if not run["seed"]}
+    best = min(tried, key=tried.get)
+    # Where nothing is beyond it, the grid has ended.
+    edge = {min(tried): "<", max(tried): ">"}.get(best, "")
+    chosen = [run for run in found if run["rate"] == best]
+    scores = [score_of(run) for run in chosen]
+    seconds = [run["reports"][-1]["seconds"] for run in chosen]
+    return [
+        arm,
+        spread([run["reports"][-1]["updates"] for run in chosen]),
+        ", ".join(f"{tried[r]:.{digits}f} at {r:g}" for r in sorted(tried)),
+        f"{edge if len(tried) > 1 else ''}{best:g}",
+        str(len(chosen)),
+        cell(scores, 1, digits),
+        f"{statistics.mean(seconds):.0f}",
+    ]
+
+
+EXPERIMENTS = {
+    "long_memory": long_memory,
+    "copy": copy,
+    "penn_treebank": penn_treebank,
+    "comparison": comparison,
+}
+
+
+def tables(name, folder=None):
+    """The tables of an experiment; none without results."""
+    runs = read(folder or RESULTS / name)
+    return list(EXPERIMENTS[name](runs)) if runs else []
+
+
+def page_of(table):
+    """The page that has a table's name; None where there is none."""
+    name = f"<!-- table {table.name} -->"
+    pages = [p for p in sorted(DOCS.rglob("*.md")) if name in p.read_text()]
+    return pages[0] if pages else None
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.learned",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page", default=PAGE, help="or none")
+    add = parser.add_argument
+    add("--only", choices=EXPERIMENTS, help="default: all")
+    add("--results", type=Path, help="folder; default: docs/results/NAME")
+    add("--alone", action="store_true", help="show them, write no page")
     settings = parser.parse_args(argv)
-    found = read(settings.results)
-    for task in TASKS:
-        made = table(task, found)
-        if not made.rows:
-            continue
-        print(f"\n{made.name}\n{made.text()}")
-        if settings.page != "none":
-            page = Path(settings.page)
-            page.write_text(put(page.read_text(), made.name, made.text()))
+    if settings.results and not settings.only:
+        parser.error("--results is of one experiment: name it by --only.")
+    for name in [settings.only] if settings.only else EXPERIMENTS:
+        for table in tables(name, settings.results):
+            print(f"\n{table.name}\n{table.text()}")
+            page = page_of(table)
+            if not (settings.alone or settings.results or page is None):
+                text = put(page.read_text(), table.name, table.text())
+                page.write_text(text)
 
 
 if __name__ == "__main__":

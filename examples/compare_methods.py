@@ -9,9 +9,11 @@ Tasks: "influence" (one number, misleading in the short run), "adding" and
 "copy" (memory over many steps) and "text" (characters of Python's standard
 library). All methods start from the same weights and read the same windows, so
 the number of steps read is the same; the number of updates is not, and is in
-the table. Each method gets the learning rate of the task's grid that ends best
-with the first seed; "<" and ">" mark a rate at an end of the grid. Nothing else
-is tuned: all settings but the length of a segment are the library's defaults.
+the table. Each method gets the learning rate that ends best with the first
+seed, looked for from the task's grid on until a worse one lies on either side;
+"<" and ">" mark one at an end after eight. Nothing else is tuned: all settings
+but the length of a segment are the library's defaults. "tbptt_once" is tbptt
+with the mean of a window's gradients for one update, as bptt and artbp have.
 
 The gradient of the compiled method on one window that is not learnt from is
 compared with the exact one after every epoch; the table has the last, and of a
@@ -19,22 +21,26 @@ bias the range of a standard error; it is 0 where none was found. Time is
 that of the quickest epoch, without compiling, validation and diagnostics.
 Memory is by how much the peak of a fresh process rises in one training step on
 a window of `--memory-steps` steps; 0 where compiling took more than the step.
-`--out` gets results.json, TASK.md, TASK.png and TensorBoard's logs.
+`--out` gets a file of results a task and method, TensorBoard's logs, and, once
+all methods of a call are done, TASK.md and TASK.png. So calls of one task and
+method each can share the work; what their files have is not run again. Of the
+same runs `python -m benchmarks.learned --only comparison` makes a table at
+equal steps, equal updates and equal time.
 """
 
 import argparse
-import json
 import math
 import resource
-import statistics
 import subprocess
 import sys
 import time
 
 import keras
 import numpy as np
-from common import Parser, markdown, subplots, write_json
-from compare_methods_tasks import TASKS
+from common import Parser, write_json
+from compare_methods_results import ENDS, QUALITY, last, plot, table
+from compare_methods_tasks import LAYERS, TASKS
+from runs import add_arguments, begin, opened, search
 
 import keras_seqgrad as ksg
 
@@ -42,6 +48,7 @@ METHODS = {
     "bptt": lambda k, epochs: ksg.methods.BPTT(),
     "checkpoints": lambda k, epochs: ksg.methods.BPTT("auto"),
     "tbptt": lambda k, epochs: ksg.methods.TruncatedBPTT(k),
+    "tbptt_once": lambda k, epochs: ksg.methods.TruncatedBPTT(k),
     "artbp": lambda k, epochs: ksg.methods.ARTBP(k),
     "dni": lambda k, epochs: ksg.methods.SyntheticGradients(k),
     "alternating": lambda k, epochs: ksg.methods.AlternatingGradients(
@@ -50,14 +57,15 @@ METHODS = {
     "fptt": lambda k, epochs: ksg.methods.FPTT(length=k),
     "tprop": lambda k, epochs: ksg.methods.TargetPropagation(k),
     "inversion": lambda k, epochs: ksg.methods.RegularizedInversion(0.1, 1.0),
+    "snap": lambda k, epochs: ksg.methods.SnAp(k),
+    "rtrl": lambda k, epochs: ksg.methods.RTRL(k),
 }
 QUICK = {"windows": 4, "epochs": 2, "units": 8, "rows": 4, "memory_steps": 500}
 QUICK |= {"tasks": ["adding"], "methods": ["bptt", "tbptt", "artbp"]}
 QUICK |= {"rates": [1e-2], "jit": False}
-QUALITY = ("cosine", "bias", "variance", "bias_share")
-ENDS = ("bias_lower", "bias_upper")
-HEAD = "| method | updates | rate | {} | cosine | relative bias | relative "
-HEAD += "variance | share of bias | seconds a million steps | memory (MiB) |"
+# What a result depends on beside its task, method, rate and seed.
+DECISIVE = ("layer", "windows", "epochs", "rows", "units", "seed", "jit")
+FACTOR = 10**0.5  # from a rate to the next one beyond the grid
 
 
 class Watch(keras.callbacks.Callback):
@@ -79,10 +87,20 @@ class Watch(keras.callbacks.Callback):
         self.scores.append(float(self.task.score(self.model, loss)))
 
 
+def segments(task, name):
+    """Gradients that become one update: of "tbptt_once" those of a window."""
+    if name != "tbptt_once" or task.one_target:
+        return None
+    return -(-np.shape(task.probe[0])[1] // task.length)
+
+
 def build(task, name, rate, settings):
+    optimizer = task.optimizer(
+        rate, clipnorm=1.0, gradient_accumulation_steps=segments(task, name)
+    )
     model = ksg.SequenceModel.from_model(task.network, stateful=task.stateful)
     model.compile(
-        task.optimizer(rate, clipnorm=1.0),
+        optimizer,
         task.loss,
         method=METHODS[name](task.length, settings.epochs),
         jit_compile=settings.jit,
@@ -121,7 +139,8 @@ def train(place, name, rate, seed, settings, log_dir=None):
     steps = settings.windows * math.prod(np.shape(task.probe[0])[:2])
     found = {
         "seed": seed,
-        "updates": int(model.optimizer.iterations),
+        "updates": int(model.optimizer.iterations)
+        // (segments(task, name) or 1),
         "steps": [steps * (e + 1) for e in range(settings.epochs)],
         "scores": watch.scores,
         "seconds": min(watch.seconds) / steps * 1e6,
@@ -131,45 +150,64 @@ def train(place, name, rate, seed, settings, log_dir=None):
     return found
 
 
-def last(run):
-    """The score at the end; infinite where training did not get there."""
-    score = run["scores"][-1]
-    whole = len(run["scores"]) == len(run["steps"])
-    return score if whole and math.isfinite(score) else math.inf
+def compare(place, name, settings, end=math.inf):
+    """A method on a task, from its file: what has been run is not run again.
 
+    Trains every rate of the search with the first seed, the best one once more
+    with its gradients watched, then the other seeds.
 
-def compare(place, name, settings):
-    """A method on a task: its best rate, and that of every seed."""
-    rates = sorted(settings.rates or TASKS[place](settings, 0).rates)
+    Returns:
+        What the file holds; with "rate" and "memory" when all is done.
+    """
+    path = settings.out / f"{place}_{settings.layer.lower()}_{name}.json"
+    said = {"task": place, "method": name}
+    said |= {key: getattr(settings, key) for key in DECISIVE}
+    result = opened(path, said)
     folder = settings.out / "logs" / place / name
+    if "rate" in result or "refused" in result:
+        return result
+
+    def run(rate, seed, log_dir=None):
+        watched = log_dir is not None
+        wanted = {"rate": rate, "seed": seed, "watched": watched}
+        for known in result["runs"]:
+            if wanted.items() <= known.items():
+                return last(known)
+        if time.monotonic() >= end:
+            return None
+        known = wanted | train(place, name, rate, seed, settings, log_dir)
+        result["runs"].append(known)
+        write_json(path, result)
+        return last(known)
+
+    result.setdefault("runs", [])
+    first, rates = settings.seed, settings.rates
+    rates = sorted(rates or TASKS[place](settings, 0).rates)
     try:
         build(TASKS[place](settings, 0), name, rates[0], settings)
     except ValueError as error:
-        return {"refused": str(error)}
-    tried, best = [], 0
+        result["refused"] = str(error)
+        write_json(path, result)
+        return result
+    best = rates[0]
     if len(rates) > 1:
-        tried = [train(place, name, r, settings.seed, settings) for r in rates]
-        best = min(range(len(rates)), key=lambda at: last(tried[at]))
-    runs = [
-        train(place, name, rates[best], settings.seed + n, settings, folder)
-        for n, folder in enumerate([folder, *[None] * (settings.seeds - 1)])
-    ]
-    ended = zip(rates, tried or runs, strict=False)
-    ends = {0: "<", len(rates) - 1: ">"} if len(rates) > 1 else {}
-    return {
-        "rate": rates[best],
-        "end": ends.get(best, ""),
-        "tried": {f"{rate:g}": last(run) for rate, run in ended},
-        "seconds": min(run["seconds"] for run in tried + runs),
-        "memory": memory(place, name, rates[best], settings),
-        "runs": runs,
-    }
+        best = search(lambda rate: run(rate, first), rates, FACTOR)
+    if best is None or run(best, first, folder) is None:
+        return result
+    if any(run(best, first + n) is None for n in range(1, settings.seeds)):
+        return result
+    tried = {r["rate"] for r in result["runs"] if not r["watched"]}
+    ends = {min(tried): "<", max(tried): ">"} if len(tried) > 1 else {}
+    result["rate"], result["end"] = best, ends.get(best, "")
+    result["memory"] = memory(place, name, best, settings)
+    write_json(path, result)
+    return result
 
 
 def memory(place, name, rate, settings):
     """MiB, by this script in a process of its own."""
     command = [sys.executable, __file__, "--measure", place, name, str(rate)]
-    for option in ("units", "rows", "memory_steps"):
+    for option in ("units", "rows", "memory_steps", "layer"):
         value = str(getattr(settings, option))
         command += ["--" + option.replace("_", "-"), value]
     command += ["--jit" if settings.jit else "--no-jit"]
@@ -201,100 +239,6 @@ def measure(settings):
     print((after - before) / 1024)
 
 
-def table(label, found):
-    """The results of a task in Markdown."""
-    lines = [HEAD.format(label), "|---|" + "---:|" * 9]
-    for name, result in found.items():
-        if "refused" in result:
-            continue
-        runs = result["runs"]
-        ends = sorted(last(run) for run in runs)
-        score = f"{statistics.median(ends):.3g}"
-        if len(ends) > 1:
-            score += f" ({ends[0]:.3g} to {ends[-1]:.3g})"
-        # There is nothing to compare with where the exact gradient is zero.
-        quality = [
-            f"{value:.2g}" if math.isfinite(value) else "–"
-            for value in (runs[0][measure][-1] for measure in QUALITY)
-        ]
-        quality[QUALITY.index("bias")] = with_range(runs[0])
-        cells = [name, f"{runs[0]['updates']:,}"]
-        cells += [f"{result['end']}{result['rate']:g}", score, *quality]
-        cells += [f"{result['seconds']:.3g}", f"{result['memory']:.0f}"]
-        lines.append(markdown(cells))
-    refused = [n for n, r in found.items() if "refused" in r]
-    lines += ["", *(f"{n} refuses: {found[n]['refused']}" for n in refused)]
-    return "\n".join(lines)
-
-
-def with_range(run):
-    """The bias at the end, and from where to where it may be."""
-    bias, lower, upper = (run[m][-1] for m in ("bias", *ENDS))
-    if not math.isfinite(bias):
-        return "–"
-    shown = f"{bias:.2g}"
-    return shown if lower == upper else f"{shown} ({lower:.2g} to {upper:.2g})"
-
-
-def plot(place, label, found, path):
-    found = {n: r for n, r in found.items() if "refused" not in r}
-    figure, axes = subplots(2, 2, (12, 8))
-    colors = {name: f"C{n}" for n, name in enumerate(METHODS)}
-    for name, result in found.items():
-        for number, run in enumerate(result["runs"]):
-            axes[0, 0].plot(
-                np.array(run["steps"][: len(run["scores"])]) / 1e6,
-                run["scores"],
-                color=colors[name],
-                alpha=0.4 if number else 1.0,
-                label=None if number else name,
-            )
-        run = result["runs"][0]
-        read = np.array(run["steps"][: len(run["cosine"])]) / 1e6
-        axes[0, 1].plot(read, run["cosine"], color=colors[name])
-    axes[0, 0].set(yscale="log", ylabel=label, title="After every epoch")
-    axes[0, 1].set(ylabel="cosine", title="Gradient beside the exact one")
-    for axis in axes[0]:
-        axis.set_xlabel("million steps read")
-        axis.grid(alpha=0.3)
-    names, runs = list(found), [r["runs"][0] for r in found.values()]
-    at = np.arange(len(names))
-    bias = np.array([run["bias"][-1] for run in runs])
-    noise = np.sqrt([run["variance"][-1] for run in runs])
-    ends = np.array([[run[end][-1] for run in runs] for end in ENDS])
-    axes[1, 0].barh(at - 0.2, bias, 0.4, xerr=abs(ends - bias), label="bias")
-    axes[1, 0].barh(at + 0.2, noise, 0.4, label="noise of one estimate")
-    # One that has diverged leaves the picture, and the others stay legible.
-    most = np.nanmax(np.where(np.maximum(bias, noise) < 10, bias + noise, 1))
-    axes[1, 0].set_xlim(0, 1.1 * most)
-    for row, value in zip(at, bias, strict=True):
-        if value > 1.1 * most:
-            axes[1, 0].text(most, row + 0.2, f"{value:.1g}", ha="right")
-    axes[1, 0].set(
-        title="Error of the gradient at the end",
-        xlabel="over the norm of the exact gradient",
-    )
-    axes[1, 0].legend()
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    seconds = [result["seconds"] for result in found.values()]
-    bars = axes[1, 1].barh(at, seconds, color=[colors[n] for n in names])
-    axes[1, 1].bar_label(
-        bars, [f"{r['memory']:.0f} MiB" for r in found.values()], padding=3
-    )
-    axes[1, 1].margins(x=0.15)
-    axes[1, 1].set(
-        title="Time of training, memory of a long window",
-        xlabel="seconds for a million steps",
-    )
-    for axis in axes[1]:
-        axis.set_yticks(at, names)
-        axis.invert_yaxis()
-        axis.grid(axis="x", alpha=0.3)
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(found))
-    figure.suptitle(f"Task: {place}")
-    figure.savefig(path, dpi=110)
-
-
 def parse(argv):
     parser = Parser(
         __doc__,
@@ -305,36 +249,51 @@ def parse(argv):
     add("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     add("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     add("--rates", nargs="+", type=float, help="default: the task's grid")
+    add("--layer", choices=LAYERS, default="GRU", help="but for influence")
     count("--windows", 100, "of an epoch")
     count("--epochs", 10)
     count("--rows", 32, "sequences side by side")
     count("--units", 128)
     count("--repeats", 64, "estimates of what draws, to compare")
     add("--seed", type=int, default=0)
-    count("--seeds", 3, "this seed and the next ones")
+    count("--seeds", 5, "this seed and the next ones")
     count("--memory-steps", 20_000)
     add("--measure", nargs=3, help=argparse.SUPPRESS)
+    add_arguments(parser)
     return parser.parse(argv)
 
 
 def main(argv=None):
-    """The results by task and method, as they are in results.json."""
+    """What the files hold, by task and method."""
     settings = parse(argv)
     if settings.measure:
         return measure(settings)
-    file = settings.out / "results.json"
-    results = json.loads(file.read_text()) if file.exists() else {}
+    end, results = begin(settings), {}
     for place in settings.tasks:
         found = results[place] = {}
         for name in settings.methods:
             print(f"{place}: {name} ...", flush=True)
-            found[name] = compare(place, name, settings)
-            write_json(file, results)
+            found[name] = compare(place, name, settings, end)
+        done = {
+            name: result
+            for name, result in found.items()
+            if "rate" in result or "refused" in result
+        }
+        print(f"{place}: {len(done)} of {len(found)} methods are done")
+        if len(done) < len(found):
+            continue
         label = TASKS[place](settings, settings.seed).label
         page = table(label, found)
         print(f"\n{page}\n", flush=True)
         (settings.out / f"{place}.md").write_text(page + "\n")
-        plot(place, label, found, settings.out / f"{place}.png")
+        if any("rate" in result for result in found.values()):
+            plot(
+                place,
+                label,
+                found,
+                list(METHODS),
+                settings.out / f"{place}.png",
+            )
     return results
 
 

@@ -8,6 +8,8 @@ import numpy as np
 
 import keras_seqgrad as ksg
 
+LAYERS = {"GRU": keras.layers.GRU, "MinGRU": ksg.layers.MinGRU}
+
 
 @dataclasses.dataclass
 class Task:
@@ -28,13 +30,14 @@ class Task:
     loss: Any = "mse"
     optimizer: Any = keras.optimizers.Adam
     stateful: bool = False
+    one_target: bool = False
 
 
-def gru(settings, features, *after, sequences=True):
+def recurrent(settings, features, *after, sequences=True):
     return keras.Sequential(
         [
             keras.Input((None, features)),
-            keras.layers.GRU(settings.units, return_sequences=sequences),
+            LAYERS[settings.layer](settings.units, return_sequences=sequences),
             *after,
         ]
     )
@@ -80,10 +83,11 @@ def adding(settings, seed):
         ksg.data.tasks.Adding(100),
         settings,
         seed,
-        network=gru(settings, 2, keras.layers.Dense(1), sequences=False),
+        network=recurrent(settings, 2, keras.layers.Dense(1), sequences=False),
         label="mean squared error",
         score=lambda model, loss: loss,
         length=20,
+        one_target=True,
     )
 
 
@@ -93,7 +97,7 @@ def copy(settings, seed):
         task,
         settings,
         seed,
-        network=gru(settings, 4, keras.layers.Dense(2)),
+        network=recurrent(settings, 4, keras.layers.Dense(2)),
         label="bits per bit",
         loss=keras.losses.BinaryCrossentropy(from_logits=True),
         score=lambda model, loss: ksg.data.text.bits(loss),
@@ -110,7 +114,7 @@ def text(settings, seed):
     layers = [
         keras.Input((None,), dtype="int32"),
         keras.layers.Embedding(size, 32),
-        keras.layers.GRU(settings.units, return_sequences=True),
+        LAYERS[settings.layer](settings.units, return_sequences=True),
         keras.layers.Dense(size),
     ]
     return Task(

@@ -24,12 +24,11 @@ done, with more --minutes, at the rate of that time. `--results` gets a JSON
 file a run, of which `python -m benchmarks.learned` makes the tables.
 """
 
-import json
 import math
 import pathlib
-import time
 
 import keras
+import runs
 import tensorflow as tf
 from common import Parser, Table, positive_float, write_json
 from linear_recurrence import block
@@ -160,63 +159,38 @@ def make_model(settings, shape):
     return model
 
 
-class Budget(keras.callbacks.Callback):
-    """Spends processor seconds, sets the rate by them, writes what they bring.
+class Budget(runs.Run):
+    """Spends processor seconds, and sets the rate by them.
 
     Args:
         seconds: To be spent.
         rate: The largest learning rate.
-        found: What is written, with the list "reports" of what was before.
-        path: The file.
+        *run: As `runs.Run` takes it.
     """
 
-    def __init__(self, seconds, rate, found, path):
-        super().__init__()
+    def __init__(self, seconds, rate, *run):
+        super().__init__(*run)
         self.seconds, self.rate = seconds, rate
-        self.found, self.path = found, path
-        self.spent = self.began = None
         names = "updates", "seconds", "loss", "test"
         self.table = Table("{:>8}  {:>8}  {:>8}  {:>8}", *names)
-
-    @property
-    def reports(self):
-        return self.found["reports"]
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.spent is None:
-            # The state that goes on may be older than the last report.
-            updates = int(self.model.optimizer.iterations)
-            while self.reports and self.reports[-1]["updates"] > updates:
-                self.reports.pop()
-            self.spent = self.reports[-1]["seconds"] if self.reports else 0.0
 
     def on_train_batch_begin(self, batch, logs=None):
         share = min(1.0, self.spent / self.seconds)
         rate = 0.5 * (1 + math.cos(math.pi * share))
         rate *= min(1.0, 0.05 + share / WARM)
         self.model.optimizer.learning_rate = self.rate * rate
-        began, self.began = self.began, time.process_time()
-        self.compiles = began is None
-
-    def on_train_batch_end(self, batch, logs=None):
-        int(self.model.optimizer.iterations)  # waits for the step
-        if not self.compiles:
-            self.spent += time.process_time() - self.began
+        super().on_train_batch_begin(batch)
 
     def on_epoch_end(self, epoch, logs):
-        report = {
-            "updates": int(self.model.optimizer.iterations),
-            "seconds": round(self.spent, 1),
-            **{name: round(value, 5) for name, value in logs.items()},
-        }
-        self.reports.append(report)
-        write_json(self.path, self.found)
+        super().on_epoch_end(epoch, logs)
         if "val_loss" in logs:
-            shown = [f"{report['loss']:.4f}"]
+            shown = [f"{logs['loss']:.4f}"]
             shown.append(f"{logs.get('val_accuracy', logs['val_loss']):.4f}")
-            self.table.add(report["updates"], f"{self.spent:.0f}", *shown)
-        if self.spent >= self.seconds:
-            self.model.stop_training = True
+            updates = self.reports[-1]["updates"]
+            self.table.add(updates, f"{self.spent:.0f}", *shown)
+
+    def is_over(self):
+        return super().is_over() or self.spent >= self.seconds
 
 
 def parse(argv):
@@ -239,7 +213,7 @@ def parse(argv):
     count("--updates", 20, "between two states")
     count("--every", 5, "states between two tests while it trains")
     count("--test", 1000, "sequences of such a test")
-    count("--threads", None, "default: as many as TensorFlow takes")
+    runs.add_arguments(parser)
     add("--seed", type=int, default=0)
     settings = parser.parse(argv)
     if settings.task == "pixels" or settings.length is None:
@@ -250,9 +224,7 @@ def parse(argv):
 def main(argv=None):
     """Prints a row a test; what the file of results holds."""
     settings = parse(argv)
-    if settings.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(settings.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(settings.threads)
+    end = runs.begin(settings)
     name = f"{settings.task}_{settings.layer.lower()}_{settings.seed}"
     path = (settings.results or settings.out) / f"{name}.json"
     keras.utils.set_random_seed(settings.seed)
@@ -265,29 +237,17 @@ def main(argv=None):
         said += ["radius", "phase"]
     found = {key: getattr(settings, key) for key in said}
     found["weights"] = model.count_params()
-    before = found
-    if path.exists():
-        before = json.loads(path.read_text())
-    differ = [key for key in found if found[key] != before[key]]
-    if differ:
-        raise SystemExit(
-            f"{path} is of another run: {', '.join(differ)}. Delete it and "
-            "its states, or give another --results and --out."
-        )
-    found["reports"] = before.get("reports", [])
     seconds = 60 * settings.minutes
     print(f"{name}: {found['weights']} weights, {seconds:.0f} s", flush=True)
-    budget = Budget(seconds, settings.learning_rate, found, path)
-    states = ksg.callbacks.BackupAndRestore(
-        settings.out / name, delete_checkpoint=False
-    )
+    budget = Budget(seconds, settings.learning_rate, path, found, end)
+    found = budget.found
     model.fit(
         train,
         epochs=1_000_000,
         steps_per_epoch=settings.updates,
         validation_data=small,
         validation_freq=settings.every,
-        callbacks=[budget, states],
+        callbacks=[budget, budget.states(settings.out)],
         verbose=0,
     )
     last = {key: found["reports"][-1][key] for key in ("updates", "seconds")}

@@ -19,19 +19,20 @@ gradient and the readout by rate times the exact one. BPTT gets the same two
 step sizes, so that it is the gradient that differs. "cosine" is that of the
 recurrent weights' gradient to BPTT's, at the start. Every arm of a seed has
 the same initial weights and the same batches; it ends at the first evaluation
-above 99 %. `--out` gets accuracy.png and
-results.json.
+above 99 %. `--out` gets a file of results a run, by which a call that was
+stopped goes on, and accuracy.png.
 
 Roulet and Harchaoui, 2021. Target propagation via regularized inversion.
 arXiv:2112.01453. Manchev and Spratling, 2020. JMLR 21(7).
 """
 
 import dataclasses
-import time
+import math
 
 import keras
 import numpy as np
-from common import Parser, Table, subplots, write_json
+import runs
+from common import Parser, Table, subplots
 
 import keras_seqgrad as ksg
 
@@ -45,6 +46,8 @@ START = UNITS**-0.5
 REGULARIZATION = {20: 1.0, 60: 10.0}
 ITERATIONS = {20: 2000, 60: 8000}
 SOLVED = 0.99
+# What a run is, beside its arm, length and seed.
+DECISIVE = ("rate", "target_rate", "every", "uniform", "jit")
 QUICK = {"lengths": [20], "iterations": 1000, "seeds": 1}
 COLUMNS = "{:>4} {:<20} {:>8} {:>22} {:>10} {:>8}"
 
@@ -70,12 +73,27 @@ class SlowerRecurrence(keras.optimizers.SGD):
         return {**super().get_config(), "factor": self.factor}
 
 
-class StopWhenSolved(keras.callbacks.Callback):
-    """Ends a run at the first evaluation that reaches `SOLVED`."""
+class Run(runs.Run):
+    """Ends at the first evaluation that reaches `SOLVED`, or in time."""
 
-    def on_epoch_end(self, epoch, logs=None):
-        if logs["val_accuracy"] >= SOLVED:
-            self.model.stop_training = True
+    @property
+    def accuracy(self):
+        return self.found["accuracy"]
+
+    def forget(self, updates):
+        super().forget(updates)
+        del self.accuracy[len(self.reports) :]
+
+    def tell(self, updates, logs):
+        self.accuracy.append(round(logs["val_accuracy"], 5))
+        super().tell(updates, logs)
+
+    @property
+    def solved(self):
+        return bool(self.accuracy) and self.accuracy[-1] >= SOLVED
+
+    def is_over(self):
+        return self.solved or super().is_over()
 
 
 @dataclasses.dataclass
@@ -102,18 +120,27 @@ def arms(length, settings):
     yield Arm("TPTT", learned, sgd())
 
 
-def make_model(arm, length, seed, jit):
+def make_model(arm, length, seed, settings):
     keras.utils.set_random_seed(seed)
-    small = keras.initializers.RandomUniform(-START, START, seed=seed)
+    # One after another, each of another seed drawn from this one.
+    draws = [
+        keras.initializers.RandomUniform(-START, START, seed=seed + 1000 * n)
+        for n in range(4)
+    ]
+    recurrent, readout = {"kernel_initializer": draws[0]}, {}
+    if settings.uniform:
+        recurrent["bias_initializer"] = draws[1]
+        readout["kernel_initializer"] = draws[2]
+        readout["bias_initializer"] = draws[3]
     network = keras.Sequential(
         [
             keras.Input((length, 6)),
-            keras.layers.SimpleRNN(UNITS, kernel_initializer=small, name="rnn"),
-            keras.layers.Dense(CLASSES),
+            keras.layers.SimpleRNN(UNITS, name="rnn", **recurrent),
+            keras.layers.Dense(CLASSES, **readout),
         ]
     )
     model = ksg.SequenceModel.from_model(network)
-    compile_with(model, jit, arm.method, arm.optimizer)
+    compile_with(model, settings.jit, arm.method, arm.optimizer)
     return model
 
 
@@ -153,34 +180,37 @@ def iterations(length, settings):
     return settings.iterations or ITERATIONS.get(length, 8000)
 
 
-def train(arm, length, seed, settings):
-    task = ksg.data.tasks.TemporalOrder(length)
-    batch = next(iter(task.dataset(BATCH, 1, seed=seed)))
-    jit = settings.jit
-    angle = cosine(make_model(arm, length, seed, jit), jit, arm, batch)
-    model = make_model(arm, length, seed, jit)
-    test = next(iter(task.dataset(2000, 1, seed=10_000 + seed)))
+def train(arm, length, seed, settings, end=math.inf):
+    """A run from its file: what it came to."""
+    name = f"{length}_{arm.name}_{seed}".replace(" ", "_").lower()
+    said = {"arm": arm.name, "length": length, "seed": seed}
+    said |= {key: getattr(settings, key) for key in DECISIVE}
+    run = Run(settings.out / f"{name}.json", said, end)
+    run.found.setdefault("accuracy", [])
     epochs = iterations(length, settings) // settings.every
-    began = time.perf_counter()
-    history = model.fit(
+    if len(run.accuracy) < epochs and not run.is_over():
+        fit(run, arm, epochs, settings)
+    return run.found
+
+
+def fit(run, arm, epochs, settings):
+    length, seed = run.found["length"], run.found["seed"]
+    task = ksg.data.tasks.TemporalOrder(length)
+    model = make_model(arm, length, seed, settings)
+    if "cosine" not in run.found:
+        batch = next(iter(task.dataset(BATCH, 1, seed=seed)))
+        run.found["cosine"] = float(cosine(model, settings.jit, arm, batch))
+        model = make_model(arm, length, seed, settings)
+    model.fit(
         task.dataset(BATCH, seed=20_000 + seed),
         steps_per_epoch=settings.every,
         epochs=epochs,
-        validation_data=test,
+        validation_data=next(iter(task.dataset(2000, 1, seed=10_000 + seed))),
         validation_batch_size=500,
-        callbacks=[StopWhenSolved()],
+        callbacks=[run, run.states(settings.out / "states")],
         shuffle=False,
         verbose=0,
-    ).history
-    seconds = time.perf_counter() - began
-    return {
-        "arm": arm.name,
-        "length": length,
-        "seed": seed,
-        "cosine": float(angle),
-        "accuracy": history["val_accuracy"],
-        "seconds": seconds,
-    }
+    )
 
 
 def solved_after(run, every):
@@ -191,29 +221,29 @@ def solved_after(run, every):
     return None
 
 
-def summary(length, name, runs, every):
-    last = [run["accuracy"][-1] for run in runs]
-    after = [solved_after(run, every) for run in runs]
+def summary(length, name, found, every):
+    last = [run["accuracy"][-1] for run in found]
+    after = [solved_after(run, every) for run in found]
     said = ", ".join("never" if a is None else str(a) for a in after)
     return (
         length,
         name,
-        f"{np.mean([run['cosine'] for run in runs]):.4f}",
+        f"{np.mean([run['cosine'] for run in found]):.4f}",
         " ".join(f"{100 * a:.1f}" for a in last),
-        f"{np.mean([run['seconds'] for run in runs]):.0f} s",
+        f"{np.mean([run['reports'][-1]['seconds'] for run in found]):.0f} s",
         said,
     )
 
 
-def plot(runs, settings, path):
+def plot(found, settings, path):
     lengths = settings.lengths
     size = (5.5 * len(lengths), 4.2)
     figure, axes = subplots(1, len(lengths), size, squeeze=False)
-    names = list(dict.fromkeys(run["arm"] for run in runs))
+    names = list(dict.fromkeys(run["arm"] for run in found))
     for place, length in enumerate(lengths):
         for color, name in enumerate(names):
             label = name
-            for run in runs:
+            for run in found:
                 if (run["arm"], run["length"]) != (name, length):
                     continue
                 updates = settings.every * np.arange(
@@ -251,6 +281,9 @@ def parse(argv):
     add("--rate", type=float, default=RATE, help="of the readout")
     add("--target-rate", type=float, default=TARGET_RATE)
     count("--every", 250, "updates between evaluations")
+    words = "biases and readout begin within ±1/10, as the released code's do"
+    add("--uniform", action="store_true", help=words)
+    runs.add_arguments(parser)
     settings = parser.parse(argv)
     least = min(iterations(length, settings) for length in settings.lengths)
     if settings.every > least:
@@ -264,6 +297,7 @@ def parse(argv):
 def main(argv=None):
     """Prints the table, draws the picture; the runs."""
     settings = parse(argv)
+    end = runs.begin(settings)
     print(
         f"Batch {BATCH}; step size of the "
         f"readout {settings.rate:g}, of the recurrent layer "
@@ -278,11 +312,13 @@ def main(argv=None):
             found = []
             for seed in range(settings.seeds):
                 arm = list(arms(length, settings))[place]
-                found.append(train(arm, length, seed, settings))
+                found.append(train(arm, length, seed, settings, end))
+            found = [run for run in found if run["accuracy"]]
+            if not found:
+                continue
             name = found[0]["arm"]
             table.add(*summary(length, name, found, settings.every))
             results += found
-            write_json(settings.out / "results.json", results)
     plot(results, settings, settings.out / "accuracy.png")
     print(f"picture: {settings.out / 'accuracy.png'}")
     return results

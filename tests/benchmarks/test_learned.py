@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from benchmarks import learned
+from benchmarks import learned, runs
 from benchmarks.table import put
 
 
@@ -16,16 +18,76 @@ def test_minutes_of_a_run():
     assert learned.at(found, 2, "loss") == 2.0
     assert learned.at(found, 3, "loss") is None
     assert learned.at(found, 0.5, "loss") is None
-    assert learned.cell([1.0, 3.0, None], 100, 1) == "200.0 (100.0–300.0)"
+    assert runs.cell([1.0, 3.0, None], 100, 1) == "200.0 (100.0–300.0)"
 
 
-@pytest.mark.parametrize("task", learned.TASKS)
-def test_the_page_shows_the_results(task):
-    page = learned.PAGE.read_text()
-    table = learned.table(task, learned.read(learned.RESULTS))
-    if table.rows:
+@pytest.mark.parametrize("name", learned.EXPERIMENTS)
+def test_pages_show_the_results(name):
+    for table in learned.tables(name):
+        page = learned.page_of(table).read_text()
         assert put(page, table.name, table.text()) == page
-    else:
-        assert (
-            f"Not measured yet: `python examples/long_memory.py {task}" in page
-        )
+
+
+def test_longest_copies():
+    common = {"task": "copy", "length": 3, "synthesizer_rate": 0.3}
+    runs = [
+        {
+            **common,
+            "method": method,
+            "reports": [{"updates": 200 + seed, "seconds": 7.0 + 2 * seed}],
+            "solved": [[0, 0, "none"], [100, steps, f"{steps} x 1"]],
+        }
+        for method, found in {"TBPTT": (3, 5), "DNI": (9, 11)}.items()
+        for seed, steps in enumerate(found)
+    ]
+    [table] = learned.copy(runs)
+    assert table.rows == [
+        ["copy", "3", "DNI", "0.3", "200–201", "10", "9, 11", "9 x 1, 11 x 1"]
+        + ["8"],
+        ["copy", "3", "TBPTT", "", "200–201", "4", "3, 5", "3 x 1, 5 x 1"]
+        + ["8"],
+    ]
+
+
+def text_run(method, rate, seed, bits, **options):
+    report = {"updates": 8, "seconds": 2.0, "bits": bits, "perplexity": 3.0}
+    said = {"method": method, "length": 50, "alpha": None, "reach": None}
+    said |= {"level": "character", "epochs": 1, "rate": rate, "seed": seed}
+    return {**said, **options, "reports": [report]}
+
+
+def test_rates_and_their_edges_on_text():
+    runs = [
+        text_run("tbptt", 2e-3, 0, 2.5),
+        text_run("tbptt", 4e-3, 0, 2.25),
+        text_run("tbptt", 8e-3, 0, math.nan),
+        text_run("tbptt", 4e-3, 1, 2.75),
+        text_run("artbp", 2e-3, 0, 2.5, alpha=4.0),
+        text_run("artbp", 4e-3, 0, 2.75, alpha=4.0),
+        text_run("tbptt", 4e-3, 0, 2.0, length=8, reach=40),
+        text_run("dni", 4e-3, 0, 2.0, length=8, epochs=2),
+    ]
+    artbp, dni = learned.penn_treebank(runs)
+    tried = "2.5000 at 0.002, 2.7500 at 0.004"
+    assert artbp.rows == [
+        ["ARTBP(50), α = 4", "8", tried, "<0.002", "1", "2.5000", "2"],
+        [
+            "TruncatedBPTT(50)",
+            "8",
+            "2.5000 at 0.002, 2.2500 at 0.004, inf at 0.008",
+            "0.004",
+            "2",
+            "2.5000 (2.2500–2.7500)",
+            "2",
+        ],
+    ]
+    # A run that has not ended is left out.
+    assert [row[0] for row in dni.rows] == ["TruncatedBPTT(40, stride=8)"]
+
+
+def test_results_of_one_folder_alone(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        learned.main(["--results", str(tmp_path)])
+    assert "is of one experiment: name it" in capsys.readouterr().err
+    learned.main(["--only", "copy", "--results", str(tmp_path)])
+    assert capsys.readouterr().out == ""

@@ -1,9 +1,9 @@
 import json
+import math
 import re
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from tests.examples import script
@@ -27,6 +27,10 @@ def run(example, monkeypatch, *arguments):
     return example.main(["--quick", "--seeds", "1", *map(str, arguments)])
 
 
+def read(folder, name):
+    return json.loads((folder / f"{name}.json").read_text())
+
+
 @pytest.mark.slow
 def test_every_method_from_the_same_start_on_the_same_windows(
     example, tmp_path, monkeypatch, capsys
@@ -36,8 +40,7 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     arguments += ["--tasks", "copy", "--epochs", 1, "--repeats", 4]
     run(example, monkeypatch, *arguments, "--out", tmp_path)
     printed = capsys.readouterr().out
-    found = json.loads((tmp_path / "results.json").read_text())["copy"]
-    assert list(found) == methods
+    found = {name: read(tmp_path, f"copy_gru_{name}") for name in methods}
     table = rows(tmp_path, "copy")
     assert (tmp_path / "copy.md").read_text().strip() in printed
     for name, result in found.items():
@@ -46,7 +49,6 @@ def test_every_method_from_the_same_start_on_the_same_windows(
         # An update a window, or after each of its 5 segments.
         assert only["updates"] == {"dni": 15}.get(name, 3)
         assert len(only["scores"]) == 1
-        assert result["tried"] == {"0.01": only["scores"][-1]}
         assert table[name][:2] == [f"{only['updates']}", "0.01"]
         assert table[name][-1] == "12"
         assert list((tmp_path / "logs/copy" / name).glob("events.*"))
@@ -66,37 +68,82 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     assert (tmp_path / "copy.png").stat().st_size > 20_000
 
 
+@pytest.fixture
+def trained(example, monkeypatch):
+    """The calls of `train`, whose score is |log10(rate / 0.01)|."""
+    calls = []
+
+    def train(place, name, rate, seed, settings, log_dir=None):
+        calls.append((rate, seed, log_dir is not None))
+        quality = dict.fromkeys([*example.QUALITY, *example.ENDS], [0.5])
+        score = abs(math.log10(rate / 0.01))
+        run = {"updates": 3, "steps": [9], "scores": [score], "seconds": 1.0}
+        return {**run, **(quality if log_dir else {})}
+
+    monkeypatch.setattr(example, "train", train)
+    return calls
+
+
 @pytest.mark.parametrize(
-    "scores, best, end",
+    "rates, tried",
     [
-        ([3.0, 1.0, 2.0], 0.01, ""),
-        ([1.0, 2.0, 3.0], 0.001, "<"),
-        ([3.0, np.nan, 2.0], 0.1, ">"),
+        ([0.1, 0.001, 0.01], [0.001, 0.01, 0.1]),
+        ([0.001, 0.003], [0.001, 0.003, 0.0095, 0.03]),
+        ([0.03], [0.03]),
     ],
 )
 def test_the_rate_that_ends_best(
-    scores, best, end, example, tmp_path, monkeypatch
+    rates, tried, example, tmp_path, monkeypatch, trained
 ):
-    """And is then the rate of every seed."""
-    rates, trained = [0.1, 0.001, 0.01], []
-
-    def train(place, name, rate, seed, settings, log_dir=None):
-        trained.append((rate, seed, log_dir is not None))
-        score = scores[sorted(rates).index(rate)]
-        shown = *example.QUALITY, *example.ENDS
-        quality = dict.fromkeys(shown, [0.5])
-        run = {"seed": seed, "updates": 3, "steps": [9], "scores": [score]}
-        return {**run, "seconds": 1.0, **(quality if log_dir else {})}
-
-    monkeypatch.setattr(example, "train", train)
+    """Has a worse one on either side, and is that of every seed."""
     arguments = ["--tasks", "copy", "--methods", "tbptt", "--seeds", 2]
     arguments += ["--rates", *rates, "--out", tmp_path]
     result = run(example, monkeypatch, *arguments)["copy"]["tbptt"]
-    assert (result["rate"], result["end"]) == (best, end)
-    tried = [(rate, 0, False) for rate in sorted(rates)]
-    assert trained == [*tried, (best, 0, True), (best, 1, False)]
-    assert [run["seed"] for run in result["runs"]] == [0, 1]
-    assert rows(tmp_path, "copy")["tbptt"][:2] == ["3", f"{end}{best:g}"]
+    best = min(tried, key=lambda rate: abs(math.log10(rate / 0.01)))
+    assert (result["rate"], result["end"]) == (best, "")
+    expected = [(rate, 0, False) for rate in tried if len(tried) > 1]
+    assert trained == [*expected, (best, 0, True), (best, 1, False)]
+    assert [
+        r["seed"] for r in script.load("compare_methods_results").chosen(result)
+    ] == [0, 1]
+    assert rows(tmp_path, "copy")["tbptt"][:2] == ["3", f"{best:g}"]
+
+
+def test_a_search_that_finds_no_end(example, tmp_path, monkeypatch, trained):
+    arguments = ["--tasks", "copy", "--methods", "tbptt", "--out", tmp_path]
+    arguments += ["--rates", 1e6, 1e7]
+    result = run(example, monkeypatch, *arguments)["copy"]["tbptt"]
+    assert result["end"] == "<" and len({rate for rate, *_ in trained}) == 8
+
+
+def test_calls_share_the_work(example, tmp_path, monkeypatch, trained, capsys):
+    arguments = ["--tasks", "copy", "--rates", 0.01, "--out", tmp_path]
+    run(example, monkeypatch, *arguments, "--methods", "tbptt")
+    late = [*arguments, "--seconds", 1e-9, "--methods", "tbptt", "bptt"]
+    run(example, monkeypatch, *late)
+    assert len(trained) == 1
+    assert "copy: 1 of 2 methods are done" in capsys.readouterr().out
+    run(example, monkeypatch, *arguments, "--methods", "tbptt", "bptt")
+    assert len(trained) == 2 and set(rows(tmp_path, "copy")) >= {
+        "tbptt",
+        "bptt",
+    }
+    with pytest.raises(SystemExit, match="of another run: units. Delete"):
+        run(example, monkeypatch, *arguments, "--methods", "bptt", "--units", 9)
+
+
+def test_truncation_with_one_update_a_window(example):
+    settings = example.parse(["--quick"])
+    counts = {
+        (place, name): example.build(
+            example.TASKS[place](settings, 0), name, 0.1, settings
+        ).optimizer.gradient_accumulation_steps
+        for place in ("copy", "adding", "text")
+        for name in ("tbptt", "tbptt_once")
+    }
+    some = {place: n for (place, name), n in counts.items() if n}
+    assert some == {"copy": 5, "text": 10}
+    assert list(counts.values()).count(None) == 4
 
 
 @pytest.mark.slow
@@ -106,7 +153,8 @@ def test_truncation_is_misled_and_refusals_are_told(
     arguments = ["--tasks", "influence", "--repeats", 3, "--windows", 6]
     arguments += ["--methods", "bptt", "tbptt", "inversion", "--rates", 1e-4]
     run(example, monkeypatch, *arguments, "--out", tmp_path)
-    found = json.loads((tmp_path / "results.json").read_text())["influence"]
+    names = "bptt", "tbptt", "inversion"
+    found = {name: read(tmp_path, f"influence_gru_{name}") for name in names}
     exact, truncated = (found[n]["runs"][0] for n in ("bptt", "tbptt"))
     assert exact["cosine"] == pytest.approx([1, 1], abs=1e-6)
     assert max(exact["bias"]) < 1e-5

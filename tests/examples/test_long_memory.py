@@ -65,7 +65,7 @@ def test_quick_run_goes_on_after_its_end(example, tmp_path, capsys):
     assert json.loads(path.read_text()) == again
     with pytest.raises(SystemExit, match="of another run: length. Delete"):
         run(example, str(tmp_path), *arguments, "--length", "21")
-    learned.main(["--results", str(tmp_path), "--page", "none"])
+    learned.main(["--only", "long_memory", "--results", str(tmp_path)])
     shown = capsys.readouterr().out
     weights, loss = f"{again['weights']:,}", again["test"]["loss"]
     row = f"| LSTM | {weights} | 1 |  |  |  | 0 | 16 | {loss:.4f} |"
@@ -82,7 +82,7 @@ def test_quick_copy(example, tmp_path):
 def test_reports_after_the_state_are_dropped(example, tmp_path):
     """A kill between the two leaves a report more than updates."""
     reports = [{"updates": 2, "seconds": 1.0}, {"updates": 4, "seconds": 2.0}]
-    budget = example.Budget(9.0, 0.1, {"reports": reports}, tmp_path / "x")
+    budget = example.Budget(9.0, 0.1, tmp_path / "x", {"reports": reports})
 
     class Model:
         optimizer = type("", (), {"iterations": tf.constant(2)})

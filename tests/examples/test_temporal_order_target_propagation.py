@@ -1,6 +1,7 @@
 import json
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -26,9 +27,23 @@ def test_quick_run(example, tmp_path, capsys):
     assert cosines["BPTT"] == pytest.approx(1.0, abs=1e-5)
     assert 0.9 < cosines["TP-RI through time"] < 1.0
     assert 0.0 < cosines["TPTT"] < cosines["TP-RI local"] < 0.8
-    assert json.loads((tmp_path / "results.json").read_text()) == results
+    files = [json.loads(p.read_text()) for p in tmp_path.glob("*.json")]
+    assert sorted(files, key=str) == sorted(results, key=str)
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000
     assert capsys.readouterr().out.count("\n") == 2 + 4 + 1
+
+
+def test_start_of_the_released_code(example):
+    settings = example.parse(["--uniform", "--no-jit"])
+    arm = next(example.arms(20, settings))
+    model = example.make_model(arm, 20, 0, settings)
+    kernel, recurrent, *others = model.get_weights()
+    for weights in (kernel, *others):
+        assert 0 < abs(weights).max() <= 0.1 and abs(weights).std() > 0.01
+    assert recurrent @ recurrent.T == pytest.approx(np.eye(100), abs=1e-5)
+    without = example.parse(["--no-jit"])
+    plain = example.make_model(arm, 20, 0, without).get_weights()
+    assert (plain[0] == kernel).all() and not plain[2].any()
 
 
 def test_the_matched_optimizer_moves_the_recurrent_layer_less(example):
