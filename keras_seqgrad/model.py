@@ -118,7 +118,9 @@ class SequenceModel(SegmentedModel):
             ValueError: The method is unknown, no inputs could be drawn, or a
                 layer cannot be cut in time or run by cuDNN; the text names it.
         """
-        method, guard = methods.get(method), Guard(on_bad_window)
+        method = methods.get(method)
+        with self.distribute_strategy.scope():
+            guard = Guard(on_bad_window)
         cuttable.check_model(self, example)
         kwargs = runs.bind(keras.Model.compile, self, args, kwargs)
         with scans.compilable(self):
