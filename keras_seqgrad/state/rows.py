@@ -36,7 +36,7 @@ class Rows:
         start = np.full([self.share, *shape[1:]], dtype == "bool")
         # XLA on a GPU has no variables of 32-bit integers.
         kept = "int64" if dtype == "int32" else dtype
-        self.variable = tf.Variable(
+        self.value = tf.Variable(
             tf.cast(start, kept), trainable=False, name=name, **kind
         )
         # (its rows among all, where they are) of each replica on this machine.
@@ -44,7 +44,7 @@ class Rows:
             (slice(self.share * place, self.share * (place + 1)), part)
             for place, part in zip(
                 replicas.places(self.strategy),
-                self.strategy.experimental_local_results(self.variable),
+                self.strategy.experimental_local_results(self.value),
                 strict=True,
             )
         ]
@@ -61,13 +61,13 @@ class Rows:
         if self.is_apart:
             rows = tf.concat([part for _, part in self._all_parts()], 0)
             return tf.cast(rows, self.dtype)
-        rows = tf.cast(tf.convert_to_tensor(self.variable), self.dtype)
+        rows = tf.cast(tf.convert_to_tensor(self.value), self.dtype)
         return tf.convert_to_tensor(rows, dtype, name=name)
 
     def assign(self, value):
         """Puts the rows of the replica that does, or all of them."""
         if not self.is_apart and not tf.distribute.in_cross_replica_context():
-            self.variable.assign(tf.cast(value, self.variable.dtype))
+            self.value.assign(tf.cast(value, self.value.dtype))
             return
         for place, part in self.parts:
             part.assign(tf.cast(value[place], part.dtype))
