@@ -119,8 +119,7 @@ class SequenceModel(SegmentedModel):
                 layer cannot be cut in time or run by cuDNN; the text names it.
         """
         method = methods.get(method)
-        with self.distribute_strategy.scope():
-            guard = Guard(on_bad_window)
+        guard = Guard(on_bad_window, self.distribute_strategy)
         cuttable.check_model(self, example)
         kwargs = runs.bind(keras.Model.compile, self, args, kwargs)
         with scans.compilable(self):
@@ -338,9 +337,8 @@ class SequenceModel(SegmentedModel):
             "stateful": self.stateful,
             "learn_initial_state": self.learn_initial_state,
         }
-        network = self.network
-        if network is not None:
-            config["network"] = keras.saving.serialize_keras_object(network)
+        if (network := self.network) is not None:
+            config["network"] = original.config(network)
         return config
 
     @classmethod

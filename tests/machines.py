@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-WAIT = 300
+WAIT = 600
 
 
 def start(command, log, cluster=(), index=0):

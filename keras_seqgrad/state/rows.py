@@ -141,17 +141,21 @@ def number_in(batch, strategy=None):
             continue
         found = {shape[0] for shape in shapes}
         if len(found) > 1:
-            raise ValueError(
-                "With stateful=True every replica carries as many rows as any "
-                "other. Expected batches of a multiple of "
-                f"{strategy.num_replicas_in_sync} rows, received shares of "
-                f"{[shape[0] for shape in shapes]}."
-            )
+            refuse_uneven(strategy, sum(shape[0] for shape in shapes))
         [rows] = found
         if rows is None or not is_shared(leaf):
             return rows
         return rows * strategy.num_replicas_in_sync
     return None
+
+
+def refuse_uneven(strategy, rows):
+    """Says that a number of rows is none that replicas can share."""
+    raise ValueError(
+        "With stateful=True every replica carries as many rows as any other. "
+        f"Expected batches of a multiple of {strategy.num_replicas_in_sync} "
+        f"rows, as many as there are replicas, received {rows}."
+    )
 
 
 def is_shared(leaf):

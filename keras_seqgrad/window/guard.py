@@ -24,26 +24,31 @@ class Guard:
 
     Args:
         choice: "raise", "skip" or None.
+        strategy: The `tf.distribute` strategy of the model.
 
     Attributes:
         metrics: What it logs.
     """
 
-    def __init__(self, choice=None):
+    def __init__(self, choice=None, strategy=None):
         check(choice)
         self.choice = choice
         self.metrics = []
         self.advice = ""
         if choice is None:
             return
+        with strategy.scope():
+            self._keep()
+
+    def _keep(self):
         # Of the window that runs: whether its loss is bad, and a gradient, and
         # in which rows its outputs are, as `finite.told` says it.
         self.seen = _integers(3 + finite.NAMED, "seen_in_window")
-        if choice == "skip":
+        if self.choice == "skip":
             self.metrics.append(BadWindows(name="bad_windows"))
-        else:
-            # Number of windows, that of the first bad one, its cause, its rows.
-            self.record = _integers(4 + finite.NAMED, "first_bad_window")
+            return
+        # Number of windows, that of the first bad one, its cause, its rows.
+        self.record = _integers(4 + finite.NAMED, "first_bad_window")
 
     # --- in a step --------------------------------------------------------
 
