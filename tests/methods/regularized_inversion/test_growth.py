@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from keras_seqgrad.methods.regularized_inversion.rule import limited
+from tests import zoo
 
 
 def halves(steps, max_growth, **options):
