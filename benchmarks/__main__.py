@@ -35,6 +35,7 @@ FILES = [
     "gpu",
     "diagnostics",
     "compile_time",
+    "replicas",
 ]
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"
