@@ -37,6 +37,7 @@ FILES = [
     "gpu",
     "diagnostics",
     "compile_time",
+    "replicas",
 ]
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "benchmarks.md"

@@ -131,7 +131,8 @@ class SequenceModel(Saved, SegmentedModel):
             ValueError: The method is unknown, no inputs could be drawn, or a
                 layer cannot be cut in time or run by cuDNN; the text names it.
         """
-        method, guard = methods.get(method), Guard(on_bad_window)
+        method = methods.get(method)
+        guard = Guard(on_bad_window, self.distribute_strategy)
         cuttable.check_model(self, example)
         kwargs = runs.bind(keras.Model.compile, self, args, kwargs)
         with scans.compilable(self):

@@ -98,6 +98,20 @@ def saved(path, method="bptt", **options):
     return path
 
 
+def test_an_old_file_of_hdf5_is_refused(tmp_path):
+    network = zoo.network("gru")
+    models = [
+        ksg.SequenceModel.from_model(network),
+        ksg.SequenceModel(network.inputs, network.outputs),
+    ]
+    for model in models:
+        model.compile("sgd", "mse")
+        save_model = functools.partial(keras.saving.save_model, model)
+        for save in (model.save, save_model):
+            with pytest.raises(ValueError, match="name that ends in .keras"):
+                save(tmp_path / "model.h5")
+
+
 def test_a_file_without_its_method_is_refused(tmp_path):
     path = saved(tmp_path / "model.keras", ksg.methods.TruncatedBPTT(3))
     rewritten(path, lambda config: config["compile_config"].pop("method"))

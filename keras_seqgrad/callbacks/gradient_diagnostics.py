@@ -19,7 +19,7 @@ from keras_seqgrad.diagnostics import (
 from keras_seqgrad.diagnostics.given import Methods
 from keras_seqgrad.diagnostics.method_measures import measures
 from keras_seqgrad.diagnostics.pictures import png
-from keras_seqgrad.tensors import arguments
+from keras_seqgrad.tensors import arguments, replicas
 from keras_seqgrad.window import checkpoints
 from keras_seqgrad.window.probe import as_tensors
 
@@ -60,7 +60,8 @@ class GradientDiagnostics(keras.callbacks.Callback):
 
     Training goes on as it would without it, to the last bit. With
     stateful=True the probe starts from the state training has reached, and
-    needs as many rows as a batch. One replica only.
+    needs as many rows as a batch. Several replicas train between measurements
+    of all rows on one device; all of them must be on one machine.
 
     Args:
         log_dir: Folder of TensorBoard's, one for each run.
@@ -82,7 +83,8 @@ class GradientDiagnostics(keras.callbacks.Callback):
 
     Raises:
         ValueError: An argument is out of its range; or, when `fit` begins,
-            the model is no compiled `SequenceModel`, or the probe too large.
+            the model is no compiled `SequenceModel`, the probe too large, or
+            replicas are on several machines.
         ImportError: TensorBoard, or for images matplotlib, is not installed.
 
     Example:
@@ -200,13 +202,14 @@ class GradientDiagnostics(keras.callbacks.Callback):
                 "GradientDiagnostics needs a ksg.SequenceModel, compiled with "
                 f"a method. Received: {type(model).__name__}"
             )
-        if model.distribute_strategy is not None and (
-            model.distribute_strategy.num_replicas_in_sync > 1
-        ):
+        strategy = model.distribute_strategy
+        here = len(replicas.places(strategy))
+        if here < strategy.num_replicas_in_sync:
             raise ValueError(
-                "GradientDiagnostics measures on one device. Expected one "
-                "replica, received a tf.distribute strategy with several. "
-                "Leave it out there."
+                "GradientDiagnostics asks for the rows and metrics of all "
+                "replicas when the clock of its own machine says so. Expected "
+                f"all replicas on one machine, received {here} of "
+                f"{strategy.num_replicas_in_sync}. Leave it out there."
             )
         self.extent = steps.extent(model, self.probe[0])
         size.refuse_too_large(
@@ -233,7 +236,7 @@ class GradientDiagnostics(keras.callbacks.Callback):
 
     def _measure(self):
         start = time.perf_counter()
-        step = int(self.model.optimizer.iterations)
+        step = replicas.number(self.model.optimizer.iterations)
         first = self.measured * self.repeats
         found = self.bench.run(self.data, self.repeats, first, timings=1)
         self.board.comparison(found, step)

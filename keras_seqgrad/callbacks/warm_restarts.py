@@ -5,7 +5,7 @@ from typing import Literal
 
 import keras
 
-from keras_seqgrad.tensors import arguments
+from keras_seqgrad.tensors import arguments, replicas
 
 GROWTHS = ("fixed", "doubling_cycles", "doubling_boundaries")
 PRESETS = {"base 5": 5, "base 160": 160}
@@ -130,4 +130,6 @@ class WarmRestarts(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+            logs["learning_rate"] = replicas.number(
+                self.model.optimizer.learning_rate
+            )

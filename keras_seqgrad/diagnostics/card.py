@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.diagnostics.size import parameters
+from keras_seqgrad.tensors import replicas
 
 
 def kinds(optimizer):
@@ -22,7 +23,7 @@ def hyperparameters(model, extent):
     found = {
         "method": type(method).__name__,
         "optimizer": kinds(optimizer),
-        "learning_rate": float(optimizer.learning_rate),
+        "learning_rate": replicas.number(optimizer.learning_rate),
         "parameters": parameters(model),
         "rows": extent[0],
         "steps": extent[1],
@@ -53,7 +54,7 @@ def run_card(model, extent, params, rows):
         "parameters": f"{parameters(model):,}",
         "method": f"`{model.method!r}`",
         "optimizer": f"{kinds(model.optimizer)}, learning rate "
-        f"{float(model.optimizer.learning_rate):g}",
+        f"{replicas.number(model.optimizer.learning_rate):g}",
         "compiled": f"jit_compile={bool(model.jit_compile)}, "
         f"{keras.config.dtype_policy().name}",
         "fit": ", ".join(f"{k}={v}" for k, v in (params or {}).items()),

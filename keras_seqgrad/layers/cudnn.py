@@ -11,6 +11,7 @@ from keras_seqgrad.layers.scan import (
     state_is_output,
     uses_fast_scan,
 )
+from keras_seqgrad.tensors import devices
 
 KINDS = (keras.layers.LSTM, keras.layers.GRU)
 # No bfloat16: of that Keras, too, would only learn while the step runs.
@@ -73,17 +74,12 @@ def refusal(layer):
     for what, holds in asked.items():
         if not holds:
             return f"cuDNN needs {what}"
-    return None if gpu_is_visible() else "no GPU is visible"
+    return None if devices.gpu_is_visible() else "no GPU is visible"
 
 
 def is_forced(layer):
     """Whether a layer asks for its cuDNN kernel, or an error."""
     return getattr(layer, "use_cudnn", False) is True
-
-
-def gpu_is_visible():
-    """Whether TensorFlow sees a GPU, by the question that Keras asks."""
-    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def run(layer, sequences, state, training=False):

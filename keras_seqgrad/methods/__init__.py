@@ -23,7 +23,9 @@ BY_NAME = {
     "dni": lambda: SyntheticGradients(50),
     "synthetic_gradients": lambda: SyntheticGradients(50),
     "fptt": lambda: FPTT(10),
-    "regularized_inversion": lambda: RegularizedInversion(0.01, 10.0),
+    "regularized_inversion": lambda: RegularizedInversion(
+        0.01, 10.0, max_growth=0.9
+    ),
     "snap": lambda: SnAp(10),
     "rtrl": lambda: RTRL(10),
     "uoro": lambda: UORO(10),
@@ -38,6 +40,8 @@ def get(identifier: str | Method) -> Method:
     Names give the defaults most often used in the literature: a truncation
     length, or mean length, of 50 steps; 10 parts for "fptt"; blocks of 10 for
     "tprop", and segments of 10 for "snap", "rtrl" and "uoro".
+    "regularized_inversion" has displacements that stay bounded in any model,
+    which the papers' have not.
 
     Args:
         identifier: A `Method`, or one of "bptt", "tbptt" (or

@@ -75,7 +75,8 @@ class ARTBP(WindowMethod):
     Raises:
         ValueError: An argument is out of its range, or with update="cut" the
             model is compiled with XLA, has targets that are not at every
-            step, there are several replicas, or `checkpoint_every` is given.
+            step, there are several replicas and run_eagerly=False, or
+            `checkpoint_every` is given.
 
     Reference:
         Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
@@ -136,13 +137,17 @@ class ARTBP(WindowMethod):
                 "compile. Set jit_compile=False, or draw the cuts in the data "
                 'pipeline (ksg.data.stream) and set cuts="window".'
             )
-        if self.update == "cut" and replicas.count() > 1:
+        traced = not model.run_eagerly
+        if self.update == "cut" and traced and replicas.count() > 1:
             raise ValueError(
-                'update="cut" moves the parameters as often as cuts are '
-                "drawn, and replicas can only move them together as often as "
-                "is known before. Expected one replica, received "
-                f'{replicas.count()}. Set update="window", or draw the cuts '
-                'in the data pipeline (ksg.data.stream) and set cuts="window".'
+                'update="cut" moves the parameters in a loop with as many '
+                "turns as cuts are drawn; TensorFlow lets replicas add up "
+                "gradients in no loop of a graph, and a loop that is unrolled "
+                "needs its number of turns when it is traced. Expected one "
+                f"replica, or run_eagerly=True, received {replicas.count()} "
+                'replicas. Set update="window", or draw the cuts in the data '
+                'pipeline (ksg.data.stream) and set cuts="window": then each '
+                "window is a piece and has its update."
             )
         model.method_state.parts["draws"] = Draws(self.seed)
 

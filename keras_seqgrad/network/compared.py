@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.network.tracing import tensors
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import devices, masks
 
 # By how much of its largest number a tensor may differ from that of another
 # way to compute it, by the lowest dtype that it was computed in.
@@ -80,7 +80,7 @@ def roundings(graph):
     """
     least = dict(ROUNDING)
     fast = tf.config.experimental.tensor_float_32_execution_enabled()
-    if fast and tf.config.list_physical_devices("GPU"):
+    if fast and devices.gpu_is_visible():
         least["float32"] = TENSOR_FLOAT
     found = {}
     for layer, _, args, kwargs, result in graph.calls:

@@ -25,6 +25,26 @@ def of(inputs, outputs, network):
     return keras.Model(inputs, outputs)
 
 
+def config(network):
+    """What a file has of the network.
+
+    Raises:
+        ValueError: It is an old file of HDF5, which knows neither the class of
+            the model nor its method.
+    """
+    found = keras.saving.serialize_keras_object(network)
+    # Only in those do layers not say where they are from.
+    layers = found["config"].get("layers", [])
+    if not all("module" in layer for layer in layers):
+        raise ValueError(
+            "A file of the old format HDF5 has no place for a SequenceModel's "
+            "method and carried state. Expected a name that ends in .keras, "
+            'received one that does not. Use model.save("model.keras"), or '
+            'model.save_weights("model.weights.h5") for weights alone.'
+        )
+    return found
+
+
 def check(network, name):
     """`network`, which must be a Keras model."""
     if not isinstance(network, keras.Model):

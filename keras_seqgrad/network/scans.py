@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from keras_seqgrad.layers import cudnn
+from keras_seqgrad.tensors import devices
 
 
 class Scanned(keras.Model):
@@ -57,7 +58,7 @@ def serves(model):
     """Whether kernels may run layers of a model, its steps outside XLA."""
     return (
         not model.is_opaque
-        and cudnn.gpu_is_visible()
+        and devices.gpu_is_visible()
         and not model.graph.masks_steps
     )
 
@@ -74,7 +75,7 @@ def obstacle(model, method, jit):
         return "jit_compile=True"
     if method.gates_inside:
         return f"{type(method).__name__} needs a scan: gates, or one of its own"
-    if cudnn.gpu_is_visible() and model.graph.masks_steps:
+    if devices.gpu_is_visible() and model.graph.masks_steps:
         return "a layer makes a mask"
     return None
 

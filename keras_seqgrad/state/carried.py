@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.state.rows import Rows
+from keras_seqgrad.state.rows import Rows, refuse_uneven
 from keras_seqgrad.tensors import replicas
 
 
@@ -100,11 +100,7 @@ class CarriedState(keras.layers.Layer):
     def _change_room(self, batch_size):
         count = self.strategy.num_replicas_in_sync
         if batch_size % count:
-            raise ValueError(
-                "With stateful=True every replica carries as many rows as any "
-                f"other. Expected batches of a multiple of {count} rows, as "
-                f"many as there are replicas, received {batch_size}."
-            )
+            refuse_uneven(self.strategy, batch_size)
         if batch_size not in self.rooms:
             kinds = enumerate([*self.spec(), ((), "bool")])
             alone = contextlib.nullcontext()

@@ -36,7 +36,7 @@ class Rows:
         start = np.full([self.share, *shape[1:]], dtype == "bool")
         # XLA on a GPU has no variables of 32-bit integers.
         kept = "int64" if dtype == "int32" else dtype
-        self.variable = tf.Variable(
+        self.value = tf.Variable(
             tf.cast(start, kept), trainable=False, name=name, **kind
         )
         # (its rows among all, where they are) of each replica on this machine.
@@ -44,7 +44,7 @@ class Rows:
             (slice(self.share * place, self.share * (place + 1)), part)
             for place, part in zip(
                 replicas.places(self.strategy),
-                self.strategy.experimental_local_results(self.variable),
+                self.strategy.experimental_local_results(self.value),
                 strict=True,
             )
         ]
@@ -61,13 +61,13 @@ class Rows:
         if self.is_apart:
             rows = tf.concat([part for _, part in self._all_parts()], 0)
             return tf.cast(rows, self.dtype)
-        rows = tf.cast(tf.convert_to_tensor(self.variable), self.dtype)
+        rows = tf.cast(tf.convert_to_tensor(self.value), self.dtype)
         return tf.convert_to_tensor(rows, dtype, name=name)
 
     def assign(self, value):
         """Puts the rows of the replica that does, or all of them."""
         if not self.is_apart and not tf.distribute.in_cross_replica_context():
-            self.variable.assign(tf.cast(value, self.variable.dtype))
+            self.value.assign(tf.cast(value, self.value.dtype))
             return
         for place, part in self.parts:
             part.assign(tf.cast(value[place], part.dtype))
@@ -141,17 +141,21 @@ def number_in(batch, strategy=None):
             continue
         found = {shape[0] for shape in shapes}
         if len(found) > 1:
-            raise ValueError(
-                "With stateful=True every replica carries as many rows as any "
-                "other. Expected batches of a multiple of "
-                f"{strategy.num_replicas_in_sync} rows, received shares of "
-                f"{[shape[0] for shape in shapes]}."
-            )
+            refuse_uneven(strategy, sum(shape[0] for shape in shapes))
         [rows] = found
         if rows is None or not is_shared(leaf):
             return rows
         return rows * strategy.num_replicas_in_sync
     return None
+
+
+def refuse_uneven(strategy, rows):
+    """Says that a number of rows is none that replicas can share."""
+    raise ValueError(
+        "With stateful=True every replica carries as many rows as any other. "
+        f"Expected batches of a multiple of {strategy.num_replicas_in_sync} "
+        f"rows, as many as there are replicas, received {rows}."
+    )
 
 
 def is_shared(leaf):

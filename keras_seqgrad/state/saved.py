@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_seqgrad.network import cuttable
+from keras_seqgrad.network import cuttable, original
 from keras_seqgrad.state import compiled, seeds
 
 
@@ -18,9 +18,8 @@ class Saved:
             "stateful": self.stateful,
             "learn_initial_state": self.learn_initial_state,
         }
-        network = self.network
-        if network is not None:
-            config["network"] = keras.saving.serialize_keras_object(network)
+        if (network := self.network) is not None:
+            config["network"] = original.config(network)
         return config
 
     @classmethod

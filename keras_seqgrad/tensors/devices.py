@@ -3,6 +3,11 @@
 import tensorflow as tf
 
 
+def gpu_is_visible():
+    """Whether it shows a GPU, by the question that Keras asks."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def only_cpus():
     """Whether it shows CPUs alone.
 

@@ -27,13 +27,16 @@ def repeat(count, body, carry, backwards=False, alone=False):
 
     One compiled loop, so that the program does not grow with `count`. With
     several replicas an optimizer cannot be called inside a TensorFlow loop;
-    the loop is then unrolled, for which `count` must be known, unless `body`
-    is known to run `alone`, asking nothing of other replicas.
+    the loop is then unrolled, for which `count` must be known (it always is
+    where it runs eagerly), unless `body` is known to run `alone`, asking
+    nothing of other replicas.
     """
+    several = replicas.count() > 1 and not alone
+    if several and tf.executing_eagerly():
+        count = int(count)
     known = isinstance(count, int)
     if known and count == 0:
         return carry
-    several = replicas.count() > 1 and not alone
     if known and (count == 1 or several):
         for index in reversed(range(count)) if backwards else range(count):
             carry = body(index, carry)
@@ -41,7 +44,8 @@ def repeat(count, body, carry, backwards=False, alone=False):
     if several:
         raise ValueError(
             "With more than one replica the number of time steps must be "
-            "known. Give the dataset windows of a fixed length."
+            "known. Give the dataset windows of a fixed length, or compile "
+            "with run_eagerly=True."
         )
     structure = carry
     carry = tf.nest.flatten(carry)

@@ -42,6 +42,14 @@ def share(of_all, axis):
     return tf.ensure_shape(tf.gather(of_all, places, axis=axis), known)
 
 
+def number(scalar):
+    """A scalar, such as the variable of an optimizer, as a number of Python.
+
+    Of one that is mirrored `float` knows nothing.
+    """
+    return keras.ops.convert_to_numpy(scalar).item()
+
+
 def places(strategy):
     """Numbers, among all, of the replicas that are on this machine."""
     if strategy.num_replicas_in_sync == 1:

@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.tensors import replicas
+
 NAMED = 8  # rows
 SMALL = 2.0**-64
 
@@ -73,10 +75,36 @@ def told(rows):
     if rows is None:
         return tf.constant([0, *[-1] * NAMED], "int64")
     rows = tf.concat([rows, tf.zeros([NAMED], "bool")], 0)
-    places = tf.range(tf.shape(rows)[0])
-    # Those that are not in it come last.
-    order = tf.where(rows, -places, tf.int32.min)
-    first = tf.math.top_k(order, NAMED).values
-    first = tf.where(first > tf.int32.min, -first, -1)
+    places = tf.where(rows, tf.range(tf.shape(rows)[0]), -1)
     count = tf.reduce_sum(tf.cast(rows, "int64"))
-    return tf.concat([[count], tf.cast(first, "int64")], 0)
+    return tf.concat([[count], tf.cast(_first(places), "int64")], 0)
+
+
+def _first(places):
+    """The NAMED least of the places (..., count) that are not negative."""
+    # Those that are not there come last.
+    order = tf.where(places >= 0, -places, places.dtype.min)
+    first = tf.math.top_k(order, NAMED).values
+    return tf.where(first > places.dtype.min, -first, -1)
+
+
+def of_all(table, rows):
+    """What replicas tell of their rows, as one that has all of them would.
+
+    Args:
+        table: Lines (a number that is above 0 or not, *`told`) of integers.
+        rows: Number of rows of a replica.
+    """
+    count = replicas.count()
+    if count == 1:
+        return table
+    context = tf.distribute.get_replica_context()
+    here = context.replica_id_in_sync_group
+    shift = tf.cast(here * rows, table.dtype) + 1
+    places = tf.where(table[:, 2:] >= 0, table[:, 2:] + shift, 0)
+    # A sum of what stands apart is all of it, side by side.
+    own = tf.one_hot(here, count, dtype=table.dtype)[:, None]
+    apart = tf.concat([table[:, :2], *tf.unstack(own[:, None] * places)], 1)
+    told_by_all = replicas.total(apart)
+    first = _first(told_by_all[:, 2:] - 1)
+    return tf.concat([told_by_all[:, :2], first], 1)

@@ -3,6 +3,7 @@
 A window counts as a whole or not at all. Its step runs as ever, except that
 gradients which are no numbers are taken for 0; in the end all that a bad one
 has changed is put back, by selecting, so that no host has to wait for it.
+A window is bad to all replicas or to none.
 """
 
 import functools
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from keras_seqgrad.state import snapshot
 from keras_seqgrad.state.carried import CarriedState
+from keras_seqgrad.tensors import replicas
 from keras_seqgrad.window import finite, missing
 
 CAUSES = ("input", "target", "loss", "gradient", "state")
@@ -22,26 +24,31 @@ class Guard:
 
     Args:
         choice: "raise", "skip" or None.
+        strategy: The `tf.distribute` strategy of the model.
 
     Attributes:
         metrics: What it logs.
     """
 
-    def __init__(self, choice=None):
+    def __init__(self, choice=None, strategy=None):
         check(choice)
         self.choice = choice
         self.metrics = []
         self.advice = ""
         if choice is None:
             return
+        with strategy.scope():
+            self._keep()
+
+    def _keep(self):
         # Of the window that runs: whether its loss is bad, and a gradient, and
         # in which rows its outputs are, as `finite.told` says it.
         self.seen = _integers(3 + finite.NAMED, "seen_in_window")
-        if choice == "skip":
-            self.metrics.append(keras.metrics.Sum(name="bad_windows"))
-        else:
-            # Number of windows, that of the first bad one, its cause, its rows.
-            self.record = _integers(4 + finite.NAMED, "first_bad_window")
+        if self.choice == "skip":
+            self.metrics.append(BadWindows(name="bad_windows"))
+            return
+        # Number of windows, that of the first bad one, its cause, its rows.
+        self.record = _integers(4 + finite.NAMED, "first_bad_window")
 
     # --- in a step --------------------------------------------------------
 
@@ -80,7 +87,7 @@ class Guard:
             for memory in memories:
                 memory.restart(lost & bad)
         for metric in self.metrics:
-            metric.update_state(tf.cast(bad, metric.dtype))
+            metric.update_state(bad)
 
     def see_loss(self, loss, outputs):
         """Takes note of a loss of the window.
@@ -100,7 +107,11 @@ class Guard:
                 )
             self.seen.assign(tf.concat([[1], self.seen[1:2], rows], 0))
 
-        tf.cond(finite.is_finite(loss), lambda: None, note)
+        fine = finite.is_finite(loss)
+        if self.choice == "raise":
+            # Rows are those of the first bad loss, wherever that is.
+            fine = ~replicas.any_of(~fine)
+        tf.cond(fine, lambda: None, note)
 
     def see_gradients(self, gradients, optimizer):
         """The gradients of an update, zeros where one of them is bad.
@@ -113,7 +124,7 @@ class Guard:
         """
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             return gradients
-        fine = finite.are_finite(gradients)
+        fine = ~replicas.any_of(~finite.are_finite(gradients))
         bad = tf.where(fine, self.seen[1], 1)
         self.seen.assign(tf.concat([self.seen[:1], [bad], self.seen[2:]], 0))
         return [finite.cleared(gradient, fine) for gradient in gradients]
@@ -125,31 +136,34 @@ class Guard:
         if lost is not None:
             bad |= tf.reduce_any(lost)
         inputs = finite.floats(window.inputs)
-        return bad | ~finite.are_finite(inputs)
+        return replicas.any_of(bad | ~finite.are_finite(inputs))
 
     def _note(self, window, bad, lost):
         """Counts the window, and says of a bad one what went bad first."""
         number = self.record[0] + 1
 
-        def note():
-            kinds = [
-                (finite.told(finite.rows_not_finite(window.inputs)), False),
-                (finite.told(missing.rows_missing(window)), False),
-                (self.seen[2:], self.seen[0] > 0),
-                (finite.told(lost), self.seen[1] > 0),
-                (finite.told(lost), True),
+        def look():
+            inputs = finite.told(finite.rows_not_finite(window.inputs))
+            targets = finite.told(missing.rows_missing(window))
+            lines = [
+                [inputs[:1], inputs],
+                [targets[:1], targets],
+                [self.seen[:1], self.seen[2:]],
+                [self.seen[1:2], finite.told(lost)],
+                [tf.constant([1], "int64"), finite.told(lost)],
             ]
-            cause, rows = tf.constant(0, "int64"), finite.told(None)
-            for place, (told, is_it) in reversed([*enumerate(kinds, 1)]):
-                is_it |= (told[0] > 0) & (place < 3)
-                cause = tf.where(is_it, tf.constant(place, "int64"), cause)
-                rows = tf.where(is_it, told, rows)
-            return tf.concat([[number, number, cause], rows], 0)
+            return tf.stack([tf.concat(line, 0) for line in lines])
 
-        def count():
-            return tf.concat([[number], self.record[1:]], 0)
-
-        self.record.assign(tf.cond(bad, note, count))
+        shape = len(CAUSES), 2 + finite.NAMED
+        found = tf.cond(bad, look, lambda: tf.zeros(shape, "int64"))
+        found = finite.of_all(found, window.batch_size)
+        now = self.record[2:]
+        for place in reversed(range(len(CAUSES))):
+            line = tf.concat([[place + 1], found[place, 1:]], 0)
+            now = tf.where(found[place, 0] > 0, line, now)
+        now = tf.concat([[number, number], now], 0)
+        before = tf.concat([[number], self.record[1:]], 0)
+        self.record.assign(tf.where(bad, now, before))
 
     # --- at the host ------------------------------------------------------
 
@@ -208,19 +222,35 @@ def check(choice):
             "`on_bad_window` must be 'raise', 'skip' or None. Received: "
             f"on_bad_window={choice!r}"
         )
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if choice is not None and replicas > 1:
-        raise ValueError(
-            f"on_bad_window={choice!r} needs all rows of a batch on one "
-            f"device. Expected one replica, received {replicas}. Compile with "
-            "on_bad_window=None there."
+
+
+class BadWindows(keras.metrics.Metric):
+    """Number of bad windows, which every replica counts."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.total = self.add_variable(
+            (), "zeros", aggregation="only_first_replica", name="total"
         )
+
+    def update_state(self, bad):
+        """Counts a window if it is bad."""
+        self.total.assign_add(tf.cast(bad, self.total.dtype))
+
+    def result(self):
+        return self.total + 0.0
 
 
 def _integers(size, name):
-    # GPUs have no variables of 32 bits.
+    # GPUs have no variables of 32 bits. Every replica has its own.
     return keras.Variable(
-        "zeros", shape=(size,), dtype="int64", trainable=False, name=name
+        "zeros",
+        shape=(size,),
+        dtype="int64",
+        trainable=False,
+        aggregation="only_first_replica",
+        synchronization="on_read",
+        name=name,
     )
 
 

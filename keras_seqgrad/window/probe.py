@@ -77,10 +77,16 @@ class Probe:
             )
         agreement.check(model, data, True, judged=data[1] is not None)
         carried, rows = self._carried(data)
+        # That of each replica on this machine, which are not always the same.
+        local = model.distribute_strategy.experimental_local_results
         changing = [
-            *model.non_trainable_variables,
-            *beside.variables(model),
-            *model.metrics_variables,
+            part
+            for variable in [
+                *model.non_trainable_variables,
+                *beside.variables(model),
+                *model.metrics_variables,
+            ]
+            for part in local(variable.value)
         ]
         values = [v.numpy() for v in changing]
         try:

@@ -56,7 +56,7 @@ def test_each_replica_has_its_rows_and_their_order_is_kept():
         marks = Rows((4,), "bool", "marks")
     assert marks.numpy().tolist() == [True] * 4
     # XLA on a GPU has no others; what is read has the state's type.
-    assert rows.variable.dtype == "int64" and rows.numpy().dtype == "int32"
+    assert rows.value.dtype == "int64" and rows.numpy().dtype == "int32"
     rows.assign(np.arange(4)[:, None])
     found = strategy.run(lambda: tf.convert_to_tensor(rows))
     local = strategy.experimental_local_results(found)

@@ -29,9 +29,7 @@ def own_optimizer(given, optimizer):
     while hasattr(optimizer, "inner_optimizer"):
         optimizer = optimizer.inner_optimizer
     config = optimizer.get_config() | {
-        "learning_rate": float(
-            keras.ops.convert_to_numpy(optimizer.learning_rate)
-        ),
+        "learning_rate": replicas.number(optimizer.learning_rate),
         "use_ema": False,
         "ema_overwrite_frequency": None,
         "loss_scale_factor": None,

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from keras_seqgrad.methods.regularized_inversion.rule import limited
+from tests import zoo
 
 
 def halves(steps, max_growth, **options):
@@ -91,3 +92,18 @@ def test_is_saved():
     method = ksg.methods.RegularizedInversion(0.1, 1.0, max_growth=2)
     again = type(method).from_config(method.get_config())
     assert again.max_growth == 2.0
+
+
+def test_by_name_a_model_that_is_not_saturated_learns_as_by_the_rule():
+    x, y = zoo.data()
+    found = []
+    for method in ("regularized_inversion", None):
+        method = method or ksg.methods.RegularizedInversion(0.01, 10.0)
+        network = zoo.network("simple_rnn")
+        model = ksg.SequenceModel.from_model(network)
+        model.compile("sgd", "mse", method=method)
+        found.append(model.estimate_gradients(x, y)[1])
+    assert model.method.max_growth is None
+    assert ksg.methods.get("regularized_inversion").max_growth == 0.9
+    for mine, rule in zip(*found, strict=True):
+        np.testing.assert_array_equal(mine, rule)

@@ -1,0 +1,53 @@
+"""Methods train two machines as they train one device.
+
+Run as a script this file is one of the machines.
+"""
+
+import contextlib
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import machines
+from tests.methods import test_replicas as replicas
+
+NAMES = ["bptt", "tbptt", "artbp", "artbp_rows", "dni", "fptt", "snap"]
+
+
+def trained(name, scope):
+    """Weights, what is carried for rows and what the method keeps."""
+    row = replicas.TABLE[name]
+    options = True, "simple_rnn", row.updates
+    weights, _, kept = replicas.trained(row.method, scope, *options)
+    return [*weights, *kept]
+
+
+def main(folder):
+    """Trains as one of the machines; the first one keeps what comes of it."""
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    found = {name: trained(name, strategy.scope()) for name in NAMES}
+    if strategy.cluster_resolver.task_id == 0:
+        Path(folder, "found").write_bytes(pickle.dumps(found))
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_one(tmp_path):
+    command = ["-m", "tests.methods.test_several_machines", tmp_path]
+    processes = machines.start_two(command, tmp_path / "machine")
+    alone = contextlib.nullcontext
+    expected = {name: trained(name, alone()) for name in NAMES}
+    assert machines.end(processes) == [0, 0]
+    found = pickle.loads((tmp_path / "found").read_bytes())
+    for name in NAMES:
+        for mine, others in zip(found[name], expected[name], strict=True):
+            np.testing.assert_allclose(
+                mine, others, rtol=1e-6, atol=1e-6, err_msg=name
+            )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
