@@ -6,11 +6,13 @@ import re
 # Before TensorFlow is imported: its start-up notes hide the tests' output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Small programs that run for a moment need not be optimised for longer than
-# that, nor be compiled in many parts.
+# that, nor be compiled in many parts, nor by a compiler of its own for every
+# fusion.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 "
-    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_cpu_use_fusion_emitters=false",
 )
 # XLA compiles in many threads, and memory that one of them has left is of no
 # use to another. The C library reads this when a process starts: it is for the
