@@ -43,11 +43,20 @@ tf.config.run_functions_eagerly(True)
 
 
 def pytest_itemcollected(item):
-    """Marks what compiles by its parameter, and the examples, `compiled`."""
+    """Marks what compiles by its parameter, and the examples, `compiled`.
+
+    But for examples that ask for the fixture `eagerly`.
+    """
     given = item.callspec.params if hasattr(item, "callspec") else {}
     jit = given.get("jit") is True or given.get("jit_compile") is True
-    if jit or item.path.parent.name == "examples":
+    example = item.path.parent.name == "examples"
+    if jit or (example and "eagerly" not in item.fixturenames):
         item.add_marker("compiled")
+
+
+@pytest.fixture
+def eagerly():
+    """For an example's test in which so few steps run that tracing is all."""
 
 
 @pytest.fixture(autouse=True, scope="session")

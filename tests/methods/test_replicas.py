@@ -39,6 +39,9 @@ MORE = {
         start="parallel",
     ),
     "dni_recurrent": lambda: ksg.methods.SyntheticGradients(3, recurrent),
+    "inversion_difference": lambda: ksg.methods.RegularizedInversion(
+        0.5, 0.5, "difference"
+    ),
 }
 CASES = [
     *[(name, True) for name in [*TABLE, *MORE]],
