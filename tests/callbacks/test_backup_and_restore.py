@@ -7,9 +7,6 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import zoo
-from tests.methods.table import TABLE
-
-WINDOWS = 3
 
 
 class Stop(keras.callbacks.Callback):
@@ -33,26 +30,6 @@ class Logs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.epochs[epoch] = dict(logs)
-
-
-def model_of(method="tbptt", stateful=True, **options):
-    row = TABLE[method]
-    kind = row.instead.get("simple_rnn", "simple_rnn")
-    dropout = {} if "inversion" in method else {"dropout": 0.5}
-    network = zoo.network(kind, **dropout)
-    model = ksg.SequenceModel.from_model(network, stateful=stateful)
-    options = {"jit_compile": False} | options
-    model.compile(
-        "adam", "mse", method=row.method(), metrics=["mae"], **options
-    )
-    return model
-
-
-def windows(count=WINDOWS, steps=zoo.STEPS):
-    """Windows that go on in the same rows."""
-    parts = [zoo.data(steps, seed=seed) for seed in range(count)]
-    x, y = map(np.stack, zip(*parts, strict=True))
-    return tf.data.Dataset.from_tensor_slices((x, y))
 
 
 def numbers_of(model):
@@ -105,14 +82,6 @@ def check_same(make_model, make_data, folder, stops, **options):
     assert set(logs) <= set(expected)
     for epoch, values in logs.items():
         assert values == expected[epoch]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", TABLE)
-def test_every_method_goes_on_bit_for_bit(method, tmp_path):
-    folder = tmp_path / "states"
-    # Two segments, one of them shorter; left in the second epoch.
-    check_same(lambda: model_of(method), lambda: windows(2, 4), folder, [3])
 
 
 def plain_model(stateful=False):
@@ -228,35 +197,6 @@ def test_shuffled_arrays_are_told_of(tmp_path):
     assert run(plain_model(), x, tmp_path, 2, **options) is None
     with pytest.warns(UserWarning, match=r"shuffled anew.*In epoch 1 some"):
         run(plain_model(), x, tmp_path, **options)
-
-
-@pytest.mark.slow
-@pytest.mark.compiled
-def test_executions_of_several_steps(tmp_path):
-    def model():
-        network = zoo.network()
-        model = ksg.SequenceModel.from_model(network, stateful=True)
-        model.compile(
-            "adam",
-            "mse",
-            method=TABLE["tbptt"].method(),
-            steps_per_execution=2,
-            jit_compile=False,
-        )
-        return model
-
-    check_same(model, lambda: windows(5), tmp_path / "states", [2, 4])
-
-
-@pytest.mark.slow
-@pytest.mark.compiled
-def test_compiled_by_xla(tmp_path):
-    check_same(
-        lambda: model_of("artbp", jit_compile=True),
-        windows,
-        tmp_path / "states",
-        [4],
-    )
 
 
 def test_validation_and_other_callbacks(tmp_path):
