@@ -6,11 +6,13 @@ import re
 # Before TensorFlow is imported: its start-up notes hide the tests' output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Small programs that run for a moment need not be optimised for longer than
-# that, nor be compiled in many parts.
+# that, nor be compiled in many parts, nor by a compiler of its own for every
+# fusion.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 "
-    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_parallel_codegen_split_count=1 "
+    "--xla_cpu_use_fusion_emitters=false",
 )
 # XLA compiles in many threads, and memory that one of them has left is of no
 # use to another. The C library reads this when a process starts: it is for the
@@ -41,11 +43,20 @@ tf.config.run_functions_eagerly(True)
 
 
 def pytest_itemcollected(item):
-    """Marks what compiles by its parameter, and the examples, `compiled`."""
+    """Marks what compiles by its parameter, and the examples, `compiled`.
+
+    But for examples that ask for the fixture `eagerly`.
+    """
     given = item.callspec.params if hasattr(item, "callspec") else {}
     jit = given.get("jit") is True or given.get("jit_compile") is True
-    if jit or item.path.parent.name == "examples":
+    example = item.path.parent.name == "examples"
+    if jit or (example and "eagerly" not in item.fixturenames):
         item.add_marker("compiled")
+
+
+@pytest.fixture
+def eagerly():
+    """For an example's test in which so few steps run that tracing is all."""
 
 
 @pytest.fixture(autouse=True, scope="session")

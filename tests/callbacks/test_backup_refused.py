@@ -36,33 +36,33 @@ def test_other_models_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "data, options, text",
     [
-        (batches(7), {}, "Expected 5 batches in an epoch, received 7"),
+        (batches(7), {}, "Expected 3 batches in an epoch, received 7"),
         (
             batches().repeat(),
-            {"steps_per_epoch": 5},
-            "Expected steps_per_epoch=None, received 5",
+            {"steps_per_epoch": 3},
+            "Expected steps_per_epoch=None, received 3",
         ),
-        (batches(), {"steps_per_epoch": 2}, "a divisor of the 5 batches, rec"),
-        (Batches(), {"steps_per_epoch": 5}, "received Batches"),
+        (batches(), {"steps_per_epoch": 2}, "a divisor of the 3 batches, rec"),
+        (Batches(), {"steps_per_epoch": 3}, "received Batches"),
         (
             tf.data.Dataset.from_generator(
-                lambda: iter(batches(3)),
+                lambda: iter(batches(1)),
                 output_signature=batches().element_spec,
             ),
             {},
-            "Expected 4 batches or more in epoch 1, received fewer",
+            "Expected 2 batches or more in epoch 1, received fewer",
         ),
     ],
     ids=["more", "endless", "no divisor", "sequence", "fewer"],
 )
 def test_other_data_is_refused(data, options, text, tmp_path):
-    assert run(plain_model(), batches(), tmp_path, 5) is None
+    assert run(plain_model(), batches(), tmp_path, 3) is None
     with pytest.raises(ValueError, match=text):
         run(plain_model(), data, tmp_path, **options)
 
 
 def test_other_models_and_methods_are_refused(tmp_path):
-    assert run(plain_model(), batches(), tmp_path, 3) is None
+    assert run(plain_model(), batches(), tmp_path, 2) is None
     model = plain_model()
     model.compile("sgd", "mse", method=ksg.methods.BPTT(1))
     with pytest.raises(ValueError, match="method=.*checkpoint_every"):
@@ -88,7 +88,7 @@ def test_epochs_of_different_lengths_are_told_of(tmp_path):
 
     def pieces(_):
         count = tf.numpy_function(lambda: np.int64(next(lengths)), [], "int64")
-        return batches().take(tf.ensure_shape(count, ()))
+        return batches(5).take(tf.ensure_shape(count, ()))
 
     data = tf.data.Dataset.range(1).flat_map(pieces)
     with pytest.warns(UserWarning, match=r"from epoch to epoch \[3, 4\]"):

@@ -36,7 +36,8 @@ def asked(model, y=Y, memory=None, **options):
 
 def test_what_dies_soon_is_cut():
     """E(j) / sum = λ^(j+1), whose mean over j < K is (1 - λ^K) / K."""
-    advice = asked(decaying(0.5), tolerance=0.3)
+    model = decaying(0.5)
+    advice = asked(model, tolerance=0.3)
     assert repr(advice.method) == "TruncatedBPTT(length=3)"
     assert advice.length == advice.numbers["suggested_length"] == 3
     assert advice.numbers["decay_rate"] == pytest.approx(0.5, rel=1e-4)
@@ -47,11 +48,11 @@ def test_what_dies_soon_is_cut():
     bias = advice.numbers["measured_bias"]
     assert bias == {3: pytest.approx(1 - kept / exact, rel=1e-4)}
     # More than half of the window is not much less than all of it.
-    advice = asked(decaying(0.5), tolerance=0.1)
+    advice = asked(model, tolerance=0.1)
     assert advice.numbers["suggested_length"] == 10
     assert repr(advice.method) == "BPTT()"
     # And nothing is cut at a length that does not fit.
-    advice = asked(decaying(0.5), tolerance=0.3, memory=48 + 2 * 48)
+    advice = asked(model, tolerance=0.3, memory=48 + 2 * 48)
     assert advice.numbers["longest_that_fits"] == 2
     assert repr(advice.method) == "SnAp(length=1)"
 

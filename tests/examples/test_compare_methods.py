@@ -33,11 +33,11 @@ def read(folder, name):
 
 @pytest.mark.slow
 def test_every_method_from_the_same_start_on_the_same_windows(
-    example, tmp_path, monkeypatch, capsys
+    example, tmp_path, monkeypatch, capsys, eagerly
 ):
     methods = ["artbp", "dni"]
-    arguments = ["--methods", *methods, "--windows", 3, "--rates", 0.01]
-    arguments += ["--tasks", "copy", "--epochs", 1, "--repeats", 4]
+    arguments = ["--methods", *methods, "--windows", 2, "--rates", 0.01]
+    arguments += ["--tasks", "copy", "--epochs", 1, "--repeats", 2]
     run(example, monkeypatch, *arguments, "--out", tmp_path)
     printed = capsys.readouterr().out
     found = {name: read(tmp_path, f"copy_gru_{name}") for name in methods}
@@ -45,9 +45,9 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     assert (tmp_path / "copy.md").read_text().strip() in printed
     for name, result in found.items():
         [only] = result["runs"]
-        assert only["steps"] == [3 * 4 * 21]
+        assert only["steps"] == [2 * 4 * 21]
         # An update a window, or after each of its 5 segments.
-        assert only["updates"] == {"dni": 15}.get(name, 3)
+        assert only["updates"] == {"dni": 10}.get(name, 2)
         assert len(only["scores"]) == 1
         assert table[name][:2] == [f"{only['updates']}", "0.01"]
         assert table[name][-1] == "12"

@@ -19,7 +19,9 @@ def test_every_arm_is_made_and_gates_keep_long(example):
         ("min_gru", 0, -1),
     ):
         settings.cell = cell
-        for name, arm in example.ARMS.items():
+        names = example.ARMS if cell == "gru" else ["TBPTT(40)"]
+        for name in names:
+            arm = example.ARMS[name]
             model = example.make_model(arm, task, settings, seed=0)
             layer = model.layers[0]
             assert layer.trainable == (name != "readout")

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from tests import machines
+from tests.examples import script
 
-SCRIPT = machines.ROOT / "examples" / "several_machines.py"
+SCRIPT = script.ROOT / "examples" / "several_machines.py"
+EPOCHS = 1
 
 
 def command(folder):
-    return [SCRIPT, "--folder", folder, "--epochs", "1"]
+    return [SCRIPT, "--folder", folder, "--epochs", f"{EPOCHS}"]
 
 
 def weights(folder):
@@ -26,8 +28,7 @@ def weights(folder):
 @pytest.mark.slow
 def test_two_machines_train_as_one_and_go_on_when_one_has_died(tmp_path):
     alone, two = tmp_path / "alone", tmp_path / "two"
-    process = machines.start(command(alone), tmp_path / "alone.log")
-    assert machines.end([process]) == [0]
+    script.load("several_machines").main(alone, EPOCHS)
     processes, states = machines.start_two(command(two), two), two / "states"
     deadline = time.monotonic() + machines.WAIT
     while not list(states.glob("*.backup")):

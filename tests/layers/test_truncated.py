@@ -57,7 +57,7 @@ def cut_every(length, name):
         ("GRU", 2, True),
         ("GRU", 4, False),
         ("RNN", 1, False),
-        ("RNN", 2, True),
+        ("RNN", 2, False),
     ],
 )
 def test_fixed_truncation_equals_pieces(name, length, jit):

@@ -21,7 +21,7 @@ ROWS["dni_lambda_auxiliary"] = (
 @pytest.mark.parametrize("name", ROWS)
 def test_updates_wait_for_reads_in_the_optimized_graph(name, tmp_path):
     method, instead = ROWS[name]
-    network = zoo.network(instead.get("gru", "gru"))
+    network = zoo.network(instead.get("simple_rnn", "simple_rnn"))
     model = ksg.SequenceModel.from_model(network, stateful=True)
     model.compile(
         keras.optimizers.Adam(clipnorm=1.0),

@@ -231,7 +231,7 @@ def test_a_function_also_sees_targets_at_every_step():
     assert ((3, 3, 2), (3, 3, 2)) in shapes and ((3, 1, 2), (3, 1, 2)) in shapes
 
 
-@pytest.mark.compiled
+@pytest.mark.slow
 def test_two_replicas_train_as_one():
     def train(**options):
         model = model_of(SPARSE(from_logits=True), FPTT(3), **options)
@@ -241,7 +241,7 @@ def test_two_replicas_train_as_one():
         table = table_of(model)
         return [*model.get_weights(), table.table, table.sums, losses]
 
-    expected = train(run_eagerly=True)
+    expected = train()
     with replicas.strategy().scope():
         found = train()
     zoo.assert_same(found, expected, 1e-4)

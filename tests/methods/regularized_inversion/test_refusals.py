@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import RegularizedInversion
-from tests import replicas, zoo
+from tests import zoo
 
 L = keras.layers
 
@@ -85,26 +85,3 @@ def test_a_subclass_of_the_users_own_is_refused():
 
     with pytest.raises(ValueError, match="received a subclass with its own"):
         Own().compile("sgd", "mse", method="regularized_inversion")
-
-
-@pytest.mark.compiled
-def test_two_replicas_train_as_one():
-    def train(method, **options):
-        network = zoo.network("simple_rnn")
-        model = SequenceModel.from_model(network)
-        model.compile(
-            keras.optimizers.SGD(0.1),
-            "mse",
-            method=method,
-            jit_compile=False,
-            **options,
-        )
-        x, y = replicas.four_rows(*zoo.data())
-        model.fit(x, y, 4, epochs=2, shuffle=False, verbose=0)
-        return network.get_weights()
-
-    difference = RegularizedInversion(0.5, 0.5, "difference")
-    expected = train(difference, run_eagerly=True)
-    with replicas.strategy().scope():
-        found = train(difference)
-    zoo.assert_same(found, expected, 1e-4)

@@ -282,7 +282,7 @@ def test_what_is_learnt_with_unknown_lengths_is_the_same():
     found = []
     for way in ("eager", "unknown"):
         keras.utils.set_random_seed(2)
-        network = zoo.network("lstm", dropout=0.3)
+        network = zoo.network("gru", dropout=0.3)
         method = SyntheticGradients(
             LENGTH,
             lambda size: keras.Sequential(
