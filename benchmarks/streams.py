@@ -2,9 +2,10 @@
 
 The models of `examples/char_lm.py`: one LSTM of 128 with cuts 25 steps apart,
 and with `--full` two of 256 with 50; batch 32, Adam, XLA. ARTBP trains on the
-windows that `ksg.data.stream` draws by its law, as many in one execution of
-Keras as have 200 steps in the mean; TruncatedBPTT with the same mean on windows
-of 200, which makes as many updates. In the last table both arms are
+windows that `ksg.data.stream` draws by its law, of any length or by a `hazard`
+of few, as many in one execution of Keras as have 200 steps in the mean;
+TruncatedBPTT with the same mean on windows of 200, which makes as many updates.
+In the last table both arms are
 TruncatedBPTT on rows of 1 to 400 steps, in batches of rows of similar length:
 padded on the right to bucket lengths and masked, or to the longest of all.
 
@@ -27,6 +28,7 @@ from benchmarks.timing import medians, ratios, turns
 FIXED = "TruncatedBPTT({length})"
 DRAWN = "ARTBP({length}), drawn windows"
 MORE = "ARTBP({length}), bucket_lengths=20"
+FEW = "ARTBP({length}, hazard=0.5)"
 SPAN = 200
 
 
@@ -98,16 +100,20 @@ class Arms:
 def of_streams(name, units, layers, length, batch_size, row, rounds):
     """The table of one model on drawn windows."""
     arms, tokens = Arms(units, layers), characters.tokens(batch_size, row)
-    law = ksg.truncation.Random(length)
     arms.add(
         FIXED.format(length=length),
         ksg.methods.TruncatedBPTT(length),
         ksg.data.stream(tokens, batch_size, min(SPAN, row)),
     )
-    for arm, count in ((DRAWN, None), (MORE, 20)):
+    for arm, count, hazard in (
+        (DRAWN, None, None),
+        (MORE, 20, None),
+        (FEW, None, 0.5),
+    ):
+        law = ksg.truncation.Random(length, hazard=hazard)
         arms.add(
             arm.format(length=length),
-            ksg.methods.ARTBP(length, cuts="window"),
+            ksg.methods.ARTBP(length, cuts="window", hazard=hazard),
             ksg.data.stream(
                 tokens, batch_size, law, seed=0, bucket_lengths=count
             ),

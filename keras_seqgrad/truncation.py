@@ -26,6 +26,8 @@ from keras_seqgrad.tensors import arguments
 __all__ = ["Fixed", "Random"]
 
 PACKAGE = "keras_seqgrad"
+# Share of pieces that are too few to have a length of their own.
+LEAST = 1e-12
 GENERATORS = np.random.Generator, np.random.RandomState
 
 
@@ -110,13 +112,30 @@ class Random:
     that of the whole sequence. The mean length of a piece is `mean_length`
     under either law.
 
+    **Few lengths.** With a `hazard` pieces have one of few lengths, which grow
+    by about r = (1 - hazard)^(-1 / (alpha - 1)) from one to the next. Windows
+    of a stream, which are padded to few lengths for XLA, then need no padding.
+    A cut after a step whose age is one of these lengths, g steps above the one
+    before, has the probability
+
+        c_a = g * (beta - 1) / ((beta - 2) * mean_length + a)
+        beta = 1 + hazard * r / (r - 1)
+        c_a = g / mean_length                       for alpha=None
+
+    and at other ages there is none. The mean length is the same, and the tail
+    falls with the same exponent. Lengths lie as far apart as leaves every c_a
+    at `hazard` or below.
+
     Args:
         mean_length: Expected steps from one cut to the next, more than 1.
         alpha: Tail exponent, more than 2 (a finite variance of the length
             needs more than 3), or None for a constant probability.
+        hazard: Largest probability of a cut at one step, 0.1 or more and below
+            1, for pieces of few lengths; None for pieces of any length.
 
     Raises:
-        ValueError: `mean_length` is not above 1, or `alpha` not above 2.
+        ValueError: `mean_length` is not above 1, `alpha` not above 2, or
+            `hazard` not from 0.1 to 1.
 
     Reference:
         Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
@@ -127,9 +146,17 @@ class Random:
     >>> law = ksg.truncation.Random(50, alpha=4.0)
     >>> round(float(law.cut_probability(1)), 4)
     0.0297
+    >>> law = ksg.truncation.Random(50, hazard=0.5)
+    >>> sorted(set(law.draw_lengths(9, np.random.default_rng(0)).tolist()))
+    [20, 44, 72]
     """
 
-    def __init__(self, mean_length: float, alpha: float | None = 4.0) -> None:
+    def __init__(
+        self,
+        mean_length: float,
+        alpha: float | None = 4.0,
+        hazard: float | None = None,
+    ) -> None:
         self.mean_length = arguments.number(
             mean_length,
             "mean_length",
@@ -146,6 +173,20 @@ class Random:
                 wanted="more than 2 (the mean length is infinite otherwise), "
                 "or None for a constant probability of a cut",
             )
+        self.hazard, self._tail = None, self.alpha
+        if hazard is not None:
+            self.hazard = arguments.number(
+                hazard,
+                "hazard",
+                least=0.1,
+                below=1,
+                wanted="0.1 or more and below 1, or None for pieces of any "
+                "length",
+            )
+            if self.alpha is not None:
+                ratio = (1.0 - self.hazard) ** (-1.0 / (self.alpha - 1.0))
+                self._tail = 1.0 + self.hazard * ratio / (ratio - 1.0)
+            self._lengths = self._few_lengths()
 
     def cut_probability(self, age: npt.ArrayLike) -> np.ndarray:
         """c_a for one age or an array of ages (1 = first step of a piece)."""
@@ -155,10 +196,12 @@ class Random:
         ):
             arguments.refuse(age, "age", "numbers of 1 or more")
         age = age.astype("float64")
-        if self.alpha is None:
-            return np.full_like(age, 1.0 / self.mean_length)
-        scale = (self.alpha - 2.0) * self.mean_length
-        return (self.alpha - 1.0) / (scale + age)
+        if self.hazard is None:
+            return self._rate(age)
+        ends = self._lengths
+        place = np.minimum(np.searchsorted(ends, age), len(ends) - 1)
+        gaps = np.diff(ends, prepend=0.0)[place]
+        return np.where(ends[place] == age, gaps, 0.0) * self._rate(age)
 
     def draw_lengths(
         self, count: int, generator: Any, longest: int = 100_000
@@ -233,20 +276,49 @@ class Random:
         return gates[0] if batch_size is None else gates
 
     def _probability(self, age):
-        if self.alpha is None:
-            return tf.ones_like(age) / self.mean_length
-        scale = (self.alpha - 2.0) * self.mean_length
-        return (self.alpha - 1.0) / (scale + age)
+        """`cut_probability` of a float32 tensor."""
+        if self.hazard is None:
+            return self._rate(age)
+        ends = tf.constant(self._lengths, "float32")
+        gaps = tf.constant(np.diff(self._lengths, prepend=0), "float32")
+        found = age[..., tf.newaxis] == ends
+        return tf.reduce_sum(tf.where(found, gaps, 0.0), -1) * self._rate(age)
+
+    def _few_lengths(self):
+        """The lengths of pieces, as long as anything is left of them."""
+        length, left, found = 0, 1.0, []
+        while left > LEAST:
+            # What makes gap * rate(length + gap) the hazard.
+            gap = self.hazard / self._rate(length)
+            if self._tail is not None:
+                gap /= 1.0 - self.hazard / (self._tail - 1.0)
+            gap = max(1, int(gap))
+            length += gap
+            left *= 1.0 - gap * self._rate(length)
+            found.append(length)
+        return np.array(found, "float64")
+
+    def _rate(self, age):
+        """Probability of a cut for each step since the length before."""
+        if self._tail is None:
+            return (0.0 * age + 1.0) / self.mean_length
+        scale = (self._tail - 2.0) * self.mean_length
+        return (self._tail - 1.0) / (scale + age)
 
     def get_config(self) -> dict[str, Any]:
-        return {"mean_length": self.mean_length, "alpha": self.alpha}
+        return {
+            "mean_length": self.mean_length,
+            "alpha": self.alpha,
+            "hazard": self.hazard,
+        }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
     def __repr__(self):
-        return f"Random({self.mean_length}, alpha={self.alpha})"
+        more = "" if self.hazard is None else f", hazard={self.hazard}"
+        return f"Random({self.mean_length}, alpha={self.alpha}{more})"
 
 
 # What an argument `truncation` may be.

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_seqgrad.truncation import Fixed, Random
 
 LAWS = [Random(6, alpha=4.0), Random(6, alpha=6.0), Random(6, alpha=None)]
+LAWS += [Random(6, hazard=0.5), Random(6, alpha=None, hazard=0.4)]
 
 
 @pytest.mark.parametrize("law", LAWS, ids=repr)
@@ -28,6 +29,37 @@ def test_drawn_lengths_follow_the_law(law):
 def test_cut_probability_by_hand():
     assert Random(50, alpha=4.0).cut_probability(2) == pytest.approx(3 / 102)
     assert Random(50, alpha=None).cut_probability(9) == pytest.approx(1 / 50)
+
+
+def test_few_lengths_by_hand():
+    law = Random(50, alpha=4.0, hazard=0.5)
+    ratio = 2 ** (1 / 3)
+    scale = 0.5 * ratio / (ratio - 1) - 1
+    first = int(0.5 * scale * 50 / (scale + 0.5))
+    second = first + int(0.5 * (scale * 50 + first) / (scale + 0.5))
+    assert (first, second) == (18, 41)
+    ages = np.arange(1, 60)
+    chances = law.cut_probability(ages)
+    assert ages[chances > 0].tolist() == [18, 41]
+    expected = 23 * (scale + 1) / (scale * 50 + 41)
+    assert chances[40] == pytest.approx(expected)
+    constant = Random(50, alpha=None, hazard=0.5)
+    assert constant.cut_probability(75) == pytest.approx(0.5)
+    assert constant.cut_probability(74) == 0.0
+
+
+def test_few_lengths_have_the_tail_of_all():
+    """Links far off are worth as much but for a factor that does not grow."""
+    lengths = np.arange(1, 3000)
+    few, all_of_them = (
+        np.cumprod(1.0 - Random(50, hazard=hazard).cut_probability(lengths))
+        for hazard in (0.5, None)
+    )
+    ratio = few / all_of_them
+    assert 0.35 < ratio.min() < ratio.max() < 2.1
+    # Negative control: the same under another exponent.
+    other = np.cumprod(1.0 - Random(50, 5.0, 0.5).cut_probability(lengths))
+    assert (other / all_of_them).min() < 0.1
 
 
 @pytest.mark.compiled
@@ -77,6 +109,10 @@ def test_fixed_gates():
     [
         (lambda: Random(1), "`mean_length` must be more than 1 step"),
         (lambda: Random(5, alpha=2.0), "`alpha` must be more than 2"),
+        (
+            lambda: Random(5, hazard=1.0),
+            "`hazard` must be 0.1 or more and below",
+        ),
         (lambda: Fixed(0), "`length` must be an integer of 1 or more"),
         (lambda: Fixed(2.5), "Received: length=2.5"),
     ],

@@ -25,6 +25,15 @@ def default_count(law, row_length):
     return int(np.clip(windows // WINDOWS, FEWEST, MOST))
 
 
+def lengths_of(law, row_length):
+    """The few lengths of a law's pieces, and that of a whole row.
+
+    Nothing is padded to them but the last piece of a row, which ends with it.
+    """
+    ages = np.arange(1, row_length)
+    return np.append(ages[law.cut_probability(ages) > 0.0], row_length)
+
+
 def fewest_steps(law, row_length, count):
     """`count` lengths with the fewest expected steps, and their doubles.
 
@@ -160,6 +169,8 @@ def check(bucket_lengths, law, row_length):
         law: As for `fewest_steps`; so is `row_length`.
         row_length: See there.
     """
+    if bucket_lengths is None and law.hazard is not None:
+        return lengths_of(law, row_length)
     if bucket_lengths is None:
         bucket_lengths = default_count(law, row_length)
     if np.isscalar(bucket_lengths):

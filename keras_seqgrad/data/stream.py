@@ -95,8 +95,10 @@ def stream(
             of which must be the row length or more; or their number, for
             those with the least expected padding under the law (and their
             doubles for rare long pieces, which few epochs meet). Default: one
-            for 50 expected windows of an epoch, at least 4 and at most 16.
-            More take less time a step and more time to compile, each once.
+            for 50 expected windows of an epoch, at least 4 and at most 16;
+            under a law with a `hazard` the few lengths of its pieces, without
+            any padding but at the end of a row. More take less time a step
+            and more time to compile, each once.
         drop_remainder: Whether to drop the last, shorter window of an integer
             `window`.
         seed: Integer seed of the cuts. The same seed gives the same sequence

@@ -71,6 +71,8 @@ class ARTBP(WindowMethod):
         checkpoint_every: Steps between stored states; "auto" for about the
             square root of the number of steps; None to store everything. As
             for `BPTT`.
+        hazard: Largest probability of a cut at one step, for pieces of few
+            lengths (see `ksg.truncation.Random`); None for any length.
 
     Raises:
         ValueError: An argument is out of its range, or with update="cut" the
@@ -97,6 +99,7 @@ class ARTBP(WindowMethod):
         seed: int | None = None,
         update: Literal["window", "cut"] = "window",
         checkpoint_every: int | Literal["auto"] | None = None,
+        hazard: float | None = None,
     ) -> None:
         arguments.choice(cuts, "cuts", CUTS)
         arguments.choice(update, "update", UPDATES)
@@ -120,7 +123,7 @@ class ARTBP(WindowMethod):
                 'checkpoint_every=None, or update="window".'
             )
         self.checkpoint_every = checkpoints.checked(checkpoint_every)
-        self.law = Random(mean_length, alpha)
+        self.law = Random(mean_length, alpha, hazard)
         self.per_row = per_row
         self.cuts = cuts
         self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)

@@ -185,7 +185,7 @@ OTHERS = {
     "truncation.Random": Call(
         ksg.truncation.Random,
         {"mean_length": 4},
-        {"mean_length": "above 2", "alpha": "above 2?"},
+        {"mean_length": "above 2", "alpha": "above 2?", "hazard": "share?"},
     ),
     "truncation.Random.gates": Call(
         lambda **given: ksg.truncation.Random(4).gates(**given),

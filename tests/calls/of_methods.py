@@ -21,6 +21,7 @@ METHODS = {
             "seed": "seed?",
             "update": "name",
             "checkpoint_every": "count?",
+            "hazard": "share?",
         },
     ),
     "methods.RTRL": Call(

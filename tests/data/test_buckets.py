@@ -72,6 +72,28 @@ def test_a_number_of_lengths_is_chosen_by_the_law():
     assert len(shapes) > 2
 
 
+def test_a_law_of_few_lengths_needs_no_padding():
+    law = Random(8, hazard=0.5)
+    ages = np.arange(1, 400)
+    few = [*ages[law.cut_probability(ages) > 0], 400]
+    assert len(few) < 25
+    *pieces, last = stream(np.arange(801), 2, law, seed=0)
+    for x, _, weight in pieces:
+        assert x["inputs"].shape[1] in few
+        assert np.all(x["mask"])
+        np.testing.assert_allclose(weight, x["inputs"].shape[1] / 8)
+    # The last piece ends with the row.
+    assert last[0]["inputs"].shape[1] in few
+    # Other buckets may be asked for.
+    buckets = {
+        x["inputs"].shape[1]
+        for x, _, _ in stream(
+            np.arange(801), 2, law, bucket_lengths=[100, 400], seed=0
+        )
+    }
+    assert buckets <= {100, 400}
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_no_other_buckets_pad_less(count):
     lengths = np.array([2, 2, 3, 5, 5, 5, 8, 9, 13, 20])

@@ -124,14 +124,15 @@ def test_cuts_by_windows_reweigh_every_link():
 
 
 @pytest.mark.slow
-def test_stream_of_drawn_windows_is_unbiased():
+@pytest.mark.parametrize("hazard", [None, 0.6])
+def test_stream_of_drawn_windows_is_unbiased(hazard):
     """Sum over the pieces of a stream, over every way to cut it.
 
     The stream of five steps is cut into windows by the law; the state is
     carried, each step weighs 1 / mean length. The expectation of the sum of
     the windows' gradients must be the gradient of the whole stream.
     """
-    law = Random(3, alpha=4.0)
+    law = Random(3, alpha=4.0, hazard=hazard)
     x, y = zoo.data(STEPS)
     network = zoo.network("lstm")
     model = SequenceModel.from_model(network, stateful=True)
@@ -139,7 +140,7 @@ def test_stream_of_drawn_windows_is_unbiased():
     _, exact = model.estimate_gradients(x, y)
     mean = [0.0] * len(exact)
     forward = SequenceModel.from_model(network, stateful=True)
-    forward.compile("sgd", "mse", method=ARTBP(3, cuts="window"))
+    forward.compile("sgd", "mse", method=ARTBP(3, cuts="window", hazard=hazard))
     for cuts in itertools.product([False, True], repeat=STEPS - 1):
         ends = [i + 1 for i, cut in enumerate(cuts) if cut] + [STEPS]
         probability, start = 1.0, 0
