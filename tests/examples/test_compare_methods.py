@@ -37,7 +37,7 @@ def test_every_method_from_the_same_start_on_the_same_windows(
 ):
     methods = ["artbp", "dni"]
     arguments = ["--methods", *methods, "--windows", 2, "--rates", 0.01]
-    arguments += ["--tasks", "copy", "--epochs", 1, "--repeats", 2]
+    arguments += ["--tasks", "copy", "--epochs", 1, "--repeats", 3]
     run(example, monkeypatch, *arguments, "--out", tmp_path)
     printed = capsys.readouterr().out
     found = {name: read(tmp_path, f"copy_gru_{name}") for name in methods}
