@@ -111,19 +111,22 @@ def test_packed_documents(capsys):
 
 @pytest.mark.slow
 def test_episodes(capsys):
-    small = dict(EPISODES=9, ROWS=2, WINDOW=12, BURN_IN=3, UNITS=2, EPOCHS=1)
+    small = dict(
+        EPISODES=9, ROWS=2, WINDOW=12, BURN_INS=(3,), UNITS=2, EPOCHS=1
+    )
     small |= dict(LENGTHS=(10,), SEEDS=1, TRIALS=2, WAIT=(1, 3), TRAVEL=5)
     names, printed = run("episodes", capsys, **small)
     for seen, done in names["replay"]:
         # Shown at first, told later, over 5 steps behind the signal.
         assert seen[0, 1] != 0 and not seen[1:, 1].any()
         assert seen[:, 2].sum() == 5 and not done[seen[:, 2] == 0].any()
-    inputs, y, weight = names["sampled"](names["replay"], names["generator"])
+    inputs, y, weight = names["sampled"](names["replay"], 3, names["generator"])
     assert weight[~inputs["mask"]].sum() == 0 and weight.any(axis=1).all()
     assert weight.sum(axis=1).max() <= 12
     # Live, a row resets where its new episode shows the place.
     np.testing.assert_array_equal(names["reset"], names["seen"][..., 1] != 0)
     assert len(re.findall(r"success \d\.\d\d", printed)) == 3
+    assert figures(printed, "expert")[0] > 0
 
 
 def test_settings_are_those_of_the_page():
