@@ -44,8 +44,7 @@ CORE = [
     "tests/test_weights.py",
 ]
 COMPILED = ["tests/methods/test_conformance.py"]
-REQUIREMENTS = ["build", "pytest", "matplotlib", "pandas", "tensorboard"]
-REQUIREMENTS += ["tensorflow-datasets", "importlib_resources"]
+REQUIREMENTS = ["build", "pytest"]
 # The README's example on a piece of its text, for one epoch.
 SHORTER = [
     ("corpus.train,", "corpus.train[:20_000],"),

@@ -216,16 +216,17 @@ def test_sequential_and_permuted_mnist(tmp_path, packed):
             FileNotFoundError,
             "train-images-idx3-ubyte is missing, with or without .gz",
         ),
-        (
-            lambda p: tasks.SequentialMNIST(data_dir=p),
-            FileNotFoundError,
-            "'mnist' is not prepared in",
-        ),
     ],
 )
 def test_refusals(tmp_path, call, error, message):
     with pytest.raises(error, match=message):
         call(tmp_path)
+
+
+def test_mnist_fails_at_once_without_data(tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    with pytest.raises(FileNotFoundError, match="'mnist' is not prepared in"):
+        tasks.SequentialMNIST(data_dir=tmp_path)
 
 
 def test_mnist_refuses_other_files_and_splits(tmp_path):
