@@ -36,10 +36,10 @@ class FPTT(Method):
     Use it for long sequences where many updates a sequence and intermediate
     losses help: with one target per sequence the model is asked for it at the
     end of every part. Not the choice where the gradient has to reach further
-    back than a part. The regulariser by its defaults does no harm, and little
-    else: train with `regularize=False` beside it. Not to be taken for the
-    forward propagation of errors through time of Zucchet et al., which is
-    another method (docs/methods/fptt.md has figures).
+    back than a part. The regulariser by its defaults did no harm where it was
+    measured, nor good: train with `regularize=False` beside it. It is not the
+    forward propagation of errors through time of Zucchet et al. (2026), which
+    is another method. docs/methods/fptt.md has figures.
 
     Rule: a sequence of T steps is cut into parts of ceil(T / parts) steps, the
     last one shorter where need be. For each part, the state before it taken as
