@@ -139,8 +139,7 @@ def train(place, name, rate, seed, settings, log_dir=None):
     steps = settings.windows * math.prod(np.shape(task.probe[0])[:2])
     found = {
         "seed": seed,
-        "updates": int(model.optimizer.iterations)
-        // (segments(task, name) or 1),
+        "updates": int(model.optimizer.iterations),
         "steps": [steps * (e + 1) for e in range(settings.epochs)],
         "scores": watch.scores,
         "seconds": min(watch.seconds) / steps * 1e6,
