@@ -114,9 +114,12 @@ def test_resumed_equals_uninterrupted(
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("method", ["tbptt", "artbp"])
-def test_an_epoch_is_a_pass_over_the_rows(example, method):
-    settings = example.make_parser().parse_args(["--method", method])
+@pytest.mark.parametrize(
+    "method, more",
+    [("tbptt", []), ("artbp", []), ("artbp", ["--hazard", "0.5"])],
+)
+def test_an_epoch_is_a_pass_over_the_rows(example, method, more):
+    settings = example.make_parser().parse_args(["--method", method, *more])
     settings.batch_size, settings.length, settings.window = 2, 10, 100
     windows, count = example.make_windows(np.arange(20_001), settings)
     steps = windows.take(20 * count).map(
