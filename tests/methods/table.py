@@ -31,7 +31,7 @@ TABLE = {
         lambda: methods.ARTBP(3, per_row=True, seed=1), "unbiased", 1
     ),
     "artbp_window": Row(
-        lambda: methods.ARTBP(3, cuts="window"), "reweighted", 1
+        lambda: methods.ARTBP(3, cuts="window", seed=1), "reweighted", 1
     ),
     "dni": Row(lambda: methods.SyntheticGradients(3), "biased", 3),
     "dni_next": Row(
