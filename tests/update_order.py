@@ -27,6 +27,8 @@ def optimized_graphs(run, folder):
     """The graphs of all functions that `run` is the first to call."""
     writer = tf.summary.create_file_writer(str(folder))
     with writer.as_default():
+        # An earlier trace, left on, would bring its graphs along.
+        tf.summary.trace_off()
         tf.summary.trace_on(graph=True)
         run()
         tf.summary.trace_export("graphs", step=0)

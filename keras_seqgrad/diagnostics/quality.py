@@ -68,7 +68,7 @@ class GradientQuality:
     squared_bias_error: float
 
     @property
-    def bias_range(self):
+    def bias_range(self) -> tuple[float, float]:
         """Relative bias less and more a standard error; from 0 on if none."""
         lower = max(self.squared_bias - self.squared_bias_error, 0.0) ** 0.5
         upper = self.relative_bias + self.relative_bias_error

@@ -161,6 +161,7 @@ def test_save_and_load(tmp_path):
         assert after.truncation.get_config() == {
             "mean_length": 2.0,
             "alpha": 6.0,
+            "hazard": None,
         }
         # So that training goes on with the cuts it would have had.
         seed = before.cuts.seed_generator.state.numpy()

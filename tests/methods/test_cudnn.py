@@ -64,6 +64,9 @@ def test_which_methods_are_served():
         "tbptt_stride",
         "inversion",
         "inversion_learned",
+        "rtrl",
+        "snap",
+        "uoro",
     }
 
 
