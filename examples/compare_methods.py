@@ -40,7 +40,7 @@ import numpy as np
 from common import Parser, write_json
 from compare_methods_results import ENDS, QUALITY, last, plot, table
 from compare_methods_tasks import LAYERS, TASKS
-from runs import add_arguments, begin, opened, search
+from long_runs import add_arguments, begin, opened, search
 
 import keras_seqgrad as ksg
 

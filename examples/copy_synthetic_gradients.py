@@ -48,8 +48,8 @@ import multiprocessing
 import operator
 
 import keras
+import long_runs
 import numpy as np
-import runs
 import tensorflow as tf
 from common import Parser, subplots
 from copy_synthetic_gradients_tasks import draw_stream, make_task
@@ -134,7 +134,7 @@ def make_model(method, settings):
     return model
 
 
-class Climb(runs.Run):
+class Climb(long_runs.Run):
     """Advances the curriculum after every pass below the threshold.
 
     Attributes:
@@ -269,7 +269,7 @@ def parse(argv):
     add("--synthesizer-rate", type=float, default=0.1, help="of the model's")
     add("--auxiliary", type=float, default=1.0, help="weight of that loss")
     count("--jobs", 1, "processes, of one core each")
-    runs.add_arguments(parser)
+    long_runs.add_arguments(parser)
     settings = parser.parse(argv)
     if settings.updates < MEASURE:
         parser.error(
@@ -281,7 +281,7 @@ def parse(argv):
 def main(argv=None):
     """Trains all arms, draws the picture; what their files hold."""
     settings = parse(argv)
-    end = runs.begin(settings)
+    end = long_runs.begin(settings)
     order = settings.tasks, settings.lengths, settings.seeds, settings.methods
     arms = [
         Arm(task, length, method, seed)

@@ -28,7 +28,7 @@ import math
 import pathlib
 
 import keras
-import runs
+import long_runs
 import tensorflow as tf
 from common import Parser, Table, positive_float, write_json
 from linear_recurrence import block
@@ -159,13 +159,13 @@ def make_model(settings, shape):
     return model
 
 
-class Budget(runs.Run):
+class Budget(long_runs.Run):
     """Spends processor seconds, and sets the rate by them.
 
     Args:
         seconds: To be spent.
         rate: The largest learning rate.
-        *run: As `runs.Run` takes it.
+        *run: As `long_runs.Run` takes it.
     """
 
     def __init__(self, seconds, rate, *run):
@@ -213,7 +213,7 @@ def parse(argv):
     count("--updates", 20, "between two states")
     count("--every", 5, "states between two tests while it trains")
     count("--test", 1000, "sequences of such a test")
-    runs.add_arguments(parser)
+    long_runs.add_arguments(parser)
     add("--seed", type=int, default=0)
     settings = parser.parse(argv)
     if settings.task == "pixels" or settings.length is None:
@@ -224,7 +224,7 @@ def parse(argv):
 def main(argv=None):
     """Prints a row a test; what the file of results holds."""
     settings = parse(argv)
-    end = runs.begin(settings)
+    end = long_runs.begin(settings)
     name = f"{settings.task}_{settings.layer.lower()}_{settings.seed}"
     path = (settings.results or settings.out) / f"{name}.json"
     keras.utils.set_random_seed(settings.seed)

@@ -34,7 +34,7 @@ import math
 import shutil
 
 import keras
-import runs
+import long_runs
 from common import Parser, positive_float
 
 import keras_seqgrad as ksg
@@ -123,7 +123,7 @@ class OutOfTime(Exception):
     """Leaves an epoch, which takes long, before its end."""
 
 
-class Run(runs.Run):
+class Run(long_runs.Run):
     """Adds bits and the perplexity to what is reported."""
 
     def on_train_batch_end(self, batch, logs=None):
@@ -215,7 +215,7 @@ def parse(argv):
     count("--epochs", 2)
     add("--rates", nargs="+", type=positive_float, default=[2e-3, 4e-3, 8e-3])
     count("--seeds", 5, "seeds 0, 1, ...")
-    runs.add_arguments(parser)
+    long_runs.add_arguments(parser)
     settings = parser.parse(argv)
     if settings.method == "alternating" and not settings.cycle:
         parser.error("--method alternating flips at restarts: give --cycle.")
@@ -229,7 +229,7 @@ def parse(argv):
 def main(argv=None):
     """The rate that was chosen, None without time to choose."""
     settings = parse(argv)
-    end = runs.begin(settings)
+    end = long_runs.begin(settings)
     options = {"level": settings.level}
     if settings.level == "word":
         options["size"] = settings.vocabulary
@@ -240,7 +240,7 @@ def main(argv=None):
     def bits(rate, seed=0):
         return train(rate, seed, corpus, settings, end)
 
-    best = runs.search(bits, settings.rates)
+    best = long_runs.search(bits, settings.rates)
     if best is not None:
         for seed in range(1, settings.seeds):
             if bits(best, seed) is None:

@@ -30,8 +30,8 @@ import dataclasses
 import math
 
 import keras
+import long_runs
 import numpy as np
-import runs
 from common import Parser, Table, subplots
 
 import keras_seqgrad as ksg
@@ -73,7 +73,7 @@ class SlowerRecurrence(keras.optimizers.SGD):
         return {**super().get_config(), "factor": self.factor}
 
 
-class Run(runs.Run):
+class Run(long_runs.Run):
     """Ends at the first evaluation that reaches `SOLVED`, or in time."""
 
     @property
@@ -283,7 +283,7 @@ def parse(argv):
     count("--every", 250, "updates between evaluations")
     words = "biases and readout begin within ±1/10, as the released code's do"
     add("--uniform", action="store_true", help=words)
-    runs.add_arguments(parser)
+    long_runs.add_arguments(parser)
     settings = parser.parse(argv)
     least = min(iterations(length, settings) for length in settings.lengths)
     if settings.every > least:
@@ -297,7 +297,7 @@ def parse(argv):
 def main(argv=None):
     """Prints the table, draws the picture; the runs."""
     settings = parse(argv)
-    end = runs.begin(settings)
+    end = long_runs.begin(settings)
     print(
         f"Batch {BATCH}; step size of the "
         f"readout {settings.rate:g}, of the recurrent layer "

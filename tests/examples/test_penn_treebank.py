@@ -35,7 +35,7 @@ def test_the_search_ends_inside(example, scores, rates, best):
         asked.append(rate)
         return scores[rate]
 
-    assert example.runs.search(score, rates) == best
+    assert example.long_runs.search(score, rates) == best
     assert asked == list(scores) or len(set(asked)) == len(scores)
 
 
