@@ -8,6 +8,7 @@
     copy           `examples/copy_synthetic_gradients.py`
     penn_treebank  `examples/penn_treebank.py`
     comparison     `examples/compare_methods.py`
+    pixels         `examples/sequential_mnist.py`
 
 A folder has a file of results a run. Each table goes to the page that has its
 name; those of another folder are shown alone.
@@ -19,6 +20,7 @@ import statistics
 from pathlib import Path
 
 from benchmarks.comparison import comparison
+from benchmarks.pixels import pixels
 from benchmarks.runs import cell, groups, read, spread
 from benchmarks.table import Table, put
 
@@ -185,6 +187,7 @@ EXPERIMENTS = {
     "copy": copy,
     "penn_treebank": penn_treebank,
     "comparison": comparison,
+    "pixels": pixels,
 }
 
 

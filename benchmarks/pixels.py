@@ -1,26 +1,10 @@
-"""What the runs of `examples/sequential_mnist.py` learned, as tables of a page.
+"""What the runs of `examples/sequential_mnist.py` learned."""
 
-    python -m benchmarks.pixels              # of docs/results/pixels
-    python -m benchmarks.pixels --page none  # shown alone
-
-A row has the runs of an arm: the mean of its seeds, and from the least to the
-largest where there are several. Under epochs stands the test accuracy when so
-many times all images had been read, which for all arms but bptt is after about
-as many updates, too; the last columns are of the end of the time, which is the
-same for all.
-"""
-
-import argparse
-import json
 import statistics
-from pathlib import Path
 
-from benchmarks.learned import cell
-from benchmarks.table import Table, put
+from benchmarks.runs import cell, groups
+from benchmarks.table import Table
 
-ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "methods" / "fptt.md"
-RESULTS = ROOT / "docs" / "results" / "pixels"
 ARMS = {
     "bptt": "BPTT, one update a batch",
     "equal": "BPTT on smaller batches: as many updates",
@@ -32,14 +16,22 @@ ORDERS = {False: "in_order", True: "permuted"}
 EPOCHS = (1, 2, 5, 10, 20)
 
 
-def read(folder):
+def pixels(runs):
+    """A table an order: the mean of an arm's seeds, and from where to where.
+
+    Under epochs stands the test accuracy when so many times all images had been
+    read, which for all arms but bptt is after about as many updates, too; the
+    last columns are of the end of the time, which is the same for all.
+    """
+    found = by_arm(runs)
+    for order in ORDERS.values():
+        if any(key[0] == order for key in found):
+            yield table(order, found)
+
+
+def by_arm(runs):
     """The runs, by order and arm."""
-    found = {}
-    for path in sorted(folder.glob("*.json")):
-        run = json.loads(path.read_text())
-        key = ORDERS[run["permuted"]], run["arm"]
-        found.setdefault(key, []).append(run)
-    return found
+    return groups(runs, lambda run: (ORDERS[run["permuted"]], run["arm"]))
 
 
 def at(run, epochs):
@@ -85,27 +77,3 @@ def table(order, found):
         "at the end",
     ]
     return Table(f"pixels/{order}", head, rows)
-
-
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pixels",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--page", default=PAGE, help="or none")
-    settings = parser.parse_args(argv)
-    found = read(settings.results)
-    for order in ORDERS.values():
-        made = table(order, found)
-        if not made.rows:
-            continue
-        print(f"\n{made.name}\n{made.text()}")
-        if settings.page != "none":
-            page = Path(settings.page)
-            page.write_text(put(page.read_text(), made.name, made.text()))
-
-
-if __name__ == "__main__":
-    main()

@@ -26,7 +26,7 @@ two cores. The task of the paper, as far as ten minutes an arm reach, is
 A run stops after its epochs, or when its --seconds have passed, compiling and
 tests included. Started again it goes on where it was, with more of either if
 that is said. `--out` gets a JSON file a run, written after every test, of
-which `python -m benchmarks.pixels` makes tables, and pictures. A test stands
+which `python -m benchmarks.learned` makes tables, and pictures. A test stands
 at the end of an epoch, unless `--every` makes rounds of fewer images; FPTT
 renews what it remembers of the last epoch, and takes its average, in each.
 

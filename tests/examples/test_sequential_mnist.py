@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import pixels
+from benchmarks import learned
 from tests.examples import script
 
 
@@ -77,8 +77,7 @@ def test_a_run_goes_on_where_it_stopped(example, digits, capsys):
     with pytest.raises(SystemExit, match="of another run: units. Delete it"):
         run(example, digits, *arguments, "--units", "3")
     capsys.readouterr()
-    results = "--results", str(digits / "out"), "--page", "none"
-    pixels.main(results)
+    learned.main(["--only", "pixels", "--results", str(digits / "out")])
     end = f"{100 * more['reports'][-1]['accuracy']:.2f}"
     shown = capsys.readouterr().out
     assert "| parts without the regulariser | 1 |  |  |  |  |  | 60 | " in shown
