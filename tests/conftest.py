@@ -25,6 +25,7 @@ import tensorflow as tf  # noqa: E402
 
 import keras_seqgrad as ksg  # noqa: E402
 from keras_seqgrad.network import cuttable  # noqa: E402
+from tests import array_data  # noqa: E402
 
 # Tracing makes millions of objects that stay; looking through them all again
 # and again for garbage is a tenth of the time.
@@ -72,6 +73,25 @@ def one_seed_of_tensorflow():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def data_is_not_tuned():
+    """Reads all data without the thread that watches and tunes a pipeline.
+
+    Freeing an iterator waits for that thread, and where training was stopped it
+    may sleep for half a minute.
+    """
+    plain = tf.data.Dataset.__iter__
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            tf.data.Dataset,
+            "__iter__",
+            lambda self: plain(self.with_options(options)),
+        )
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fresh_session(request, monkeypatch):
     """Gives every test the same seeds and layer names, in whatever order."""
@@ -105,6 +125,9 @@ def eager_unless_compiled(request, monkeypatch):
         return plain(self, *args, **kwargs)
 
     monkeypatch.setattr(ksg.SequenceModel, "compile", compile)
+    for run in ("fit", "evaluate", "predict"):
+        plain_run = getattr(keras.Model, run)
+        monkeypatch.setattr(keras.Model, run, array_data.quick(plain_run))
     yield
 
 
