@@ -14,8 +14,10 @@ import tensorflow as tf
 
 from tests import machines
 from tests.methods import test_replicas as replicas
+from tests.window import test_guard_of_replicas as guard
 
 NAMES = ["bptt", "tbptt", "artbp", "artbp_rows", "dni", "fptt", "snap"]
+CHOICES = ["skip", "raise"]
 
 
 def trained(name, scope):
@@ -26,10 +28,19 @@ def trained(name, scope):
     return [*weights, *kept]
 
 
+def guarded(choice, scope):
+    """What was found and is left where a row of the second machine is bad."""
+    x, y = guard.windows()
+    x[2 * guard.ROWS - 1, 2] = np.nan
+    found, state = guard.trained(scope, choice, x, y)
+    return found, [value for each in state.values() for value in each]
+
+
 def main(folder):
     """Trains as one of the machines; the first one keeps what comes of it."""
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     found = {name: trained(name, strategy.scope()) for name in NAMES}
+    found |= {name: guarded(name, strategy.scope()) for name in CHOICES}
     if strategy.cluster_resolver.task_id == 0:
         Path(folder, "found").write_bytes(pickle.dumps(found))
 
@@ -39,6 +50,7 @@ def test_two_machines_train_as_one(tmp_path):
     command = ["-m", "tests.methods.test_several_machines", tmp_path]
     processes = machines.start_two(command, tmp_path / "machine")
     alone = contextlib.nullcontext
+    guards = {name: guarded(name, alone()) for name in CHOICES}
     expected = {name: trained(name, alone()) for name in NAMES}
     assert machines.end(processes) == [0, 0]
     found = pickle.loads((tmp_path / "found").read_bytes())
@@ -47,6 +59,10 @@ def test_two_machines_train_as_one(tmp_path):
             np.testing.assert_allclose(
                 mine, others, rtol=1e-6, atol=1e-6, err_msg=name
             )
+    for name in CHOICES:
+        assert found[name][0] == guards[name][0]
+        for mine, others in zip(found[name][1], guards[name][1], strict=True):
+            np.testing.assert_allclose(mine, others, rtol=1e-5, atol=1e-6)
 
 
 if __name__ == "__main__":
