@@ -54,6 +54,9 @@ METHODS = {
         3, "linear", switch_epochs=[1]
     ),
     "fptt": lambda: ksg.methods.FPTT(3),
+    "snap": lambda: ksg.methods.SnAp(3),
+    "rtrl": lambda: ksg.methods.RTRL(3),
+    "uoro": lambda: ksg.methods.UORO(3, seed=1),
     "inversion": lambda: ksg.methods.RegularizedInversion(0.5, 0.5),
     "inversion_learned": lambda: ksg.methods.RegularizedInversion(
         0.5, propagation="learned", seed=1

@@ -43,6 +43,7 @@ def with_slices(given, trains):
     if trains:
         given["shuffle"] = False
     if isinstance(given.get("validation_data"), tuple):
+        size = given.pop("validation_batch_size", None) or size
         apart = slices(given["validation_data"], size)
         given["validation_data"] = apart or given["validation_data"]
     return given

@@ -48,6 +48,7 @@ SHOWN = {
         "updates",
     },
     "ops": {
+        "activations",
         "arguments",
         "common",
         "documentation",
@@ -56,7 +57,6 @@ SHOWN = {
         "linear_scan",
         "loops",
         "rnn",
-        "simple_rnn",
     },
     "layers": {"cells", "cudnn", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_seqgrad.layers import cells
 from keras_seqgrad.layers.scan import (
     is_linear,
+    is_stack,
     state_is_output,
     uses_fast_scan,
 )
@@ -17,6 +18,7 @@ KINDS = (keras.layers.LSTM, keras.layers.GRU)
 # No bfloat16: of that Keras, too, would only learn while the step runs.
 DTYPES = ("float16", "float32", "float64")
 TANH = (keras.activations.tanh, keras.ops.tanh, tf.tanh)
+SLOWER = ("fast", "linear", "general")
 SIGMOID = (keras.activations.sigmoid, keras.ops.sigmoid, tf.sigmoid)
 
 
@@ -26,7 +28,8 @@ class Choice(NamedTuple):
     Attributes:
         scan: "cudnn", Keras' kernel; "fast", a scan of this package for the
             cell's kind; "linear", `ksg.ops.linear_scan`; or "general", the one
-            for any cell.
+            for any cell. Of stacked cells, which have one each, the last of
+            these that is among them.
         why: What speaks for it, or against the one before it in that order.
     """
 
@@ -45,11 +48,18 @@ def choose(layer, obstacle=None):
     against = refusal(layer) or obstacle
     if against is None:
         return Choice("cudnn", "a GPU is visible, and XLA is not used")
-    if uses_fast_scan(layer.cell, training=True):
+    return _of_cell(layer.cell, against)
+
+
+def _of_cell(cell, against):
+    if is_stack(cell):
+        own = [_of_cell(one, "each of its cells has one") for one in cell.cells]
+        return max(own, key=lambda choice: SLOWER.index(choice.scan))
+    if uses_fast_scan(cell, training=True):
         return Choice("fast", against)
-    if is_linear(layer.cell):
+    if is_linear(cell):
         return Choice("linear", "its recurrence is linear in the state")
-    return Choice("general", _has_no_fast_scan(layer.cell))
+    return Choice("general", _has_no_fast_scan(cell))
 
 
 def refusal(layer):

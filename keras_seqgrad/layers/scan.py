@@ -27,10 +27,11 @@ def scan(
 
     Where `uses_fast_scan(cell, training)` the scan is that of the cell's
     description in `keras_seqgrad.ops`, as `ksg.ops.lstm`, on its weights; for
-    a `LinearCell` it is `ksg.ops.linear_scan`; otherwise it is `ksg.ops.rnn`
-    on the cell itself. All give the cell's own outputs and gradients; the
-    meaning of `mask`, `gates`, `reset`, `reset_state` and `previous_output` is
-    that of `ksg.ops.rnn`.
+    a `LinearCell` it is `ksg.ops.linear_scan`; without a mask
+    `keras.layers.StackedRNNCells` run one after another, each by its own scan;
+    otherwise it is `ksg.ops.rnn` on the cell itself. All give the cell's own
+    outputs and gradients; the meaning of `mask`, `gates`, `reset`,
+    `reset_state` and `previous_output` is that of `ksg.ops.rnn`.
 
     Random numbers drawn in the cell are drawn again in the backward pass. So
     they must come from the cell's own generators: Keras' dropout layers, or
@@ -95,6 +96,11 @@ def scan(
             "`twin` is for cells with a scan of their own (see "
             f"`uses_fast_scan`). Received: twin={twin} with cell={cell!r}"
         )
+    if is_stack(cell) and mask is None:
+        links = {"gates": gates, "reset": reset, "training": training}
+        return _one_by_one(
+            cell.cells, sequences, state, reset_state, previous_output, links
+        )
     if is_linear(cell):
         return run_series(
             cell,
@@ -153,6 +159,47 @@ def is_linear(cell):
         and type(cell).call is LinearCell.call
         and cells.is_as_written(cell, LinearCell, "call")
     )
+
+
+def is_stack(cell):
+    """Whether `cell` is made of cells that can run one after another.
+
+    They hand on outputs at the same step, so that each can go through all the
+    steps before the next one does. What a masked step repeats is a matter of
+    the whole stack.
+    """
+    kind = keras.layers.StackedRNNCells
+    return (
+        type(cell) is kind
+        and cells.is_as_written(cell, kind, "call")
+        and all(isinstance(one, keras.layers.Layer) for one in cell.cells)
+        and {one.compute_dtype for one in cell.cells} == {cell.compute_dtype}
+    )
+
+
+def _one_by_one(stack, outputs, state, reset_state, previous_output, links):
+    """Runs the cells of a stack over all steps, each on the other's outputs."""
+    last = []
+    for place, cell in enumerate(stack):
+        is_top = place == len(stack) - 1
+        given = [
+            None if states is None else _listed(states[place])
+            for states in (state, reset_state)
+        ]
+        outputs, new = scan(
+            cell,
+            outputs,
+            given[0],
+            reset_state=given[1],
+            previous_output=previous_output if is_top else None,
+            **links,
+        )
+        last.append(new if keras.tree.is_nested(state[place]) else new[0])
+    return outputs, last
+
+
+def _listed(state):
+    return list(state) if keras.tree.is_nested(state) else [state]
 
 
 def _description(cell, training):

@@ -7,10 +7,9 @@ knows neither time nor masks, gates, resets and twins, which are the scan's.
 
 import abc
 
-import keras
 import tensorflow as tf
 
-from keras_seqgrad.ops import common
+from keras_seqgrad.ops import activations, common
 
 # The function that describes a cell, by the class of the Keras cell; filled as
 # the modules of this package are imported.
@@ -112,9 +111,7 @@ def describes(keras_cell):
     return enter
 
 
-def has_usual_gates(cell):
-    """Whether a gated cell has its default activations."""
-    return (
-        cell.activation is keras.activations.tanh
-        and cell.recurrent_activation is keras.activations.sigmoid
-    )
+def gated_names(cell):
+    """Names of a gated cell's two activations, None for one without a name."""
+    given = cell.activation, cell.recurrent_activation
+    return [activations.name_of(function) for function in given]

@@ -19,8 +19,9 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
+from keras_seqgrad.ops.activations import ACTIVATIONS
 from keras_seqgrad.ops.documentation import of_fast_scan
-from keras_seqgrad.ops.fast_cell import FastCell, describes, has_usual_gates
+from keras_seqgrad.ops.fast_cell import FastCell, describes, gated_names
 from keras_seqgrad.ops.fast_scan import fast_scan
 from keras_seqgrad.tensors import arguments
 
@@ -86,14 +87,10 @@ def gru(
 
 @describes(keras.layers.GRUCell)
 def described(cell):
-    if not has_usual_gates(cell):
+    names = gated_names(cell)
+    if None in names:
         return None
-    return ResetAfter() if cell.reset_after else ResetBefore()
-
-
-def _sigmoid(tensor):
-    """σ(z) = tanh(z / 2) / 2 + 1 / 2, which XLA computes faster than σ."""
-    return 0.5 * tf.tanh(0.5 * tensor) + 0.5
+    return (ResetAfter if cell.reset_after else ResetBefore)(*names)
 
 
 def _split(tensor, axis=-1):
@@ -102,7 +99,18 @@ def _split(tensor, axis=-1):
     return tf.split(tensor, [2 * units, units], axis=axis)
 
 
-class ResetAfter(FastCell):
+class FastGRU(FastCell):
+    """The step of a GRU, with φ for tanh and σ.
+
+    Args:
+        activation, gate: Names of two of `ACTIVATIONS`, for g and the gates.
+    """
+
+    def __init__(self, activation="tanh", gate="sigmoid"):
+        self.activation, self.gate = ACTIVATIONS[activation], ACTIVATIONS[gate]
+
+
+class ResetAfter(FastGRU):
     """g = tanh(x·W_g + b_g + r·(h·U_g + b'_g))."""
 
     blocks = 3
@@ -122,18 +130,18 @@ class ResetAfter(FastCell):
             product += offsets[1]
         row_gates, row_g = _split(row)
         from_h, k = _split(product)
-        gates = _sigmoid(row_gates + from_h)
+        gates = self.gate.value(row_gates + from_h)
         z, r = tf.split(gates, 2, axis=1)
-        g = tf.tanh(row_g + r * k)
+        g = self.activation.value(row_g + r * k)
         return [g + z * (h - g)], [gates, g, k]
 
     def pull(self, values, h, output, d_state, transposed):
         gates, g, k = values
         z, r = tf.split(gates, 2, axis=1)
         (d_h,) = d_state
-        by_g = (1.0 - z) * (1.0 - g * g)
+        by_g = (1.0 - z) * self.activation.slope(g)
         by_k = by_g * r
-        by_gates = [(h - g) * (z * (1.0 - z)), by_k * k * (1.0 - r)]
+        by_gates = [(h - g) * self.gate.slope(z), by_g * k * self.gate.slope(r)]
         by_product = tf.concat([*by_gates, by_k], axis=1)
         d_product = by_product * tf.concat([d_h] * 3, axis=-1)
         d_g = d_h * by_g
@@ -149,7 +157,7 @@ class ResetAfter(FastCell):
         return tf.stack([common.bias_gradient(d) for d in rows])
 
 
-class ResetBefore(FastCell):
+class ResetBefore(FastGRU):
     """g = tanh(x·W_g + b_g + (r·h)·U_g)."""
 
     blocks = 3
@@ -164,10 +172,10 @@ class ResetBefore(FastCell):
         if bias is not None:
             row += bias
         row_gates, row_g = _split(row)
-        gates = _sigmoid(row_gates + tf.matmul(h, for_gates))
+        gates = self.gate.value(row_gates + tf.matmul(h, for_gates))
         z, r = tf.split(gates, 2, axis=1)
         kept = r * h
-        g = tf.tanh(row_g + tf.matmul(kept, for_g))
+        g = self.activation.value(row_g + tf.matmul(kept, for_g))
         return [g + z * (h - g)], [gates, g, kept]
 
     def pull_weights(self, recurrent_kernel):
@@ -178,9 +186,10 @@ class ResetBefore(FastCell):
         z, r = tf.split(gates, 2, axis=1)
         (d_h,) = d_state
         d_new = d_h * (1.0 - z)
-        d_g = d_new * (1.0 - g * g)
+        d_g = d_new * self.activation.slope(g)
         d_kept = common.project(d_g, to_g)
-        d_z, d_r = d_new * (z * (h - g)), d_kept * (kept * (1.0 - r))
+        d_z = d_h * (h - g) * self.gate.slope(z)
+        d_r = d_kept * h * self.gate.slope(r)
         d_before = d_h * z + d_kept * r
         d_gates = tf.concat([d_z, d_r], axis=-1)
         d_before += common.project(d_gates, to_gates)

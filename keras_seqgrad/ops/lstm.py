@@ -18,8 +18,9 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
+from keras_seqgrad.ops.activations import ACTIVATIONS
 from keras_seqgrad.ops.documentation import of_fast_scan
-from keras_seqgrad.ops.fast_cell import FastCell, describes, has_usual_gates
+from keras_seqgrad.ops.fast_cell import FastCell, describes, gated_names
 from keras_seqgrad.ops.fast_scan import fast_scan
 
 
@@ -79,7 +80,10 @@ def lstm(
 
 @describes(keras.layers.LSTMCell)
 def described(cell):
-    return FastLSTM() if has_usual_gates(cell) else None
+    names = gated_names(cell)
+    if names == ["tanh", "sigmoid"]:
+        return FastLSTM()
+    return None if None in names else OtherLSTM(*names)
 
 
 class FastLSTM(FastCell):
@@ -125,3 +129,51 @@ class FastLSTM(FastCell):
         factors = slope * tf.concat([g, c, i, squashed], axis=1)
         d_row = factors * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
         return [d_row], [common.project(d_row, transposed), d_c * f]
+
+
+class OtherLSTM(FastCell):
+    """The step of an LSTM with φ for tanh and another σ.
+
+    It saves s = φ(c_t), too: a gate o may be 0.
+
+    Args:
+        activation, gate: Names of two of `ACTIVATIONS`.
+    """
+
+    state_names = ("h", "c")
+    blocks = 4
+    saved = (4, 1, 1)
+    inner = (4,)
+
+    def __init__(self, activation, gate):
+        self.activation, self.gate = ACTIVATIONS[activation], ACTIVATIONS[gate]
+
+    def step(self, row, state, recurrent, bias):
+        h, c = state
+        row += tf.matmul(h, recurrent)
+        if bias is not None:
+            row += bias
+        gates = self._by_block("value", row)
+        i, f, g, o = tf.split(gates, 4, axis=1)
+        new_c = f * c + i * g
+        squashed = self.activation.value(new_c)
+        return [o * squashed, new_c], [gates, c, squashed]
+
+    def pull(self, values, before, h, d_state, transposed):
+        gates, c, squashed = values
+        d_h, d_c = d_state
+        i, f, g, o = tf.split(gates, 4, axis=1)
+        d_c += d_h * (o * self.activation.slope(squashed))
+        slope = self._by_block("slope", gates)
+        factors = slope * tf.concat([g, c, i, squashed], axis=1)
+        d_row = factors * tf.concat([d_c, d_c, d_c, d_h], axis=-1)
+        return [d_row], [common.project(d_row, transposed), d_c * f]
+
+    def _by_block(self, what, row):
+        """The value or slope of each block's activation."""
+        units = row.shape[1] // 4
+        i_f, g, o = tf.split(row, [2 * units, units, units], axis=1)
+        gate, activation = (
+            getattr(each, what) for each in (self.gate, self.activation)
+        )
+        return tf.concat([gate(i_f), activation(g), gate(o)], axis=1)

@@ -7,26 +7,16 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.ops import common
+from keras_seqgrad.ops import activations, common
 from keras_seqgrad.ops.documentation import of_fast_scan
 from keras_seqgrad.ops.fast_cell import FastCell, describes
 from keras_seqgrad.ops.fast_scan import fast_scan
 from keras_seqgrad.tensors import arguments
-
-# Each activation with its slope, as a function of the activation's value.
-ACTIVATIONS = {
-    "linear": (tf.identity, tf.ones_like),
-    "relu": (tf.nn.relu, lambda h: tf.cast(h > 0, h.dtype)),
-    "sigmoid": (tf.sigmoid, lambda h: h * (1.0 - h)),
-    "tanh": (tf.tanh, lambda h: 1.0 - h * h),
-}
-# Their names, by the function that a Keras cell holds.
-SIMPLE_ACTIVATIONS = {keras.activations.get(name): name for name in ACTIVATIONS}
 
 
 @of_fast_scan("SimpleRNN")
@@ -37,7 +27,7 @@ def simple_rnn(
     recurrent_kernel: Any,
     bias: Any,
     *,
-    activation: Literal["tanh", "relu", "sigmoid", "linear"] = "tanh",
+    activation: activations.Name = "tanh",
     mask: Any = None,
     gates: Any = None,
     reset: Any = None,
@@ -58,7 +48,9 @@ def simple_rnn(
         kernel: (features, units).
         recurrent_kernel: (units, units).
         bias: (units,), or None.
-        activation: "tanh", "relu", "sigmoid" or "linear".
+        activation: "tanh", "relu", "sigmoid", "linear", or another one whose
+            slope follows from its value: "elu", "exponential", "hard_sigmoid",
+            "leaky_relu", "relu6", "selu", "softplus", "softsign".
         {links}
 
     {results}
@@ -77,7 +69,7 @@ def simple_rnn(
     arguments.choice(
         activation,
         "activation",
-        sorted(ACTIVATIONS),
+        sorted(activations.ACTIVATIONS),
         "; write `ksg.ops.rnn` over a cell for others",
     )
     cell = FastSimpleRNN(activation)
@@ -88,22 +80,25 @@ def simple_rnn(
 
 @describes(keras.layers.SimpleRNNCell)
 def described(cell):
-    if cell.activation not in SIMPLE_ACTIVATIONS:
-        return None
-    return FastSimpleRNN(SIMPLE_ACTIVATIONS[cell.activation])
+    name = activations.name_of(cell.activation)
+    return None if name is None else FastSimpleRNN(name)
 
 
 class FastSimpleRNN(FastCell):
-    """The step of a fully connected recurrence, one of `ACTIVATIONS`."""
+    """The step of a fully connected recurrence.
+
+    Args:
+        activation: Name of one of `ACTIVATIONS`.
+    """
 
     def __init__(self, activation):
-        self.activate, self.slope = ACTIVATIONS[activation]
+        self.activation = activations.ACTIVATIONS[activation]
 
     def step(self, row, state, recurrent_kernel, bias):
         row += tf.matmul(state[0], recurrent_kernel)
-        h = self.activate(row if bias is None else row + bias)
+        h = self.activation.value(row if bias is None else row + bias)
         return [h], []
 
     def pull(self, values, before, h, d_state, transposed):
-        d_row = self.slope(h) * d_state[0]
+        d_row = self.activation.slope(h) * d_state[0]
         return [d_row], [common.project(d_row, transposed)]

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import reliability
+from keras_seqgrad import methods
+
 ROOT = Path(__file__).parents[2]
+
+
+def test_every_method_can_be_killed():
+    made = {type(make()).__name__ for make in reliability.METHODS.values()}
+    assert made == {*methods.__all__} - {"Method", "get"}
 
 
 @pytest.mark.slow

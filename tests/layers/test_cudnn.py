@@ -173,9 +173,19 @@ def test_refuses_a_cell_of_the_users_own():
             "cuDNN has no kernel for SimpleRNN",
         ),
         (
-            keras.layers.RNN([keras.layers.LSTMCell(2)]),
+            keras.layers.RNN([keras.layers.LSTMCell(2)] * 2),
+            "fast",
+            "each of its cells has one",
+        ),
+        (
+            keras.layers.RNN(
+                [
+                    keras.layers.LSTMCell(2, recurrent_dropout=0.5),
+                    keras.layers.LSTMCell(2),
+                ]
+            ),
             "general",
-            "there is no fast scan for StackedRNNCells",
+            "dropout within the step",
         ),
         (
             keras.layers.LSTM(2, recurrent_dropout=0.5),
@@ -183,7 +193,7 @@ def test_refuses_a_cell_of_the_users_own():
             "dropout within the step",
         ),
         (
-            keras.layers.GRU(2, activation="elu"),
+            keras.layers.GRU(2, activation="silu"),
             "general",
             "activations without a fast scan",
         ),

@@ -33,7 +33,7 @@ def only(model):
 
 
 def test_a_cpu_knows_no_kernels():
-    model = made(lstm(name="below"), gru(name="above", activation="elu"))
+    model = made(lstm(name="below"), gru(name="above", activation="silu"))
     assert model.scans == {
         "below": ("fast", "no GPU is visible"),
         "above": ("general", "activations without a fast scan"),
@@ -128,7 +128,7 @@ PLAIN = ksg.SequenceModel.compile
     [
         ([lstm, lambda: gru(use_cudnn=True)], ["cudnn", "cudnn"]),
         ([lstm, gru], ["fast", "fast"]),
-        ([lstm, lambda: gru(activation="relu")], ["fast", "general"]),
+        ([lstm, lambda: gru(activation="silu")], ["fast", "general"]),
         ([lambda: ksg.layers.LSTM(3)], ["fast"]),
         ([lambda: keras.layers.Masking(), lstm], ["fast"]),
         ([lambda: gru(use_cudnn=True), lambda: zoo.recurrent("simple_rnn")],
@@ -152,7 +152,7 @@ def test_a_forced_kernel_that_cannot_be():
         with pytest.raises(ValueError, match="cuDNN: ARTBP needs a scan"):
             made(forced, method=ksg.methods.ARTBP(2))
         with pytest.raises(ValueError, match="cuDNN: cuDNN needs activation"):
-            made(gru(activation="relu", use_cudnn=True))
+            made(gru(activation="silu", use_cudnn=True))
         with pytest.raises(ValueError, match="cuDNN: a layer makes a mask"):
             made(keras.layers.Masking(), forced)
         with pytest.MonkeyPatch.context() as patch:

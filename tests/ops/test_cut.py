@@ -18,7 +18,7 @@ CELLS = {
     "lstm": lambda: keras.layers.LSTMCell(2),
     "gru": lambda: keras.layers.GRUCell(2),
     "simple_rnn": lambda: keras.layers.SimpleRNNCell(2),
-    "general": lambda: keras.layers.GRUCell(2, activation="relu"),
+    "general": lambda: keras.layers.GRUCell(2, activation="silu"),
 }
 
 

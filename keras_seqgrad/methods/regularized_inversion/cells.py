@@ -4,7 +4,8 @@ import keras
 
 from keras_seqgrad.layers.scan import uses_fast_scan
 from keras_seqgrad.methods.regularized_inversion import gru, simple_rnn
-from keras_seqgrad.ops.simple_rnn import SIMPLE_ACTIVATIONS
+from keras_seqgrad.ops import activations
+from keras_seqgrad.ops.fast_cell import gated_names
 
 PROPAGATIONS = (*simple_rnn.RULES, "learned")
 SIMPLE, GATED = keras.layers.SimpleRNNCell, keras.layers.GRUCell
@@ -20,7 +21,16 @@ def activation_of(cell):
     """Name of the activation that `h` of a cell has passed."""
     if type(cell) is GATED:
         return "tanh"
-    return SIMPLE_ACTIVATIONS[cell.activation]
+    return activations.name_of(cell.activation)
+
+
+def is_known(cell):
+    """Whether the rule knows the activations of a cell, and its `call`."""
+    if not uses_fast_scan(cell, training=False):
+        return False
+    if type(cell) is GATED:
+        return gated_names(cell) == ["tanh", "sigmoid"]
+    return activation_of(cell) in simple_rnn.INVERSES
 
 
 def rules_of(cell):
@@ -42,10 +52,10 @@ def refuse(cell, name, propagation):
             f"Expected {' or '.join(NAMES)}, or another method, as "
             f"ksg.methods.BPTT(). Received: {kind}"
         )
-    if not uses_fast_scan(cell, training=False):
+    if not is_known(cell):
         raise ValueError(
             f"Layer {name!r} ({kind}) needs an activation that the rule knows: "
-            f"{', '.join(SIMPLE_ACTIVATIONS.values())} for SimpleRNN, those "
+            f"{', '.join(simple_rnn.INVERSES)} for SimpleRNN, those "
             "of its defaults for GRU. Received: "
             f"activation={keras.activations.serialize(cell.activation)!r}"
         )
