@@ -67,8 +67,8 @@ def make_parser():
     count("--batch-size", 32, "rows of the stream")
     count("--window", 200, "steps of a window")
     count("--length", 25, "steps between cuts")
-    chance = "artbp with windows of few lengths, which need no padding: 0.5"
-    add("--hazard", type=positive_float, default=None, help=chance)
+    chance = "of artbp: windows of few lengths, not padded; 0 for any length"
+    add("--hazard", type=float, default=0.5, help=chance)
     add("--scale", type=positive_float, default=0.1, help="of guesses in dni")
     count("--units", 128)
     count("--layers", 1)
@@ -137,7 +137,9 @@ def make_method(settings):
         return ksg.methods.TruncatedBPTT(length)
     if settings.method == "artbp":
         # The stream draws the cuts: see `make_windows`.
-        return ksg.methods.ARTBP(length, cuts="window", hazard=settings.hazard)
+        return ksg.methods.ARTBP(
+            length, cuts="window", hazard=settings.hazard or None
+        )
     # Of a small search on Penn Treebank: a slow synthesiser that trusts its own
     # guesses a little less does best.
     guesses = {
@@ -168,7 +170,7 @@ def make_windows(tokens, settings):
     if settings.method != "artbp":
         windows = ksg.data.stream(tokens, rows, settings.window)
         return windows.repeat(), len(windows)
-    law = ksg.truncation.Random(settings.length, hazard=settings.hazard)
+    law = ksg.truncation.Random(settings.length, hazard=settings.hazard or None)
     row = (len(tokens) - 1) // rows
     windows = ksg.data.stream(tokens, rows, law, seed=settings.seed)
     size = windows_at_once(settings)
