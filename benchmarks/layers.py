@@ -3,7 +3,10 @@
 Forward, mean squared error on all outputs, backward, plain SGD; float32.
 Milliseconds, and how many times as long as ours. Keras with jit_compile is left
 out beyond 1000 steps, where its gradient grows with the square of the length.
-PyTorch and JAX take part where they are installed.
+PyTorch and JAX take part where they are installed. "Products" are the matrix
+products of the step and nothing else: what is between them and ours is all that
+a better layer could save, what is between them and another the most that one
+could be faster.
 """
 
 import statistics
@@ -14,6 +17,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from benchmarks import rivals
+from benchmarks.products import products
 from benchmarks.table import Table
 from benchmarks.timing import medians, turns
 
@@ -63,6 +67,7 @@ def arms(kind, shape):
         found["Keras, jit"] = tensorflow_step(keras.layers, kind, x, y, True)
     for name, make in rivals.installed().items():
         found[name] = make(kind, x, y)
+    found["products"] = products(kind, x, y.shape[-1])
     found["ours"] = tensorflow_step(ksg.layers, kind, x, y, True)
     return found
 
@@ -70,7 +75,8 @@ def arms(kind, shape):
 def comparison(kind, shapes, rounds):
     """The table of a kind; its last line has geometric means."""
     others = list(rivals.installed())
-    head = ["batch, steps, inputs, units", *KERAS, *others, "ours"]
+    measured = [*KERAS, *others, "products", "ours"]
+    head = ["batch, steps, inputs, units", *measured]
     head += [f"over {name}" for name in ("Keras", *others)]
     rows, against = [], {name: [] for name in ("Keras", *others)}
     for shape in shapes:
@@ -81,12 +87,12 @@ def comparison(kind, shapes, rounds):
             values.append(best / found["ours"])
         times = [
             f"{1e3 * found[name]:.1f}" if name in found else ""
-            for name in (*KERAS, *others, "ours")
+            for name in measured
         ]
         last = [f"{values[-1]:.2f}" for values in against.values()]
         rows.append([", ".join(map(str, shape)), *times, *last])
     means = map(statistics.geometric_mean, against.values())
-    empty = [""] * (len(others) + 3)
+    empty = [""] * len(measured)
     rows.append(["geometric mean", *empty, *(f"{m:.2f}" for m in means)])
     return Table(f"layers/{KINDS[kind]}", head, rows)
 
