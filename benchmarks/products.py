@@ -1,9 +1,9 @@
 """The matrix products of a training step of a recurrent layer, and no more.
 
-What no implementation in float32 can do without: the inputs by their kernel and
-three products of gradients, each over all steps at once; and one product a step,
-forward and back, each of which needs the one before it. Under XLA, on the same
-shapes; what stands between the products of two steps is one multiplication.
+What no implementation in float32 can do without: the inputs by their kernel,
+and three products of gradients, each over all steps at once; and one product a
+step, forward and back, each of which needs the one before it. Under XLA, on the
+same shapes; between the products of two steps stands one multiplication.
 """
 
 import tensorflow as tf
