@@ -114,10 +114,10 @@ def test_once_before_training(monkeypatch):
 
 def test_snap_and_validation_data():
     model, optimizer = linear([[0.5]])
-    snap = ksg.methods.SnAp(1, self_recurrence=False)
+    snap = ksg.methods.SnAp(2, self_recurrence=False)
     model.compile(optimizer, "mse", method=snap, jit_compile=False)
     for given in ((X, Y), tf.data.Dataset.from_tensors((X, Y))):
-        callback = AdaptTruncation(0.3, [1, 4], every=2)
+        callback = AdaptTruncation(0.3, [2, 4], every=2)
         history = model.fit(
             X,
             Y,
@@ -129,7 +129,7 @@ def test_snap_and_validation_data():
     assert history["truncation_length"] == [4, 4, 4]
     # All but the length is as it was, and so is what was given.
     assert repr(model.method) == "SnAp(length=4, self_recurrence=False)"
-    assert snap.length == 1
+    assert snap.length == 2
 
 
 def adapted(lengths=(2, 3, 6), chosen=(3, 2, 6, 3), **options):
@@ -258,7 +258,7 @@ def test_what_is_brought_back_has_its_length(save_freq, stateful, tmp_path):
             zoo.network("simple_rnn"), stateful=stateful
         )
         method = ksg.methods.TruncatedBPTT(2)
-        model.compile("adam", "mse", method=method)
+        model.compile("sgd", "mse", method=method)
         callbacks = [*others, told((2, 3, 6), choices)]
         history = model.fit(x, y, epochs=4, callbacks=callbacks, **FIT)
         return model, history.history["truncation_length"]
