@@ -243,7 +243,7 @@ def inner_attention():
 
 def both_ways_in_a_step():
     inputs = keras.Input((None, 4, 2))
-    within = L.TimeDistributed(L.Bidirectional(L.LSTM(1)))
+    within = L.TimeDistributed(L.Bidirectional(L.SimpleRNN(1)))
     return keras.Model(inputs, head(within(inputs)))
 
 

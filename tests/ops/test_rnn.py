@@ -38,11 +38,17 @@ OPTIONS = {
 }
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize(
     "name, mode",
-    [(name, "jit") for name in OPTIONS]
-    + [("all", "eager"), ("all", "graph"), ("all", "loop")],
+    [(name, "eager") for name in OPTIONS]
+    + [
+        pytest.param(name, mode, marks=pytest.mark.compiled)
+        for name, mode in [
+            ("nothing", "jit"),
+            ("all", "graph"),
+            ("all", "loop"),
+        ]
+    ],
 )
 def test_equals_a_python_loop(name, mode):
     problem, options = Problem(), OPTIONS[name]

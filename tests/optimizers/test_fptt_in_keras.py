@@ -11,7 +11,7 @@ from tests import zoo
 
 def problem():
     generator = np.random.default_rng(0)
-    x = generator.normal(size=(32, 3)).astype("float32")
+    x = generator.normal(size=(16, 3)).astype("float32")
     return x, x @ np.float32([[1.0], [-2.0], [0.5]]) + 0.3
 
 
@@ -106,7 +106,7 @@ def test_learning_rate_is_that_of_the_inner_optimizer():
     decay = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.5)
     model = model_of(FPTT(keras.optimizers.SGD(decay)))
     fit(model, 1)
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.5 / 16)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.5 / 4)
 
 
 def test_weights_of_the_optimizer_are_all_set():
