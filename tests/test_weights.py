@@ -143,8 +143,7 @@ def saved(model, folder):
 def unlike(*arguments, **options):
     """A model in another state than `trained` ones."""
     model = model_of(*arguments, **options)
-    for seed in (1, 2):
-        model.train_on_batch(*zoo.data(4, seed=seed))
+    model.train_on_batch(*zoo.data(4, seed=1))
     return model
 
 
@@ -156,10 +155,8 @@ def test_all_that_is_kept_comes_with_the_weights(method, tmp_path):
     new = unlike(method)
     new.load_weights(saved(old, tmp_path))
     assert_equal(kept(new), kept(old)[: len(kept(new))])
-    for _ in range(2):
-        assert new.train_on_batch(*zoo.data(4)) == old.train_on_batch(
-            *zoo.data(4)
-        )
+    losses = [model.train_on_batch(*zoo.data(4)) for model in (new, old)]
+    assert losses[0] == losses[1]
     assert_equal(new.get_weights(), old.get_weights())
     assert_equal(kept(new), kept(old)[: len(kept(new))])
 

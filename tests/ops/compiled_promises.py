@@ -70,10 +70,10 @@ class CompiledPromises:
         links = make_links() | {"reset_state": problem.reset_state}
         # What a masked step holds has no part in it.
         given = spoiled(problem, links["mask"], np.nan)
-        once = evaluate(self.case.scan, problem, **links)
+        once = evaluate(self.case.scan, problem, twins=True, **links)
 
         def body(turn, total):
-            gradients = evaluate(self.case.scan, given, **links)
+            gradients = evaluate(self.case.scan, given, twins=True, **links)
             return turn + 1, [
                 one + other for one, other in zip(total, gradients, strict=True)
             ]

@@ -213,7 +213,7 @@ def test_training(method, monkeypatch):
         network = keras.Sequential(
             [
                 keras.Input((STEPS, 1)),
-                keras.layers.GRU(2, return_sequences=True),
+                keras.layers.SimpleRNN(2, return_sequences=True),
                 keras.layers.Dense(1),
             ]
         )

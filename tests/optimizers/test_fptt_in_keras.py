@@ -15,11 +15,11 @@ def problem():
     return x, x @ np.float32([[1.0], [-2.0], [0.5]]) + 0.3
 
 
-def model_of(optimizer, jit=False, built=True):
+def model_of(optimizer, jit=False, built=True, **options):
     keras.utils.set_random_seed(3)
     layers = [keras.layers.Dense(4, "tanh"), keras.layers.Dense(1)]
     model = keras.Sequential([*([keras.Input((3,))] if built else []), *layers])
-    model.compile(optimizer, "mse", jit_compile=jit)
+    model.compile(optimizer, "mse", jit_compile=jit, **options)
     return model
 
 
@@ -49,7 +49,7 @@ OPTIMIZERS = {
 def test_jit_changes_no_number(name):
     found = []
     for jit in (False, True):
-        model = model_of(OPTIMIZERS[name](), jit)
+        model = model_of(OPTIMIZERS[name](), jit, run_eagerly=not jit)
         history = fit(model)["loss"]
         held = values(model.optimizer)
         found.append([*model.get_weights(), *held, history])

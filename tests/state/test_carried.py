@@ -198,11 +198,7 @@ def test_documents_in_a_window_are_as_by_themselves(kind):
         for gradient, each in zip(gradients, found, strict=True):
             gradient += share * each.numpy()
     together = {"inputs": x, "reset": reset_flags()}
-    methods = [
-        ksg.methods.BPTT(),
-        ksg.methods.TruncatedBPTT(5),
-    ]
-    for method in methods:
+    for method in ksg.methods.BPTT(), ksg.methods.TruncatedBPTT(5):
         model.compile("sgd", "mse", method=method, jit_compile=False)
         loss, found = model.estimate_gradients(together, y)
         assert float(loss) == pytest.approx(total, rel=1e-5)
