@@ -38,10 +38,12 @@ def test_a_weight_for_each_sequence_counts_at_every_step():
     weight = weights_of(ROWS)
     stock, model = pair(simple(), weighted_metrics=lambda: ["mse"])
     x, y = numbers()
-    expected = stock.evaluate(x, y, 4, 0, sample_weight=weight[:, None])
-    found = model.evaluate(x, y, 4, 0, sample_weight=weight)
+    expected = stock.evaluate(
+        x, y, batch_size=3, verbose=0, sample_weight=weight[:, None]
+    )
+    found = model.evaluate(x, y, batch_size=3, verbose=0, sample_weight=weight)
     assert found == pytest.approx(expected, rel=1e-5)
-    fit = {"batch_size": 4, "shuffle": False, "verbose": 0}
+    fit = {"batch_size": 3, "shuffle": False, "verbose": 0}
     stock.fit(x, y, sample_weight=weight[:, None], **fit)
     model.fit(x, y, sample_weight=weight, **fit)
     zoo.assert_same(model.network.get_weights(), stock.get_weights())
@@ -62,7 +64,7 @@ def test_options_of_the_optimizer(name):
     stock, model = pair(
         simple(), optimizer=lambda: keras.optimizers.Adam(**OPTIMIZERS[name])
     )
-    assert_same_training(stock, model, *numbers())
+    assert_same_training(stock, model, *numbers(), epochs=2)
     zoo.assert_same(
         [v.numpy() for v in model.optimizer.variables],
         [v.numpy() for v in stock.optimizer.variables],
@@ -137,7 +139,7 @@ def test_validation_data():
     stock, model = pair(simple(), metrics=lambda: ["mae"])
     x, y = numbers()
     other = numbers(seed=4)
-    assert_same_training(stock, model, x, y, validation_data=other)
+    assert_same_training(stock, model, x, y, validation_data=other, epochs=2)
 
 
 def test_weights_are_those_of_the_network():

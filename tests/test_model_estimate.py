@@ -49,7 +49,7 @@ def assert_equal(found, expected):
 def test_nothing_changes_under_xla():
     """Also: a second call never retraces, and draws what training will."""
     x, y = zoo.data()
-    network = zoo.network(dropout=0.4)
+    network = zoo.network("simple_rnn", dropout=0.4)
     model = Counting.from_model(network, stateful=True)
     method = METHODS["artbp"]()
     model.compile(
@@ -73,7 +73,7 @@ def test_run_eagerly_runs_eagerly():
     x, y = zoo.data()
     found = []
     for eagerly in (False, True):
-        model = Counting.from_model(zoo.network())
+        model = Counting.from_model(zoo.network("simple_rnn"))
         model.compile(
             "sgd",
             LOSS,
@@ -154,8 +154,8 @@ def test_gradient_reaches_what_makes_the_initial_state():
 
 
 def test_a_seed_replaces_the_draws():
-    x, y = zoo.data(30)
-    model = ksg.SequenceModel.from_model(zoo.network())
+    x, y = zoo.data(12)
+    model = ksg.SequenceModel.from_model(zoo.network("simple_rnn"))
     model.compile("sgd", LOSS, method=METHODS["artbp"](), jit_compile=False)
     drawn = [model.estimate_gradients(x, y, seed=s)[1] for s in (3, 3, 4)]
     assert_equal(drawn[0], drawn[1])
@@ -163,6 +163,6 @@ def test_a_seed_replaces_the_draws():
 
 
 def test_not_compiled_is_refused():
-    model = ksg.SequenceModel.from_model(zoo.network())
+    model = ksg.SequenceModel.from_model(zoo.network("simple_rnn"))
     with pytest.raises(ValueError, match=r"Call `compile\(..., method"):
         model.estimate_gradients(*zoo.data())

@@ -10,14 +10,14 @@ from tests.network.test_segmented import Own
 
 METHODS = {
     "bptt": ksg.methods.BPTT(checkpoint_every=2),
-    "tbptt": ksg.methods.TruncatedBPTT(4, 2),
+    "tbptt": ksg.methods.TruncatedBPTT(3, 2),
     "artbp": ksg.methods.ARTBP(3, alpha=None, seed=5),
     "artbp unseeded": ksg.methods.ARTBP(3),
 }
 FIT = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
 
 
-def model_of(method, kind="lstm", **options):
+def model_of(method, kind="simple_rnn", **options):
     network = zoo.network(kind, **options.pop("network", {}))
     model = ksg.SequenceModel.from_model(network, **options)
     model.compile("adam", "mse", method=method, metrics=["mae"])
@@ -25,7 +25,7 @@ def model_of(method, kind="lstm", **options):
 
 
 def two_batches():
-    parts = [zoo.data(seed=seed) for seed in (0, 1)]
+    parts = [zoo.data(4, seed=seed) for seed in (0, 1)]
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 

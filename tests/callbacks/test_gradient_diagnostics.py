@@ -15,12 +15,13 @@ from keras_seqgrad.callbacks import GradientDiagnostics
 from tests import zoo
 from tests.network.test_segmented import Own
 
+STEPS = 5  # two segments
 NAME = "TruncatedBPTT(length=3)"
 TAG = "TruncatedBPTT_length=3"
 
 
 def make(method=None, network=None, rate=0.05, stateful=False, **options):
-    network = network or zoo.network("gru", dropout=0.5)
+    network = network or zoo.network("simple_rnn", dropout=0.5)
     model = ksg.SequenceModel.from_model(network, stateful=stateful)
     optimizer = keras.optimizers.SGD(rate, momentum=0.9)
     options.setdefault("jit_compile", False)
@@ -30,7 +31,7 @@ def make(method=None, network=None, rate=0.05, stateful=False, **options):
 
 
 def fit(model, *callbacks, epochs=2, batches=3):
-    x, y = zoo.data()
+    x, y = zoo.data(STEPS)
     x, y = (np.concatenate([a] * batches) for a in (x, y))
     return model.fit(
         x, y, 3, epochs, shuffle=False, verbose=0, callbacks=list(callbacks)
@@ -39,7 +40,7 @@ def fit(model, *callbacks, epochs=2, batches=3):
 
 def quick(folder, *args, **options):
     options = {"images": False, "max_share": None, "repeats": 3, **options}
-    return GradientDiagnostics(folder, zoo.data(), *args, **options)
+    return GradientDiagnostics(folder, zoo.data(STEPS), *args, **options)
 
 
 def read(folder):
@@ -67,13 +68,13 @@ def check_synthesizer(found):
     last = max(found["method/synthesizer_loss"])
     assert found["method/synthesizer_loss"][last] > 0
     assert found["synthesizer/relative_error"][0] == pytest.approx(1.0)
-    # Two boundaries in each of three rows.
-    assert found["synthesizer/errors_at_boundaries"][last][:, 2].sum() == 6
+    # One boundary in each of three rows.
+    assert found["synthesizer/errors_at_boundaries"][last][:, 2].sum() == 3
 
 
 def check_cuts(found):
     lengths = found["cuts/lengths"][0]
-    mean = 3 * zoo.STEPS / lengths[:, 2].sum()
+    mean = 3 * STEPS / lengths[:, 2].sum()
     assert found["cuts/mean_length"][0] == pytest.approx(mean)
     errors = found["gradient_errors/ARTBP_mean_length=3.0"][0]
     assert errors[:, 2].sum() == 3
@@ -122,7 +123,7 @@ def test_training_is_the_same_to_the_last_bit(tmp_path, name):
         if name == "subclass":
             options["methods"] = ["bptt", model.method]
         own = [quick(tmp_path, 2, **options)] if watched else []
-        history = fit(model, *own, epochs=1, batches=3)
+        history = fit(model, *own, epochs=1)
         values = [*zoo.everything(model), *model.optimizer.variables]
         found.append([v.numpy() for v in values])
         # Whatever else draws from Keras' own generator.
@@ -144,16 +145,16 @@ def test_a_disturbed_seed_would_be_seen():
     for callbacks in ([], [Drawing()]):
         keras.utils.set_random_seed(3)
         model = make()
-        fit(model, *callbacks, epochs=1)
+        fit(model, *callbacks, epochs=1, batches=1)
         found.append(model.get_weights())
     assert zoo.differ(*found)
 
 
 @pytest.mark.slow
 def test_written_numbers_are_those_of_the_comparison(tmp_path):
-    x, y = zoo.data()
+    x, y = zoo.data(STEPS)
     model = make(rate=0.0)
-    fit(model, quick(tmp_path, 2, card={"data": "zoo | numbers"}))
+    fit(model, quick(tmp_path, 1, card={"data": "zoo | numbers"}), batches=1)
     quality = ksg.diagnostics.compare_gradients(model, x, y)[NAME]
     found = read(tmp_path)
     for tag, value in {
@@ -166,17 +167,17 @@ def test_written_numbers_are_those_of_the_comparison(tmp_path):
         "exact_norm": quality.exact_norm,
     }.items():
         values = found[f"{tag}/{TAG}"]
-        # When training begins, and after 2, 4 and 6 batches of 3 updates.
-        assert list(values) == [0, 6, 12, 18]
+        # When training begins, and after each batch of 2 updates.
+        assert list(values) == [0, 2, 4]
         np.testing.assert_allclose(list(values.values()), value, rtol=1e-5)
     assert f"gradient_cosine_by_group/{TAG}/dense" in found
-    assert found["diagnostics/seconds"][6] > 0
-    assert 0 < found["diagnostics/share_of_training_time"][6]
+    assert found["diagnostics/seconds"][2] > 0
+    assert 0 < found["diagnostics/share_of_training_time"][2]
     card = found["run"][0].item().decode()
     for text in (
         "- **data**: zoo | numbers",
         f"`{model.method!r}`",
-        "epochs=2, steps=3",
+        "epochs=2, steps=1",
     ):
         assert text in card
 
@@ -187,8 +188,8 @@ def test_logs_are_seen_by_other_callbacks(tmp_path):
         "gradient_cosine", mode="max", patience=1, min_delta=2.0
     )
     file = tmp_path / "log.csv"
-    callbacks = [quick(tmp_path, 3), keras.callbacks.CSVLogger(file), stop]
-    history = fit(make(), *callbacks, epochs=5)
+    callbacks = [quick(tmp_path, 1), keras.callbacks.CSVLogger(file), stop]
+    history = fit(make(), *callbacks, epochs=5, batches=1)
     # The cosine never rises by 2.
     assert len(history["loss"]) == 2
     with file.open() as lines:
@@ -197,7 +198,8 @@ def test_logs_are_seen_by_other_callbacks(tmp_path):
     np.testing.assert_allclose(written, history["gradient_cosine"], rtol=1e-6)
     assert written[0] != written[1]
     both = {"a": "bptt", "b": methods.ARTBP(3)}
-    history = fit(make(), quick(tmp_path, 3, methods=both), epochs=1)
+    own = quick(tmp_path, 1, methods=both)
+    history = fit(make(), own, epochs=1, batches=1)
     assert history["gradient_cosine/a"][0] == pytest.approx(1.0)
     assert history["gradient_bias_share/b"][0] < 1.0
     # What draws nothing has no error, what draws has one.
@@ -212,21 +214,21 @@ def test_logs_are_seen_by_other_callbacks(tmp_path):
 @pytest.mark.slow
 def test_a_measurement_waits_for_its_share_of_the_time(tmp_path):
     callback = quick(tmp_path, 1, max_share=1e-6)
-    fit(make(), callback, epochs=3)
+    fit(make(), callback, epochs=2, batches=2)
     # The first one, and one whose cost was not known yet.
     assert callback.measured == 2
-    assert callback.put_off == 3 * 3 - 1
-    assert read(tmp_path)["diagnostics/seconds"].keys() == {0, 3}
+    assert callback.put_off == 2 * 2 - 1
+    assert read(tmp_path)["diagnostics/seconds"].keys() == {0, 2}
 
 
 def test_refusals_before_training(tmp_path, monkeypatch):
     model = make()
     before = [v.numpy() for v in zoo.everything(model)]
-    with pytest.raises(ValueError, match="3 rows and 7 steps is too large"):
+    with pytest.raises(ValueError, match="3 rows and 5 steps is too large"):
         fit(model, quick(tmp_path, memory_limit=1000))
     with pytest.raises(ValueError, match="`repeats` must be 3 or more"):
         fit(model, quick(tmp_path, repeats=2))
-    x, y = zoo.data()
+    x, y = zoo.data(STEPS)
     short = GradientDiagnostics(tmp_path, (x[:2], y[:2]))
     with pytest.raises(ValueError, match="Expected 3, received 2"):
         fit(make(stateful=True), short)
@@ -242,7 +244,7 @@ def test_refusals_before_training(tmp_path, monkeypatch):
 
 
 def test_refused_arguments(tmp_path):
-    x, y = zoo.data()
+    x, y = zoo.data(STEPS)
     with pytest.raises(ValueError, match=r"`probe` must be \(x, y\)"):
         GradientDiagnostics(tmp_path, x)
     with pytest.raises(ValueError, match="Received: tuple of 1"):

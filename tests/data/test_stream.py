@@ -21,11 +21,11 @@ def join(windows):
 def pieces(dataset):
     """Valid part of every random window: (inputs, targets, weights)."""
     found = []
-    for x, y, weight in dataset:
-        steps = int(x["mask"][0].numpy().sum())
+    for x, y, weight in dataset.as_numpy_iterator():
+        steps = int(x["mask"][0].sum())
         for array in (x["mask"], weight):
-            assert (array[:, :steps].numpy() != 0).all()
-            assert (array[:, steps:].numpy() == 0).all()
+            assert (array[:, :steps] != 0).all()
+            assert (array[:, steps:] == 0).all()
         found.append((x["inputs"][:, :steps], y[:, :steps], weight[:, :steps]))
     return found
 
@@ -135,7 +135,7 @@ def test_every_step_of_an_epoch_weighs_the_same():
     for x, _, weight in found:
         np.testing.assert_allclose(weight, x.shape[1] / 8, rtol=1e-6)
     # Keras divides by the valid steps, batch * n: what is left is 1 / mean.
-    per_step = [w.numpy() / w.shape[1] for _, _, w in found]
+    per_step = [w / w.shape[1] for _, _, w in found]
     np.testing.assert_allclose(np.concatenate(per_step, 1), 1 / 8, rtol=1e-6)
     total = sum(step.sum() / 2 for step in per_step)
     np.testing.assert_allclose(total, 2000 / 8, rtol=1e-5)

@@ -68,21 +68,21 @@ def test_suggestion_is_the_shortest(stride, rate):
 
 @pytest.mark.slow
 def test_linear_system_in_closed_form():
-    task = ksg.data.tasks.InfluenceBalancing(30)
+    task = ksg.data.tasks.InfluenceBalancing(16)
     cell = ksg.data.tasks.InfluenceBalancingCell()
     network = [keras.Input((None, 1)), keras.layers.RNN(cell, True)]
     model = make(keras.Sequential(network))
-    x, y = np.zeros((1, 30, 1), "float32"), np.ones((1, 30, 1), "float32")
-    profile = influence_profile(model, x, y, 25, targets=30)
+    x, y = np.zeros((1, 16, 1), "float32"), np.ones((1, 16, 1), "float32")
+    profile = influence_profile(model, x, y, 12, targets=16)
     state, errors = np.ones(23), []
-    for _ in range(30):
+    for _ in range(16):
         state = task.matrix @ state + 0.5 * task.direction
         errors.append(2 * abs(state[0] - 1.0))
     powers, row = [], np.eye(23)[0]
-    for _ in range(26):
+    for _ in range(13):
         powers.append(np.linalg.norm(row))
         row = row @ task.matrix
-    expected = np.mean(errors[25:]) * np.array(powers)
+    expected = np.mean(errors[12:]) * np.array(powers)
     np.testing.assert_allclose(profile.norms["all"], expected, rtol=1e-4)
 
 
@@ -119,7 +119,7 @@ def by_hand(network, x, y, weight, max_lag):
 
 @pytest.mark.slow
 def test_layers_on_one_another_against_a_tape():
-    x, y = zoo.data(9)
+    x, y = zoo.data(6)
     layers = keras.layers
     network = keras.Sequential(
         [
@@ -129,16 +129,16 @@ def test_layers_on_one_another_against_a_tape():
             layers.Dense(2),
         ]
     )
-    weight = np.random.default_rng(1).random((3, 9)).astype("float32")
+    weight = np.random.default_rng(1).random((3, 6)).astype("float32")
     model = make(network)
     before = [v.numpy() for v in zoo.everything(model)]
-    profile = influence_profile(model, x, y, 5, weight, targets=9)
-    expected = by_hand(network, x, y, weight, 5)
+    profile = influence_profile(model, x, y, 3, weight, targets=6)
+    expected = by_hand(network, x, y, weight, 3)
     assert list(profile.norms) == ["low", "high", "all"]
     for name, norms in zip(profile.norms, expected, strict=True):
         np.testing.assert_allclose(profile.norms[name], norms, rtol=1e-4)
     # The states that are followed are a choice; all of them here and there.
-    few = influence_profile(model, x, y, 5, weight, targets=2)
+    few = influence_profile(model, x, y, 3, weight, targets=2)
     assert zoo.differ([few.norms["all"]], [profile.norms["all"]])
     for variable, value in zip(zoo.everything(model), before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)

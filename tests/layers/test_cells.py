@@ -72,7 +72,7 @@ def double_precision():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, jit",
-    [(name, False) for name in CELLS] + [("lstm", True), ("own", True)],
+    [(name, False) for name in CELLS] + [("simple", True), ("own", True)],
 )
 def test_equals_finite_differences(name, jit):
     problem = Problem(CELLS[name]())

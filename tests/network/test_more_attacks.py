@@ -198,7 +198,7 @@ def test_refused_with_what_to_write_instead():
     for network, text in {
         fixed: r"Reshape\(\(-1, 2\)\) makes any",
         behind(lambda x: x[:, -1]): "layer with return_sequences=False",
-        two: r"of steps: \{'a': 6, 'b': 4\}",
+        two: r"of steps: \{'a': 5, 'b': 4\}",
     }.items():
         with pytest.raises(ValueError, match=text):
             ksg.SequenceModel.from_model(network).compile("sgd", "mse")
@@ -243,7 +243,7 @@ def inner_attention():
 
 def both_ways_in_a_step():
     inputs = keras.Input((None, 4, 2))
-    within = L.TimeDistributed(L.Bidirectional(L.LSTM(1)))
+    within = L.TimeDistributed(L.Bidirectional(L.SimpleRNN(1)))
     return keras.Model(inputs, head(within(inputs)))
 
 

@@ -103,50 +103,54 @@ def trained(network, x, **options):
     return model
 
 
-@pytest.mark.compiled
-@pytest.mark.slow
-def test_served_where_the_package_is_not(tmp_path):
-    """Whole sequences, and step by step, of one row and of three."""
-    g = np.random.default_rng(5)
-    ids = g.integers(1, 5, (3, zoo.STEPS)).astype("int32")
+def exported(folder):
+    """Models in the folder, with inputs: (model, inputs) by name."""
+    ids = np.random.default_rng(5).integers(1, 5, (3, zoo.STEPS))
     padded = np.where(np.arange(zoo.STEPS) < [[7], [4], [2]], ids, 0)
+    padded = padded.astype("int32")
     x = {name: zoo.data(seed=s)[0] for s, name in enumerate("xy")}
-    models = {
-        "jit": (trained(tokens(), ids, jit_compile=True), {"tokens": ids}),
-        "masked": (
-            trained(tokens(True), padded, learn_initial_state=True),
-            {"tokens": padded},
-        ),
-        "stateful": (trained(several_outputs(), x, stateful=True), x),
-    }
+    several = trained(several_outputs(), x, stateful=True, jit_compile=True)
+    masked = trained(tokens(True), padded, learn_initial_state=True)
+    models = {"several": (several, x), "masked": (masked, {"tokens": padded})}
     for name, (model, inputs) in models.items():
-        model.export(tmp_path / name, verbose=False)
-        np.savez(tmp_path / f"{name}.npz", **inputs)
-    run_without_the_package(CLIENT, tmp_path, *map(tmp_path.joinpath, models))
-    for name, (model, inputs) in models.items():
-        given = inputs if len(inputs) > 1 else inputs["tokens"]
-        expected = keras.tree.flatten(model.predict(given, verbose=0))
-        with np.load(tmp_path / f"{name}.found.npz") as found:
-            assert len(found.files) == 4 * len(expected)
-            for key in found.files:
-                _, rows, place = key.split()
-                right = expected[int(place)][: int(rows)]
-                np.testing.assert_allclose(found[key], right, atol=1e-6)
+        model.export(folder / name, verbose=False)
+        np.savez(folder / f"{name}.npz", **inputs)
+    return models
+
+
+def assert_served_as_predicted(model, inputs, found):
+    given = inputs if len(inputs) > 1 else inputs["tokens"]
+    expected = keras.tree.flatten(model.predict(given, verbose=0))
+    assert len(found.files) == 4 * len(expected)
+    for key in found.files:
+        _, rows, place = key.split()
+        right = expected[int(place)][: int(rows)]
+        np.testing.assert_allclose(found[key], right, atol=1e-6)
 
 
 @pytest.mark.compiled
 @pytest.mark.slow
-def test_the_page_runs(tmp_path, monkeypatch):
+def test_served_where_the_package_is_not(tmp_path, monkeypatch):
+    """Whole sequences, and step by step, of one row and of three; the page.
+
+    One process loads them all, since it starts for seconds.
+    """
     monkeypatch.chdir(tmp_path)
     train, client, litert, onnx = re.findall(
         r"^```python\n(.*?)^```", PAGE, re.M | re.S
     )
     names = {}
     exec(train, names)
+    models = exported(tmp_path)
+    folders = map(tmp_path.joinpath, models)
+    printed = run_without_the_package(CLIENT + client, tmp_path, *folders)
+    for name, (model, inputs) in models.items():
+        with np.load(tmp_path / f"{name}.found.npz") as found:
+            assert_served_as_predicted(model, inputs, found)
     model, x = names["model"], names["x"]
     expected = model.predict(x[:1], verbose=0)[0, :, 0]
-    printed = run_without_the_package(client, tmp_path).split()
-    np.testing.assert_allclose([*map(float, printed)], expected, atol=1e-6)
+    printed = [*map(float, printed.split())]
+    np.testing.assert_allclose(printed, expected, atol=1e-6)
     exec(litert, names)
     [found] = names["outputs"][0]
     np.testing.assert_allclose(found, model(x[:1, :1])[0, 0], atol=1e-6)

@@ -37,10 +37,8 @@ class CompiledPromises:
         return loop(self.case, *arguments, **links)
 
     @pytest.mark.compiled
-    @pytest.mark.parametrize(
-        "linked, twins", [(False, False), (True, False), (True, True)]
-    )
-    def test_loops_copy_no_series(self, linked, twins):
+    @pytest.mark.parametrize("linked", [False, True])
+    def test_loops_copy_no_series(self, linked):
         """Under XLA: one such copy makes the time quadratic in the steps."""
         steps = 37
         problem = make_problem(self.case, steps=steps)
@@ -50,7 +48,7 @@ class CompiledPromises:
             links["reset_state"] = problem.reset_state
         compiled = tf.function(
             lambda inputs: evaluate(
-                self.case.scan, problem._replace(inputs=inputs), twins, **links
+                self.case.scan, problem._replace(inputs=inputs), linked, **links
             ),
             jit_compile=True,
             autograph=False,
@@ -72,10 +70,10 @@ class CompiledPromises:
         links = make_links() | {"reset_state": problem.reset_state}
         # What a masked step holds has no part in it.
         given = spoiled(problem, links["mask"], np.nan)
-        once = evaluate(self.case.scan, problem, **links)
+        once = evaluate(self.case.scan, problem, twins=True, **links)
 
         def body(turn, total):
-            gradients = evaluate(self.case.scan, given, **links)
+            gradients = evaluate(self.case.scan, given, twins=True, **links)
             return turn + 1, [
                 one + other for one, other in zip(total, gradients, strict=True)
             ]

@@ -69,8 +69,9 @@ def compiled(kind, steps, masked=False):
 
 @pytest.mark.compiled
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.parametrize("steps", [129, 512])
+@pytest.mark.parametrize(
+    "kind, steps", [(kind, 129) for kind in CELLS] + [("lstm", 512)]
+)
 def test_every_trip_count_is_known(kind, steps):
     program = compiled(kind, steps)
     if kind == "general":
@@ -146,8 +147,7 @@ def test_steps_of_a_turn_divide_them():
     assert found == [1, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("steps", [9, 11])
-@pytest.mark.parametrize("twins", [False, True])
+@pytest.mark.parametrize("twins, steps", [(False, 9), (True, 11)])
 @pytest.mark.parametrize("kind", ["lstm", "gru", "before", "simple_rnn"])
 def test_pieces_change_no_number(kind, twins, steps, monkeypatch):
     """With all links, with steps left over and without."""

@@ -38,11 +38,17 @@ OPTIONS = {
 }
 
 
-@pytest.mark.compiled
 @pytest.mark.parametrize(
     "name, mode",
-    [(name, "jit") for name in OPTIONS]
-    + [("all", "eager"), ("all", "graph"), ("all", "loop")],
+    [(name, "eager") for name in OPTIONS]
+    + [
+        pytest.param(name, mode, marks=pytest.mark.compiled)
+        for name, mode in [
+            ("nothing", "jit"),
+            ("all", "graph"),
+            ("all", "loop"),
+        ]
+    ],
 )
 def test_equals_a_python_loop(name, mode):
     problem, options = Problem(), OPTIONS[name]
@@ -243,7 +249,7 @@ def test_zeros_are_repeated_where_nothing_is_given(given):
     assert outputs.numpy().tolist() == [expected.get(given, [0, 6, 0])]
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 def test_half_precision_sums_in_the_dtype_of_the_variable():
     cell = keras.layers.SimpleRNNCell(
         1, activation="linear", dtype="mixed_bfloat16"

@@ -10,7 +10,7 @@ from tests import zoo
 from tests.zoo import BATCH
 
 L = keras.layers
-TOTAL, WINDOW = 12, 6
+TOTAL, WINDOW = 8, 4
 FIT = {"batch_size": BATCH, "shuffle": False, "verbose": 0}
 
 
@@ -161,7 +161,7 @@ def test_wrong_rows_are_refused():
 # --- documents inside a window ----------------------------------------------
 
 # Lengths of the documents in each row; the first began in a window before.
-DOCUMENTS = [[3, 4], [7], [1, 1, 5]]
+DOCUMENTS = [[2, 3], [5], [1, 1, 3]]
 
 
 def documents(x, y):
@@ -174,7 +174,7 @@ def documents(x, y):
             start += length
 
 
-def reset_flags(steps=zoo.STEPS):
+def reset_flags(steps=5):
     reset = np.zeros((BATCH, steps), bool)
     for row, lengths in enumerate(DOCUMENTS):
         reset[row, np.cumsum(lengths)[:-1]] = True
@@ -184,25 +184,21 @@ def reset_flags(steps=zoo.STEPS):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "stacked"])
 def test_documents_in_a_window_are_as_by_themselves(kind):
-    network = zoo.network(kind, layers=2)
+    network = zoo.network(kind)
     model = ksg.SequenceModel.from_model(network)
-    x, y = zoo.data()
+    x, y = zoo.data(5)
     gradients = [np.zeros(v.shape) for v in network.trainable_variables]
     total = 0.0
     for part in documents(x, y):
         loss, found = zoo.keras_gradients(
             network, *part, keras.losses.MeanSquaredError()
         )
-        share = part[0].shape[1] / (BATCH * zoo.STEPS)
+        share = part[0].shape[1] / (BATCH * 5)
         total += share * float(loss)
         for gradient, each in zip(gradients, found, strict=True):
             gradient += share * each.numpy()
     together = {"inputs": x, "reset": reset_flags()}
-    methods = [
-        ksg.methods.BPTT(),
-        ksg.methods.TruncatedBPTT(zoo.STEPS),
-    ]
-    for method in methods:
+    for method in ksg.methods.BPTT(), ksg.methods.TruncatedBPTT(5):
         model.compile("sgd", "mse", method=method, jit_compile=False)
         loss, found = model.estimate_gradients(together, y)
         assert float(loss) == pytest.approx(total, rel=1e-5)
@@ -218,7 +214,7 @@ def test_documents_in_a_window_are_as_by_themselves(kind):
 def test_padding_passes_the_state_unchanged_and_counts_for_nothing():
     network, model = stateful()
     x, y = zoo.data(TOTAL)
-    wide = 4
+    wide = 2
     padded = {
         "inputs": np.pad(windows(x), ((0, 0), (0, wide), (0, 0)), mode="edge"),
         "mask": np.arange(WINDOW + wide) < np.full((2 * BATCH, 1), WINDOW),
@@ -290,8 +286,9 @@ def initial_gradients(model, *data):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["lstm", "own"])
-@pytest.mark.parametrize("with_reset", [False, True])
+@pytest.mark.parametrize(
+    "kind, with_reset", [("lstm", False), ("lstm", True), ("own", True)]
+)
 def test_learned_initial_state_by_finite_differences(kind, with_reset, double):
     x, y = zoo.data(4)
     reset = np.zeros(x.shape[:2], bool)

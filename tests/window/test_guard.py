@@ -11,9 +11,12 @@ from tests import zoo
 from tests.methods.table import TABLE
 
 
-def make(choice="skip", method=None, stateful=False, kind="gru", **options):
+def make(
+    choice="skip", method=None, stateful=False, kind="simple_rnn", **options
+):
     model = ksg.SequenceModel.from_model(zoo.network(kind), stateful=stateful)
-    options.setdefault("optimizer", keras.optimizers.Adam(0.01))
+    sgd = keras.optimizers.SGD(0.01, momentum=0.9)
+    options.setdefault("optimizer", sgd)
     options.setdefault("loss", "mse")
     model.compile(
         method=method or ksg.methods.TruncatedBPTT(2),
@@ -42,41 +45,43 @@ def unequal(first, second, but=()):
     ]
 
 
-@pytest.mark.parametrize("name", TABLE)
+# What they keep, another row of the table keeps, too.
+ALIKE = {"bptt_checkpointed", "tbptt_stride", "artbp_rows", "dni_lambda"}
+
+
+@pytest.mark.parametrize("name", sorted(TABLE.keys() - ALIKE))
 def test_a_bad_window_leaves_no_trace(name):
     x, y = zoo.data(4)
     kind = TABLE[name].instead.get("simple_rnn", "simple_rnn")
-    models = []
-    for _ in range(2):
-        keras.utils.set_random_seed(0)
-        models.append(make(method=TABLE[name].method(), kind=kind))
-    for model in models:
-        model.train_on_batch(x, y)
-    before = snapshot.take(models[0])
-    logs = models[0].train_on_batch(spoiled(x), y, return_dict=True)
+    model = make(method=TABLE[name].method(), kind=kind)
+    model.train_on_batch(x, y)
+    before = snapshot.take(model)
+    model.train_on_batch(x[::-1], y)
+    expected = snapshot.take(model)
+    snapshot.restore(model, before)
+    logs = model.train_on_batch(spoiled(x), y, return_dict=True)
     assert logs["bad_windows"] == 1 and np.isfinite([*logs.values()]).all()
-    after = snapshot.take(models[0])
-    assert unequal(before, after) == ["metrics"]
-    for model in models:
-        model.train_on_batch(x[::-1], y)
-    after, expected = map(snapshot.take, models)
-    assert unequal(after, expected) == []
+    assert unequal(before, snapshot.take(model)) == ["metrics"]
+    model.train_on_batch(x[::-1], y)
+    assert unequal(snapshot.take(model), expected) == []
 
 
 def test_metrics_know_nothing_of_it():
     x, y = zoo.data(4)
     options = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
-    for windows in ([spoiled(x), x, x], [x, spoiled(x), x]):
-        model, other = make(metrics=["mae"]), make(metrics=["mae"])
-        found = model.fit(
-            np.concatenate(windows), np.concatenate([y] * 3), **options
-        ).history
-        expected = other.fit(
-            np.concatenate([x] * 2), np.concatenate([y] * 2), **options
-        ).history
-        assert found.pop("bad_windows") == [1]
-        assert expected.pop("bad_windows") == [0]
-        assert found == expected
+    found, expected = (
+        make(metrics=["mae"])
+        .fit(
+            np.concatenate(windows),
+            np.concatenate([y] * len(windows)),
+            **options,
+        )
+        .history
+        for windows in ([spoiled(x), x, spoiled(x), x], [x, x])
+    )
+    assert found.pop("bad_windows") == [2]
+    assert expected.pop("bad_windows") == [0]
+    assert found == expected
 
 
 def message(model, *data):
@@ -116,13 +121,13 @@ def test_what_went_bad_is_named():
 
 def test_fit_ends_before_the_window_counts():
     x, y = zoo.data(4)
-    data = [np.concatenate([x, x, spoiled(x), x]), np.concatenate([y] * 4)]
+    data = [np.concatenate([x, spoiled(x), x]), np.concatenate([y] * 3)]
     options = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
     model, other = make("raise"), make("raise")
     for _ in range(2):  # windows are counted from the start of each fit
-        with pytest.raises(ValueError, match=r"Window 3 of .* in rows \[1\]"):
+        with pytest.raises(ValueError, match=r"Window 2 of .* in rows \[1\]"):
             model.fit(*data, **options)
-        other.fit(*(each[: 2 * zoo.BATCH] for each in data), **options)
+        other.fit(*(each[: zoo.BATCH] for each in data), **options)
         found = snapshot.take(model), snapshot.take(other)
         assert unequal(*found, but=["metrics"]) == []
 
