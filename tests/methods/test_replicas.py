@@ -13,7 +13,7 @@ from tests.methods.table import TABLE
 
 # Of each row; the second is read with what the first has taught and left.
 WINDOWS = 2
-STEPS = 5  # a segment of 3, and a shorter one
+STEPS = 4  # a segment of 3, and a shorter one
 
 
 def recurrent(size):
