@@ -105,8 +105,8 @@ def make_windows(cuts, pieces, pieces_per_window=1, seed=0):
         count, options = pieces // pieces_per_window, {}
     else:
         steps, window, count = int(cuts.mean_length) * pieces, cuts, pieces
-        # Few programs for XLA to compile: 16, 128, 1024, ... and all steps.
-        lengths = int(cuts.mean_length) * 8 ** np.arange(8)
+        # Few programs for XLA to compile: 128, 1024, ... and all steps.
+        lengths = int(cuts.mean_length) * 8 ** np.arange(1, 8)
         lengths = [*lengths[lengths < steps], steps]
         options = {"bucket_lengths": lengths, "seed": seed}
     ones = np.ones((steps, 1), "float32")

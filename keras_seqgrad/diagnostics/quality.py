@@ -70,6 +70,9 @@ class GradientQuality:
     @property
     def bias_range(self) -> tuple[float, float]:
         """Relative bias less and more a standard error; from 0 on if none."""
+        if not self.squared_bias_error:
+            # The root of the square is another number by rounding.
+            return self.relative_bias, self.relative_bias
         lower = max(self.squared_bias - self.squared_bias_error, 0.0) ** 0.5
         upper = self.relative_bias + self.relative_bias_error
         return (lower if self.relative_bias else 0.0), upper

@@ -36,7 +36,7 @@ def test_forecasting(tmp_path, capsys):
     path = tmp_path / "waves.csv"
     path.write_text("\n".join(["date,first,second", *lines]))
     small = dict(COLUMNS=(1, 2), PERIOD=4, SPLIT=(50, 70, 90), HORIZON=6)
-    small |= dict(WINDOW=8, READ=7, LENGTH=4, UNITS=2, EPOCHS=2, SEEDS=1)
+    small |= dict(WINDOW=8, READ=7, LENGTH=4, UNITS=2, EPOCHS=1, SEEDS=1)
     names, printed = run("forecasting", capsys, PATH=str(path), **small)
     scaled = (waves - waves[:50].mean(axis=0)) / waves[:50].std(axis=0)
     # Step t forecasts t + 1 ... t + 6; all of these are in the test part.
@@ -88,7 +88,7 @@ def test_padded_sequences(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_packed_documents(capsys):
-    small = dict(CHARACTERS=800, STEPS=30, ROWS=2, UNITS=2, EPOCHS=1, SEEDS=1)
+    small = dict(CHARACTERS=400, STEPS=15, ROWS=2, UNITS=2, EPOCHS=1, SEEDS=1)
     names, printed = run("packed_documents", capsys, **small)
     right = re.search(r"with resets: +loss (\S+), gradient (\S+)", printed)
     wrong = re.search(r"without resets: loss (\S+), gradient (\S+)", printed)
@@ -102,7 +102,7 @@ def test_packed_documents(capsys):
     starts = set(names["starts"].tolist())
     row = len(names["tokens"]) // 2
     for k, (x, _, weight) in enumerate(names["windows"]):
-        steps = np.arange(2)[:, np.newaxis] * row + 30 * k + np.arange(30)
+        steps = np.arange(2)[:, np.newaxis] * row + 15 * k + np.arange(15)
         begins = np.isin(steps, [*starts])
         ends = np.isin(steps + 1, [*starts, len(names["tokens"])])
         np.testing.assert_array_equal(x["reset"], begins)

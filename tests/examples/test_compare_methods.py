@@ -1,3 +1,4 @@
+import functools
 import json
 import math
 import re
@@ -6,6 +7,7 @@ import sys
 
 import pytest
 
+import keras_seqgrad as ksg
 from tests.examples import script
 
 
@@ -27,14 +29,28 @@ def run(example, monkeypatch, *arguments):
     return example.main(["--quick", "--seeds", "1", *map(str, arguments)])
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """TensorBoard gets its numbers alone; pictures take longer than training.
+
+    `tests/callbacks/test_gradient_diagnostics.py` looks at them.
+    """
+    plain = ksg.callbacks.GradientDiagnostics
+    without = functools.partial(plain, images=False)
+    monkeypatch.setattr(ksg.callbacks, "GradientDiagnostics", without)
+
+
 def read(folder, name):
     return json.loads((folder / f"{name}.json").read_text())
 
 
 @pytest.mark.slow
 def test_every_method_from_the_same_start_on_the_same_windows(
-    example, tmp_path, monkeypatch, capsys, eagerly
+    example, tmp_path, monkeypatch, capsys, eagerly, no_pictures
 ):
+    """Copies of 3 steps in place of 10."""
+    short = ksg.data.tasks.copy(3, bits=2, varied=False)
+    monkeypatch.setattr(ksg.data.tasks, "copy", lambda *_, **options: short)
     methods = ["artbp", "dni"]
     arguments = ["--methods", *methods, "--windows", 2, "--rates", 0.01]
     arguments += ["--tasks", "copy", "--epochs", 1, "--repeats", 3]
@@ -45,9 +61,9 @@ def test_every_method_from_the_same_start_on_the_same_windows(
     assert (tmp_path / "copy.md").read_text().strip() in printed
     for name, result in found.items():
         [only] = result["runs"]
-        assert only["steps"] == [2 * 4 * 21]
-        # An update a window, or after each of its 5 segments.
-        assert only["updates"] == {"dni": 10}.get(name, 2)
+        assert only["steps"] == [2 * 4 * 7]
+        # An update a window, or after each of its 2 segments.
+        assert only["updates"] == {"dni": 4}.get(name, 2)
         assert len(only["scores"]) == 1
         assert table[name][:2] == [f"{only['updates']}", "0.01"]
         assert table[name][-1] == "12"
@@ -148,7 +164,7 @@ def test_truncation_with_one_update_a_window(example):
 
 @pytest.mark.slow
 def test_truncation_is_misled_and_refusals_are_told(
-    example, tmp_path, monkeypatch
+    example, tmp_path, monkeypatch, no_pictures
 ):
     arguments = ["--tasks", "influence", "--repeats", 3, "--windows", 6]
     arguments += ["--methods", "bptt", "tbptt", "inversion", "--rates", 1e-4]

@@ -9,14 +9,14 @@ PAGE = script.ROOT / "docs" / "tutorials" / "endless_streams.md"
 RESULTS = sorted((script.ROOT / "docs" / "results").glob("online_*.json"))
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 SMALL = {
-    "UNITS, WINDOWS = 200, 32, 32, 50": "UNITS, WINDOWS = 20, 2, 3, 10",
+    "UNITS, WINDOWS = 200, 32, 32, 50": "UNITS, WINDOWS = 10, 2, 2, 10",
     "delay=(40, 50)": "delay=(4, 6)",
     "jit_compile=True": "jit_compile=False",
 }
 
 
 @pytest.mark.slow
-def test_the_blocks_run_in_order(tmp_path, monkeypatch, capsys):
+def test_the_blocks_run_in_order(tmp_path, monkeypatch, capsys, eagerly):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(BLOCKS)
     for full, small in SMALL.items():

@@ -1,5 +1,3 @@
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -37,11 +35,11 @@ def test_equals_keras_own_gradient(kind, per_sequence):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo.KINDS)
 def test_finite_differences(kind):
-    """In float64 every weight is moved up and down."""
+    """In float64 two numbers of every weight are moved up and down."""
     keras.config.set_floatx("float64")
     try:
         network = zoo.network(kind)
-        x, y = (a.astype("float64") for a in zoo.data(4))
+        x, y = (a.astype("float64") for a in zoo.data(3))
         model = SequenceModel.from_model(network)
         loss = keras.losses.MeanSquaredError()
         model.compile("sgd", loss, method=BPTT(2))
@@ -50,7 +48,8 @@ def test_finite_differences(kind):
             model.trainable_variables, found, strict=True
         ):
             value = variable.numpy()
-            for place in itertools.islice(np.ndindex(*value.shape), 5):
+            places = [*np.ndindex(*value.shape)]
+            for place in (places[1], places[-1]):
                 moved = []
                 for step in (1e-5, -1e-5):
                     changed = value.copy()
@@ -67,16 +66,16 @@ def test_finite_differences(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("every", [1, 2, 3, 7, 20, "auto"])
-def test_checkpoints_change_nothing(every):
-    model = SequenceModel.from_model(zoo.network("gru", layers=2))
+def test_checkpoints_change_nothing():
+    model = SequenceModel.from_model(zoo.network("simple_rnn", layers=2))
     x, y = zoo.data()
     weight = np.random.default_rng(2).uniform(size=(3, 7)).astype("float32")
     given = {"sample_weight": weight}
-    loss, stored = estimate(model, x, y, BPTT(), eagerly=True, **given)
-    other, found = estimate(model, x, y, BPTT(every), **given)
-    assert float(other) == pytest.approx(float(loss), rel=1e-6)
-    zoo.assert_same(found, stored)
+    loss, stored = estimate(model, x, y, BPTT(), **given)
+    for every in (1, 2, 3, 7, 20, "auto"):
+        other, found = estimate(model, x, y, BPTT(every), **given)
+        assert float(other) == pytest.approx(float(loss), rel=1e-6)
+        zoo.assert_same(found, stored)
 
 
 @pytest.mark.compiled
@@ -88,7 +87,7 @@ def test_checkpoints_of_windows_of_unknown_length(every, jit):
         (BPTT(), {"run_eagerly": True}),
         (BPTT(every), {"jit_compile": jit}),
     ):
-        network = zoo.network("gru")
+        network = zoo.network("simple_rnn")
         model = SequenceModel.from_model(network)
         model.compile("sgd", LOSS, method=method, **compiled)
         for steps in (7, 2) if jit else (7, 4, 2, 5):

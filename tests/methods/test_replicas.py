@@ -5,6 +5,7 @@ import contextlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import replicas, zoo
@@ -12,6 +13,7 @@ from tests.methods.table import TABLE
 
 # Of each row; the second is read with what the first has taught and left.
 WINDOWS = 2
+STEPS = 4  # a segment of 3, and a shorter one
 
 
 def recurrent(size):
@@ -29,12 +31,10 @@ def recurrent(size):
 CELLS = {"inversion_learned": "gru"}
 MORE = {
     "admm": lambda: ksg.methods.TargetPropagation(
-        3, "admm", parameter_steps=1, state_steps=2
-    ),
-    "code": lambda: ksg.methods.TargetPropagation(
         3,
-        "lagrangian",
+        "admm",
         parameter_steps=1,
+        state_steps=2,
         multiplier_form="code",
         start="parallel",
     ),
@@ -44,9 +44,11 @@ MORE = {
         0.5, 0.5, "difference"
     ),
 }
+# Rows that ask of other replicas what another case asks by the same lines.
+LIKE_OTHERS = {"artbp_window", "dni", "inversion"}
 CASES = [
-    *[(name, True) for name in [*TABLE, *MORE]],
-    *[(name, False) for name in ["tbptt", "dni", "fptt", "uoro"]],
+    *[(name, True) for name in [*TABLE, *MORE] if name not in LIKE_OTHERS],
+    *[(name, False) for name in ["tbptt", "dni", "uoro"]],
 ]
 # Of parts of a norm there is no mean that is the whole's.
 APART = {"synthesizer_norm_ratio"}
@@ -55,7 +57,7 @@ APART = {"synthesizer_norm_ratio"}
 def batches(count, stateful):
     """Windows of four rows; with a state, rows of one replica are reset."""
     generator = np.random.default_rng(0)
-    shape = 4 * count, zoo.STEPS, 2
+    shape = 4 * count, STEPS, 2
     x, y = generator.normal(size=(2, *shape)).astype("float32")
     reset = np.zeros(shape[:2], bool)
     if stateful:
@@ -70,15 +72,16 @@ def trained(make, scope, stateful, cell, eagerly=False):
         network = zoo.network(cell)
         model = ksg.SequenceModel.from_model(network, stateful=stateful)
         model.compile(
-            keras.optimizers.Adam(0.01),
+            # Sums in place of means would not change a step of Adam.
+            keras.optimizers.SGD(0.05),
             "mse",
             metrics=["mae"],
             method=make(),
             jit_compile=False,
             run_eagerly=eagerly,
         )
-    x, y = batches(WINDOWS, stateful)
-    logs = model.fit(x, y, 4, shuffle=False, verbose=0).history
+    windows = tf.data.Dataset.from_tensor_slices(batches(WINDOWS, stateful))
+    logs = model.fit(windows.batch(4), verbose=0).history
     kept = model.method_state
     logged = {id(v) for metric in kept.metrics for v in metric.variables}
     state = [

@@ -15,11 +15,15 @@ RATE, ALPHA = 0.1, 0.5
 FIT = {"batch_size": zoo.BATCH, "shuffle": False, "verbose": 0}
 
 
-def model_of(method, jit=False, per_sequence=False, network=None, **options):
-    network = network or zoo.network("gru", per_sequence=per_sequence)
+def model_of(
+    method, jit=False, per_sequence=False, network=None, eager=None, **options
+):
+    network = network or zoo.network("simple_rnn", per_sequence=per_sequence)
     model = SequenceModel.from_model(network, **options)
     optimizer = keras.optimizers.SGD(RATE)
-    model.compile(optimizer, LOSS, method=method, jit_compile=jit)
+    model.compile(
+        optimizer, LOSS, method=method, jit_compile=jit, run_eagerly=eager
+    )
     return model
 
 
@@ -37,7 +41,7 @@ class Reference:
     """The algorithm in plain Python, on a network of its own."""
 
     def __init__(self, linear=1.0, alpha=ALPHA, per_sequence=False):
-        self.network = zoo.network("gru", per_sequence=per_sequence)
+        self.network = zoo.network("simple_rnn", per_sequence=per_sequence)
         self.linear, self.alpha = linear, alpha
         self.variables = self.network.trainable_variables
         self.averages = [v.numpy() for v in self.variables]
@@ -81,7 +85,7 @@ def weighted(y, outputs, start, end):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "form, linear, jit",
-    [("code", 1.0, False), ("code", 1.0, True), ("paper", 0.5, False)],
+    [("code", 1.0, True), ("paper", 0.5, False)],
 )
 def test_updates_of_every_part(form, linear, jit):
     """Two sequences: averages and multipliers go on from one to the next."""
@@ -187,7 +191,7 @@ def test_without_the_regulariser_it_is_truncated_bptt(name, method):
 @pytest.mark.parametrize("per_sequence", [False, True])
 def test_estimate_is_that_of_truncated_bptt(per_sequence):
     x, y = zoo.data(6, per_sequence)
-    network = zoo.network("gru", 2, per_sequence=per_sequence)
+    network = zoo.network("simple_rnn", 2, per_sequence=per_sequence)
     found = [
         model_of(each, network=network).estimate_gradients(x, y)
         for each in (FPTT(2), TruncatedBPTT(3), FPTT(1), BPTT(), FPTT(6))
@@ -204,7 +208,7 @@ def test_more_parts_than_steps_and_a_part_each_step():
     x, y = zoo.data()
     weights = []
     for method, jit in [(FPTT(7), True), (FPTT(50), False)]:
-        model = model_of(method, jit)
+        model = model_of(method, jit, eager=not jit)
         model.train_on_batch(x, y)
         assert int(model.optimizer.iterations) == 7
         weights.append(model.get_weights())
@@ -218,7 +222,7 @@ def test_lengths_known_only_to_xla():
     dataset = zoo.generated(batches, shape, shape)
     model = model_of(FPTT(3, average=None), True)
     found = model.fit(dataset, verbose=0).history["loss"]
-    twin = model_of(FPTT(3, average=None), False)
+    twin = model_of(FPTT(3, average=None), eager=True)
     expected = np.mean([twin.train_on_batch(*batch) for batch in batches])
     assert found == pytest.approx([expected], rel=1e-5)
     zoo.assert_same(model.get_weights(), twin.get_weights())
@@ -281,7 +285,7 @@ def test_the_optimizer_is_wrapped_once(tmp_path):
     x, y = zoo.data()
     given = fptt.FPTT(keras.optimizers.SGD(RATE), 0.2)
     for optimizer in (given, "sgd"):
-        model = SequenceModel.from_model(zoo.network())
+        model = SequenceModel.from_model(zoo.network("simple_rnn"))
         model.compile(optimizer, LOSS, method=FPTT(3, 0.2))
         model.fit(x, y, **FIT)
         model.save(tmp_path / "model.keras")
@@ -299,7 +303,7 @@ def test_the_optimizer_is_wrapped_once(tmp_path):
 def test_loss_scale_stays_outside():
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        model = SequenceModel.from_model(zoo.network())
+        model = SequenceModel.from_model(zoo.network("simple_rnn"))
         model.compile("sgd", LOSS, method=FPTT(3))
     finally:
         keras.config.set_dtype_policy("float32")
@@ -327,7 +331,7 @@ def test_refusals(arguments, text):
 
 
 def test_contradictions_are_refused():
-    model = SequenceModel.from_model(zoo.network())
+    model = SequenceModel.from_model(zoo.network("simple_rnn"))
     given = fptt.FPTT("sgd", 0.2)
     with pytest.raises(ValueError, match="Expected .*0.2.*received .*0.5"):
         model.compile(given, LOSS, method=FPTT(3))

@@ -18,9 +18,9 @@ from tests.methods.target_propagation.test_method import (
 
 @pytest.mark.slow
 def test_estimate_is_the_mean_of_the_steps_of_a_slow_training():
-    x, y = zoo.data()
+    x, y = zoo.data(5)
     for scheme, steps in (("lagrangian", 6), ("admm", 6)):
-        network = zoo.network("gru")
+        network = zoo.network("simple_rnn")
         method = TargetPropagation(
             3, scheme, parameter_steps=3, rounds=2, start="parallel"
         )
@@ -97,7 +97,7 @@ def test_a_boundary_that_is_not_crossed_binds_nothing():
     x, y = zoo.data(6)
     reset = np.zeros((zoo.BATCH, 6), bool)
     reset[:, 3] = True
-    network = zoo.network("gru")
+    network = zoo.network("simple_rnn")
     found = []
     for penalty in (1.0, 50.0):
         method = TargetPropagation(
@@ -138,10 +138,10 @@ def test_losses_of_single_outputs_are_those_of_the_window():
 
 @pytest.mark.slow
 def test_multipliers_wait_for_their_epoch():
-    x, y = zoo.data()
+    x, y = zoo.data(5)
 
     def trained(**options):
-        network = zoo.network("gru")
+        network = zoo.network("simple_rnn")
         method = TargetPropagation(
             3, "lagrangian", parameter_steps=2, state_rate=0.5, **options
         )
@@ -161,10 +161,10 @@ def test_multipliers_wait_for_their_epoch():
 @pytest.mark.compiled
 def test_admm_in_a_graph_is_admm():
     """Under XLA target propagation runs in `test_conformance.py`."""
-    x, y = zoo.data()
+    x, y = zoo.data(5)
     found = []
     for eagerly in (False, True):
-        network = zoo.network("lstm", layers=2)
+        network = zoo.network("simple_rnn")
         method = TargetPropagation(
             3, "admm", parameter_steps=2, state_steps=2, start="parallel"
         )
