@@ -13,7 +13,7 @@ from tests.methods.synthetic_gradients.synthesizing import (
     make,
 )
 
-LENGTH, STEPS = 3, 11
+LENGTH, STEPS = 3, 7
 
 
 def in_phase(number, monkeypatch):
@@ -80,8 +80,8 @@ def test_the_synthesiser_settles_at_the_whole_target(phase):
 
 
 def fit(method, callbacks=(), **options):
-    x, y = zoo.data(STEPS)
-    model = make(method, zoo.network("lstm"), rate=0.1)
+    x, y = zoo.data(LENGTH + 1)
+    model = make(method, zoo.network("simple_rnn"), rate=0.1)
     history = model.fit(
         x, y, callbacks=list(callbacks), verbose=0, **options
     ).history
@@ -94,7 +94,7 @@ def test_the_phase_flips_at_given_epochs():
     model, history = fit(method, epochs=5)
     assert history["phase"] == [0, 1, 1, 0, 0]
     # A training that goes on knows where it is.
-    x, y = zoo.data(STEPS)
+    x, y = zoo.data(LENGTH + 1)
     again = model.fit(x, y, initial_epoch=2, epochs=4, verbose=0).history
     assert again["phase"] == [1, 0]
 

@@ -12,12 +12,12 @@ from tests.methods import wide
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("method", [SnAp(2), RTRL(2)])
+@pytest.mark.parametrize("method", [SnAp(1), RTRL(1)])
 def test_two_windows_are_one(method):
-    network, (x, y) = wide.network("gru"), wide.data(8)
+    network, (x, y) = wide.network("gru"), wide.data(4)
     exact = wide.estimate(network, BPTT(), x, y)
     model = wide.compiled(network, method, stateful=True)
-    halves = [(x[:, :4], y[:, :4]), (x[:, 4:], y[:, 4:])]
+    halves = [(x[:, :2], y[:, :2]), (x[:, 2:], y[:, 2:])]
     first = model.estimate_gradients(*halves[0])[1]
     model.train_on_batch(*halves[0])
     second = model.estimate_gradients(*halves[1])[1]
@@ -69,39 +69,22 @@ def test_without_stateful_every_window_starts_from_nothing():
 @pytest.mark.parametrize("method", [SnAp(2), RTRL(2), UORO(2, seed=3)])
 def test_saved_in_the_middle_of_a_stream(method, tmp_path):
     """What goes on is bit for bit what was never interrupted."""
-    windows = [zoo.data(4, seed=seed) for seed in range(4)]
-    model = SequenceModel.from_model(zoo.network("gru"), stateful=True)
+    first, second = (zoo.data(3, seed=seed) for seed in range(2))
+    network = zoo.network("simple_rnn")
+    model = SequenceModel.from_model(network, stateful=True)
     model.compile("adam", "mse", method=method, run_eagerly=True)
-    for window in windows[:2]:
-        model.train_on_batch(*window)
+    model.train_on_batch(*first)
     model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     again.run_eagerly = True
     assert again.method.get_config() == method.get_config()
-    for window in windows[2:]:
-        model.train_on_batch(*window)
-        again.train_on_batch(*window)
+    model.train_on_batch(*second)
+    again.train_on_batch(*second)
     for a, b in zip(zoo.everything(model), zoo.everything(again), strict=True):
         np.testing.assert_array_equal(a, b)
     kept = again.method_state.parts["influence"].variables
     assert any(np.any(np.asarray(v) != 0) for v in kept)
     assert not any("influence" in v.path for v in model.weights)
-
-
-@pytest.mark.compiled
-def test_a_compiled_stream_is_an_eager_one():
-    found = []
-    for options in ({"run_eagerly": True}, {"jit_compile": True}):
-        network = zoo.network("lstm")
-        model = SequenceModel.from_model(network, stateful=True)
-        model.compile("adam", "mse", method=SnAp(2), **options)
-        x, y = (
-            np.concatenate([zoo.data(4, seed=s)[i] for s in (0, 1)])
-            for i in (0, 1)
-        )
-        model.fit(x, y, batch_size=3, shuffle=False, verbose=0)
-        found.append(network.get_weights())
-    zoo.assert_same(*found)
 
 
 @pytest.mark.parametrize("stateful, said", [(True, 0), (False, 1)])

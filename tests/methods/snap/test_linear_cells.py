@@ -55,20 +55,19 @@ def data(steps=STEPS):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", CELLS)
 def test_exact_at_any_length(kind):
-    stock, (x, y) = network(kind), data()
+    stock, (x, y) = network(kind), data(5)
     exact = wide.estimate(stock, BPTT(), x, y)
-    for length in (1, 3, STEPS):
+    for length in (1, 3):
         found = wide.estimate(stock, SnAp(length), x, y)
         assert wide.error(found, exact) < 1e-12
-        if length < STEPS:
-            cut = wide.estimate(stock, TruncatedBPTT(length), x, y)
-            assert wide.error(cut, exact) > 0.01
+    cut = wide.estimate(stock, TruncatedBPTT(3), x, y)
+    assert wide.error(cut, exact) > 0.01
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_rtrl_agrees(kind):
-    stock, (x, y) = network(kind), data(4)
+    stock, (x, y) = network(kind), (each[:1] for each in data(5))
     found = wide.estimate(stock, SnAp(2), x, y)
     assert wide.error(found, wide.estimate(stock, RTRL(2), x, y)) < 1e-12
 
@@ -76,10 +75,10 @@ def test_rtrl_agrees(kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_windows_are_one(kind):
-    stock, (x, y) = network(kind), data(8)
+    stock, (x, y) = network(kind), data(4)
     exact = wide.estimate(stock, BPTT(), x, y)
-    model = wide.compiled(stock, SnAp(2), stateful=True)
-    halves = [(x[:, :4], y[:, :4]), (x[:, 4:], y[:, 4:])]
+    model = wide.compiled(stock, SnAp(1), stateful=True)
+    halves = [(x[:, :2], y[:, :2]), (x[:, 2:], y[:, 2:])]
     first = model.estimate_gradients(*halves[0])[1]
     model.train_on_batch(*halves[0])
     second = model.estimate_gradients(*halves[1])[1]
@@ -154,7 +153,7 @@ def test_frozen_layers_have_no_traces():
 
 @pytest.mark.compiled
 def test_compiled_is_eager():
-    x, y = data()
+    x, y = data(6)
     found = []
     for options in ({"run_eagerly": True}, {"jit_compile": True}):
         stock = network("qrnn", "lru")
