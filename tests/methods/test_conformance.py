@@ -279,6 +279,31 @@ def test_no_gradient_crosses_a_reset(name):
     assert zoo.differ(other, found)
 
 
+# Lengths of the first two are unknown in `test_bptt.py` and `test_returns.py`;
+# the others differ from their class's first row in nothing that has a length.
+ELSEWHERE = {"bptt_checkpointed", "dni_lambda", "artbp_rows"}
+ELSEWHERE |= {"inversion_learned"}
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", [n for n in TABLE if n not in ELSEWHERE])
+def test_unknown_and_changing_lengths_several_steps_an_execution(name):
+    batches = [data(steps) for steps in (7, 2)]
+    shape = (ROWS, None, 2)
+    dataset = zoo.generated(batches, shape, shape)
+    network = network_for(name)
+    model = make(name, network, steps_per_execution=2)
+    model.fit(dataset, verbose=0)
+    found = network.get_weights()
+    keras.utils.set_random_seed(1)
+    network = network_for(name)
+    model = make(name, network, run_eagerly=True)
+    for x, y in batches:
+        model.train_on_batch(x, y)
+    TABLE[name].epoch_end(model)
+    zoo.assert_same(found, network.get_weights())
+
+
 def test_names_and_refusal_of_others():
     for name in methods.BY_NAME:
         assert isinstance(ksg.methods.get(name), methods.Method)

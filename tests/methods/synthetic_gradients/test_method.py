@@ -215,7 +215,7 @@ def test_guesses_come_near_the_truth_and_training_logs_it():
     x, y = zoo.data(9)
     model = make(
         SyntheticGradients(
-            LENGTH, synthesizer_optimizer=keras.optimizers.Adam(0.01)
+            LENGTH, synthesizer_optimizer=keras.optimizers.Adam(0.03)
         ),
         zoo.network("lstm"),
     )

@@ -154,7 +154,7 @@ def test_equal_a_second_way_back(name, jit, counted):
 
 def test_what_the_target_alone_receives_matters():
     """The control of all comparisons here."""
-    make, (x, y) = NETWORKS["two layers of lstm"], zoo.data(9)
+    make, (x, y) = NETWORKS["two layers of lstm"], zoo.data(STEPS)
     found = trained(make, x, y, eagerly=True)
     assert zoo.differ(found, trained(make, x, y, eagerly=True, bootstrap=0.5))
 
