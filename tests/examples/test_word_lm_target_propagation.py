@@ -12,7 +12,7 @@ def example():
 
 
 def test_quick_run(example, tmp_path, capsys):
-    arguments = ["--quick", "--limit", "2000", "--validation", "400"]
+    arguments = ["--quick", "--limit", "1200", "--validation", "400"]
     results = example.main([*arguments, "--out", str(tmp_path)])
     assert [run["arm"] for run in results] == ["penalty", "TBPTT block"]
     scheme, truncated = results
