@@ -13,7 +13,7 @@ ARMS = {
     "authors": "FPTT, as the authors' code",
 }
 ORDERS = {False: "in_order", True: "permuted"}
-EPOCHS = (1, 2, 5, 10, 20)
+EPOCHS = (0.5, 1, 2, 5, 10, 20)
 
 
 def pixels(runs):
@@ -21,7 +21,7 @@ def pixels(runs):
 
     Under epochs stands the test accuracy when so many times all images had been
     read, which for all arms but bptt is after about as many updates, too; the
-    last columns are of the end of the time, which is the same for all.
+    last columns are of the end.
     """
     found = by_arm(runs)
     for order in ORDERS.values():
@@ -37,17 +37,24 @@ def by_arm(runs):
 def at(run, epochs):
     """Test accuracy after so many epochs; None where there was no test.
 
-    An incomplete last batch is not read, so an epoch is a little less than one.
+    Incomplete last batches are not read, so an epoch is a little less than one.
     """
     near = min(run["reports"], key=lambda r: abs(r["epochs"] - epochs))
-    return near["accuracy"] if abs(near["epochs"] / epochs - 1) < 0.01 else None
+    return near["accuracy"] if abs(near["epochs"] / epochs - 1) < 0.03 else None
 
 
 def table(order, found):
     """A row an arm that was run."""
+    arms = {
+        arm: [run for run in found.get((order, arm), []) if run["reports"]]
+        for arm in ARMS
+    }
+    epochs = [
+        n for n in EPOCHS if any(at(r, n) for r in sum(arms.values(), []))
+    ]
     rows = []
     for arm, label in ARMS.items():
-        runs = [run for run in found.get((order, arm), []) if run["reports"]]
+        runs = arms[arm]
         if not runs:
             continue
         last = [run["reports"][-1] for run in runs]
@@ -59,14 +66,14 @@ def table(order, found):
             [
                 label,
                 str(len(runs)),
-                *(cell([at(r, n) for r in runs], 100, 2) for n in EPOCHS),
+                *(cell([at(r, n) for r in runs], 100, 2) for n in epochs),
                 f"{mean['updates']:,.0f}",
                 f"{mean['epochs']:.1f}",
                 f"{mean['wall'] / 60:.1f}",
                 cell([report["accuracy"] for report in last], 100, 2),
             ]
         )
-    counts = [f"{n} epoch{'s' if n > 1 else ''}" for n in EPOCHS]
+    counts = [f"{n} epoch{'s' if n > 1 else ''}" for n in epochs]
     head = [
         "arm",
         "runs",
