@@ -17,7 +17,7 @@ def test_truncation_fails_and_random_cuts_with_weights_do_not(
     """All arms but the shortest, which is as wrong as the one of 100."""
     arms = [run for run in example.runs() if run.name != "TBPTT 10"]
     monkeypatch.setattr(example, "runs", lambda: arms)
-    arguments = ["--quick", "--updates", "1200", "--out", str(tmp_path)]
+    arguments = ["--quick", "--updates", "1400", "--out", str(tmp_path)]
     results = example.compare_pieces(example.parse(arguments))
     outcomes = {name: outcome for name, (*_, outcome) in results.items()}
     assert outcomes == {
