@@ -11,6 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.state import runs
+
 # With one of these Keras does more than to cut arrays into batches.
 MORE = {"validation_split", "steps_per_epoch", "validation_steps", "steps"}
 
@@ -19,8 +21,8 @@ def quick(run):
     """A run of `keras.Model` that makes a dataset of arrays where it may."""
 
     @functools.wraps(run)
-    def with_dataset(self, x=None, y=None, **given):
-        given |= {"x": x} if y is None else {"x": x, "y": y}
+    def with_dataset(self, *args, **given):
+        given = runs.bind(run, self, args, given)
         if self.distribute_strategy.num_replicas_in_sync == 1:
             given = with_slices(given, run.__name__ == "fit")
         return run(self, **given)

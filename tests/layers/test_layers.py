@@ -57,6 +57,7 @@ def test_a_masked_step_may_hold_anything(name):
     assert np.isnan(layer(spoiled)).any()
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("name", GATED_OR_NOT)
 def test_equals_keras_with_initial_state_under_xla(name):
     theirs, ours = pair(name, return_sequences=True)
