@@ -185,7 +185,7 @@ class MixingCell(zoo.PlainCell):
             "has recurrent_dropout=0.5",
         ),
         (
-            lambda: L.SimpleRNNCell(3, activation="elu", dropout=0.5),
+            lambda: L.SimpleRNNCell(3, activation="silu", dropout=0.5),
             "Put a keras.layers.Dropout before",
         ),
         (lambda: [L.GRUCell(3), L.GRUCell(2)], "is a stack of cells"),
