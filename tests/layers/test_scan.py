@@ -143,6 +143,31 @@ def test_mixed_precision(name, policy):
     assert {d.dtype for d in found[1]} == {tf.float32}
 
 
+@pytest.mark.parametrize(
+    "name", ["lstm, others", "gru, others", "gru, others, reset before"]
+)
+def test_a_twin_has_a_gradient_of_its_own(name):
+    problem = Problem(CELLS[name]())
+    given = [problem.inputs, *problem.state]
+    twin = [tf.identity(tensor) for tensor in given]
+
+    def loss(results, first):
+        """Of results that weigh `first`, `first` + 1, ..."""
+        parts = [tf.reduce_sum(r * (first + i)) for i, r in enumerate(results)]
+        return tf.add_n(parts)
+
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([given, twin])
+        found = keras.tree.flatten(problem.scan(twin=twin))
+        plain = keras.tree.flatten(problem.scan())
+        both = loss(found, 1.0)
+        first, second = loss(plain, 1.0), loss(plain, 1.0 + len(plain))
+    assert len(found) == 2 * len(plain)
+    sources = given + problem.variables
+    assert_close(tape.gradient(both, sources), tape.gradient(first, sources))
+    assert_close(tape.gradient(both, twin), tape.gradient(second, given))
+
+
 def test_state_is_output():
     assert state_is_output(keras.layers.LSTMCell(2))
     assert state_is_output(keras.layers.GRUCell(2, recurrent_dropout=0.5))
