@@ -86,6 +86,7 @@ def model_of_the_other_sign(rate, lag):
     return found
 
 
+@pytest.mark.slow
 def test_choice_of_a_known_lag():
     """A line of delays of 3 steps: nothing reaches further."""
     line = np.eye(5, k=1)
@@ -99,6 +100,7 @@ def test_choice_of_a_known_lag():
     assert found == 4
 
 
+@pytest.mark.slow
 def test_once_before_training(monkeypatch):
     trained = watched(monkeypatch)
     model, optimizer = linear([[0.5]], rate=0.1)
@@ -115,6 +117,7 @@ def test_once_before_training(monkeypatch):
     assert trained == [4] * 3
 
 
+@pytest.mark.slow
 def test_snap_and_validation_data():
     model, optimizer = linear([[0.5]])
     snap = ksg.methods.SnAp(2, self_recurrence=False)
@@ -198,6 +201,7 @@ def test_each_length_is_compiled_once(monkeypatch):
     assert traced == [2, 7, 2]
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_each_length(monkeypatch):
     seen = watched(monkeypatch)
     model, callback = adapted()

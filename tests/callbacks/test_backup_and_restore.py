@@ -150,6 +150,7 @@ def test_epochs_alone(tmp_path):
     check_same(plain_model, shuffled, folder, [5, 5], **options)
 
 
+@pytest.mark.slow
 def test_windows_cut_at_random(tmp_path):
     """Padded to lengths that differ, so by a model that reads masks."""
 

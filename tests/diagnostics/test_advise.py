@@ -34,6 +34,7 @@ def asked(model, y=Y, memory=None, **options):
     return advise(model, X, y, memory, verbose=False, **options)
 
 
+@pytest.mark.slow
 def test_what_dies_soon_is_cut():
     """E(j) / sum = λ^(j+1), whose mean over j < K is (1 - λ^K) / K."""
     model = decaying(0.5)
@@ -57,6 +58,7 @@ def test_what_dies_soon_is_cut():
     assert repr(advice.method) == "SnAp(length=1)"
 
 
+@pytest.mark.slow
 def test_less_and_less_memory():
     model = decaying(0.97)
     advice = asked(model)
@@ -82,6 +84,7 @@ def test_less_and_less_memory():
         asked(model, memory=fixed + step - 1)
 
 
+@pytest.mark.slow
 def test_streams():
     """Beyond the window of a stream there is more to be learned."""
     advice = asked(decaying(1.0, stateful=True))
@@ -95,6 +98,7 @@ def test_streams():
     assert repr(advice.method) == f"TruncatedBPTT(length={STEPS})"
 
 
+@pytest.mark.slow
 def test_one_target():
     model = decaying(0.5, one_target=True)
     advice = asked(model, Y[:, 0])
@@ -108,6 +112,7 @@ def test_one_target():
     assert bias == pytest.approx(lost / (1 - 0.5**STEPS), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_printed_and_kept(capsys):
     model = decaying(0.5)
     advice = advise(model, X, Y, tolerance=0.3)
@@ -123,6 +128,7 @@ def test_printed_and_kept(capsys):
     assert data["method"] == "TruncatedBPTT(length=3)" and data["length"] == 3
 
 
+@pytest.mark.slow
 def test_nothing_changes():
     x, y = zoo.data()
     model = ksg.SequenceModel.from_model(zoo.network("gru"), stateful=True)

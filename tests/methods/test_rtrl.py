@@ -36,6 +36,7 @@ def test_any_cell_one_step_at_a_time(kind):
     assert wide.error(wide.estimate(network, RTRL(1), x, y), exact) < 1e-12
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_masks_resets_and_a_learned_initial_state():
     network, (x, y) = wide.network("gru", dense=True, units=2), wide.data(5)

@@ -194,6 +194,7 @@ def test_layers(mask, options, monkeypatch):
     same(run, monkeypatch, {"mask": flags(MASKS[mask])})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method",
     [

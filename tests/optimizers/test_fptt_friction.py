@@ -27,6 +27,7 @@ def test_what_is_left_where_the_parameter_moves_steadily(
     assert update == pytest.approx(-rate * (gradient + friction * update), 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form, alpha", [("code", 0.5), ("paper", 0.01)])
 def test_a_friction_undoes_the_steps_of_adam(form, alpha):
     """Of the authors' setting, where gradients are small; not the default's."""

@@ -84,6 +84,7 @@ def test_a_stream_gives_each_replica_rows_that_follow_each_other():
         assert strategy.experimental_local_results(y)[1][0, 0] == 13 + start
 
 
+@pytest.mark.slow
 def test_two_replicas_carry_what_one_device_does(alone, together):
     zoo.assert_same(together.get_weights(), alone.get_weights(), 1e-6)
     zoo.assert_same(carried(together), carried(alone), 1e-6)

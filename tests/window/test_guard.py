@@ -171,6 +171,7 @@ def test_only_rows_whose_state_is_lost_restart():
         assert not np.any(a[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rtrl", "uoro", "snap"])
 def test_what_a_method_carries_by_row_stays_finite(name):
     x, y = zoo.data(4)

@@ -108,6 +108,7 @@ def test_masks_resets_and_weights_as_in_bptt(kind, monkeypatch):
     assert wide.error(found, exact) > 0.01
 
 
+@pytest.mark.slow
 def test_a_reset_row_is_two_sequences_and_leaves_the_others_alone():
     network, (x, y) = wide.network("gru", dense=True), wide.data(6)
     reset = np.zeros(x.shape[:2], bool)
@@ -125,6 +126,7 @@ def test_a_reset_row_is_two_sequences_and_leaves_the_others_alone():
     assert wide.error(found, expected) < 1e-12
 
 
+@pytest.mark.slow
 def test_a_masked_tail_is_a_shorter_sequence():
     network, (x, y) = wide.network("lstm", dense=True), wide.data()
     expected = wide.estimate(network, SnAp(2), x[:, :5], y[:, :5])
@@ -136,6 +138,7 @@ def test_a_masked_tail_is_a_shorter_sequence():
     assert wide.error(longer, expected) > 0.01
 
 
+@pytest.mark.slow
 def test_of_two_layers_the_upper_one_is_exact_and_the_lower_one_is_not():
     network, (x, y) = wide.network("gru", "gru"), wide.data()
     exact = wide.estimate(network, BPTT(), x, y)

@@ -132,6 +132,7 @@ class BlockCell(L.Layer):
         return [[(1, self.kernel), (0, self.recurrent)]], step
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 def test_block_diagonal_weights_of_states():
     keras.utils.set_random_seed(1)

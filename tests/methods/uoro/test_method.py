@@ -75,6 +75,7 @@ def test_one_vector_serves_all_rows(monkeypatch):
     np.testing.assert_allclose(found, exact, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lstm", "own"])
 def test_tangents_of_any_cell_masked_and_reset(kind):
     """Against differences; the states of two layers go along."""
