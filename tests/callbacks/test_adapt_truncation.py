@@ -100,7 +100,6 @@ def test_choice_of_a_known_lag():
     assert found == 4
 
 
-@pytest.mark.slow
 def test_once_before_training(monkeypatch):
     trained = watched(monkeypatch)
     model, optimizer = linear([[0.5]], rate=0.1)
