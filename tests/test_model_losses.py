@@ -34,7 +34,8 @@ def lossy(kind):
         "recurrent l2": {"recurrent_regularizer": keras.regularizers.L2(0.1)},
         "activity": {"activity_regularizer": keras.regularizers.L2(0.1)},
     }.get(kind, {})
-    hidden = L.SimpleRNN(3, return_sequences=True, **regularised)(inputs)
+    # Keras' SimpleRNN drops its activity_regularizer.
+    hidden = L.GRU(3, return_sequences=True, **regularised)(inputs)
     if kind == "activity of Dense":
         hidden = L.Dense(2, activity_regularizer="l2")(hidden)
     if kind == "add_loss":
