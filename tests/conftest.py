@@ -5,15 +5,6 @@ import re
 
 # Before TensorFlow is imported: its start-up notes hide the tests' output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Small programs that run for a moment need not be optimised for longer than
-# that, nor be compiled in many parts, nor by a compiler of its own for every
-# fusion.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 "
-    "--xla_cpu_parallel_codegen_split_count=1 "
-    "--xla_cpu_use_fusion_emitters=false",
-)
 # XLA compiles in many threads, and memory that one of them has left is of no
 # use to another. The C library reads this when a process starts: it is for the
 # workers that this one starts.
@@ -26,6 +17,16 @@ import tensorflow as tf  # noqa: E402
 import keras_seqgrad as ksg  # noqa: E402
 from keras_seqgrad.network import cuttable  # noqa: E402
 from tests import array_data  # noqa: E402
+
+# Small programs that run for a moment need not be optimised for longer than
+# that, nor be compiled in many parts, nor by a compiler of its own for every
+# fusion. XLA reads this when it is first asked, and ends at what it does not
+# know.
+FLAGS = "--xla_backend_optimization_level=0"
+FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
+if tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 21):
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", FLAGS)
 
 # Tracing makes millions of objects that stay; looking through them all again
 # and again for garbage is a tenth of the time.
