@@ -62,6 +62,7 @@ def test_no_stack():
     assert not is_stack(cells[0])
 
 
+@pytest.mark.compiled
 def test_keras_equals_it_compiled():
     problem = Problem(stack())
     expected = problem.gradients(problem.keras)
