@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.cells import is_as_written
 from keras_seqgrad.layers.scan import is_linear, uses_fast_scan
+from keras_seqgrad.ops import common
 
 ADVICE = (
     "Use ksg.methods.RTRL for a small model of any cells, or "
@@ -291,7 +292,9 @@ def width_of(weight):
 def multiplied(series, weight):
     """(batch, time, features) times a matrix, or times its blocks."""
     if weight.shape.rank == 2:
-        return tf.matmul(series, weight)
+        # As the scans do it: XLA then finds that a product is there already.
+        product = common.project(common.swap_time(series), weight)
+        return common.swap_time(product)
     product = tf.einsum("bthi,hio->btho", in_blocks(series, weight), weight)
     shape = tf.shape(series)
     return tf.reshape(product, [shape[0], shape[1], width_of(weight)])
