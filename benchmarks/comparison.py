@@ -3,7 +3,7 @@
 import math
 import statistics
 
-from benchmarks.runs import groups
+from benchmarks.runs import best_rate, groups
 from benchmarks.table import Table
 
 
@@ -29,9 +29,8 @@ class Arm:
             self.name += f", {result['layer']}"
         runs, first = result["runs"], result["seed"]
         tried = {r["rate"]: last(r) for r in runs if r["seed"] == first}
-        rate = min(tried, key=tried.get)
-        ends = {min(tried): "<", max(tried): ">"} if len(tried) > 1 else {}
-        self.rate = f"{ends.get(rate, '')}{rate:g}"
+        rate, end = best_rate(tried)
+        self.rate = f"{end}{rate:g}"
         # The one that was watched is the same run once more.
         of_rate = [run for run in runs if run["rate"] == rate]
         self.runs = list({run["seed"]: run for run in of_rate}.values())

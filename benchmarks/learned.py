@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.comparison import comparison
 from benchmarks.pixels import pixels
-from benchmarks.runs import cell, groups, read, spread
+from benchmarks.runs import best_rate, cell, groups, read, spread
 from benchmarks.table import Table, put
 
 ROOT = Path(__file__).parent.parent
@@ -94,8 +94,7 @@ def long_memory_task(task, found):
 def copy(runs):
     """A table of the longest sequences solved, in steps."""
     rows = []
-    for (*arm, rate), found in groups(runs, arm_of_copy).items():
-        updates = [run["reports"][-1]["updates"] for run in found]
+    for (*arm, rate, updates), found in groups(runs, arm_of_copy).items():
         seconds = [run["reports"][-1]["seconds"] for run in found]
         _, steps, levels = zip(
             *(run["solved"][-1] for run in found), strict=True
@@ -104,7 +103,7 @@ def copy(runs):
             [
                 *map(str, arm),
                 f"{rate:g}" if rate else "",
-                spread(updates),
+                f"{updates:,}",
                 f"{statistics.median(steps):g}",
                 ", ".join(map(str, steps)),
                 ", ".join(levels),
@@ -117,9 +116,11 @@ def copy(runs):
 
 
 def arm_of_copy(run):
-    """Task, T, method, and the rate of its synthesiser; 0 without one."""
+    """Task, T, method, its synthesiser's rate, 0 without one, and updates."""
     arm = run["task"], run["length"], run["method"]
-    return *arm, 0 if arm[-1] in ("TBPTT", "SnAp") else run["synthesizer_rate"]
+    guesses = arm[-1] not in ("TBPTT", "SnAp")
+    rate = run["synthesizer_rate"] if guesses else 0
+    return *arm, rate, run["reports"][-1]["updates"]
 
 
 def penn_treebank(runs):
@@ -165,9 +166,7 @@ def row_of(arm, found):
     """The runs of an arm at the rate that was best with the first seed."""
     digits = 1 if found[0]["level"] == "word" else 4
     tried = {run["rate"]: score_of(run) for run in found if not run["seed"]}
-    best = min(tried, key=tried.get)
-    # Where nothing is beyond it, the grid has ended.
-    edge = {min(tried): "<", max(tried): ">"}.get(best, "")
+    best, end = best_rate(tried)
     chosen = [run for run in found if run["rate"] == best]
     scores = [score_of(run) for run in chosen]
     seconds = [run["reports"][-1]["seconds"] for run in chosen]
@@ -175,7 +174,7 @@ def row_of(arm, found):
         arm,
         spread([run["reports"][-1]["updates"] for run in chosen]),
         ", ".join(f"{tried[r]:.{digits}f} at {r:g}" for r in sorted(tried)),
-        f"{edge if len(tried) > 1 else ''}{best:g}",
+        f"{end}{best:g}",
         str(len(chosen)),
         cell(scores, 1, digits),
         f"{statistics.mean(seconds):.0f}",

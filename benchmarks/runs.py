@@ -32,3 +32,17 @@ def spread(numbers):
     """All alike, or from where to where."""
     least, most = min(numbers), max(numbers)
     return f"{most:,}" if least == most else f"{least:,}–{most:,}"
+
+
+def best_rate(scores):
+    """The rate of the least score, and whether the grid ends there.
+
+    Args:
+        scores: Of each rate.
+
+    Returns:
+        The rate, and "<" or ">" where nothing that was tried is beyond it.
+    """
+    best = min(scores, key=scores.get)
+    ends = {min(scores): "<", max(scores): ">"} if len(scores) > 1 else {}
+    return best, ends.get(best, "")

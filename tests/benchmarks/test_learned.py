@@ -29,23 +29,27 @@ def test_pages_show_the_results(name):
 
 
 def test_longest_copies():
+    """A row for every number of updates: seeds of one have made as many."""
     common = {"task": "copy", "length": 3, "synthesizer_rate": 0.3}
     runs = [
         {
             **common,
             "method": method,
-            "reports": [{"updates": 200 + seed, "seconds": 7.0 + 2 * seed}],
+            "reports": [{"updates": updates, "seconds": 7.0 + 2 * seed}],
             "solved": [[0, 0, "none"], [100, steps, f"{steps} x 1"]],
         }
-        for method, found in {"TBPTT": (3, 5), "DNI": (9, 11)}.items()
+        for method, updates, found in (
+            ("TBPTT", 200, (3, 5)),
+            ("TBPTT", 4000, (7,)),
+            ("DNI", 200, (9, 11)),
+        )
         for seed, steps in enumerate(found)
     ]
     [table] = learned.copy(runs)
     assert table.rows == [
-        ["copy", "3", "DNI", "0.3", "200–201", "10", "9, 11", "9 x 1, 11 x 1"]
-        + ["8"],
-        ["copy", "3", "TBPTT", "", "200–201", "4", "3, 5", "3 x 1, 5 x 1"]
-        + ["8"],
+        ["copy", "3", "DNI", "0.3", "200", "10", "9, 11", "9 x 1, 11 x 1", "8"],
+        ["copy", "3", "TBPTT", "", "200", "4", "3, 5", "3 x 1, 5 x 1", "8"],
+        ["copy", "3", "TBPTT", "", "4,000", "7", "7", "7 x 1", "7"],
     ]
 
 
