@@ -96,7 +96,7 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
     def coefficients(self, rows, inputs, earlier):
         """a and b from what the weights make of the inputs.
 
-        Element-wise in the units, and the same for series (batch, time, ...).
+        Element-wise in the units.
 
         Args:
             rows: What the rows of `trace_rows` are.

@@ -16,7 +16,7 @@ block-diagonal matrix of these blocks.
 
 `step(inputs, rows, states)` gives the new states. It is element-wise in the
 units: unit i of its results depends on unit i of the states and of the rows
-alone. All tensors it gets have a time axis, (batch, time, ...), and what it
+alone. All tensors it gets have a time axis, (time, batch, ...), and what it
 does is differentiated, so that no rule writes a derivative down. A state that
 no row reaches, as the input before, has no trace and may have any width, save
 the first, whose width is the number of units.
@@ -193,8 +193,8 @@ def check_rule(cell, name, shape):
             f"{received}. See docs/methods/snap.md."
         )
 
-    inputs = tf.constant(draw(-1, 1, (2, 1, *shape)), dtype)
-    states = [tf.constant(draw(-1, 1, (2, 1, size)), dtype) for size in sizes]
+    inputs = tf.constant(draw(-1, 1, (1, 2, *shape)), dtype)
+    states = [tf.constant(draw(-1, 1, (1, 2, size)), dtype) for size in sizes]
     values = [row_value(row, inputs, states) for row in rows]
     for row, value in zip(rows, values, strict=True):
         width = value.shape[-1]
@@ -204,19 +204,19 @@ def check_rule(cell, name, shape):
         if blocks and width != units:
             fail(f"{units} units in a row of a block-diagonal weight", width)
     made = step(inputs, values, states)
-    if [tuple(each.shape) for each in made] != [(2, 1, n) for n in sizes]:
+    if [tuple(each.shape) for each in made] != [(1, 2, n) for n in sizes]:
         fail(
-            f"{len(sizes)} new states (batch, time, width), of widths {sizes}",
+            f"{len(sizes)} new states (time, batch, width), of widths {sizes}",
             [tuple(each.shape) for each in made],
         )
     traced = traced_states(cell, shape)
     if any(sizes[place] != units for place in traced):
         fail(f"states of {units} units, as the first", sizes)
-    _, told = cell(inputs[:, 0], [s[:, 0] for s in states], training=False)
+    _, told = cell(inputs[0], [s[0] for s in states], training=False)
     close = 1e-3 if cell.compute_dtype in ("float32", "float64") else 0.1
     for ours, theirs in zip(made, keras.tree.flatten(told), strict=True):
         theirs = tf.cast(theirs, dtype)
-        if not np.allclose(ours[:, 0], theirs, close, close):
+        if not np.allclose(ours[0], theirs, close, close):
             fail("the cell's own new state", "another one")
     moved = tf.constant(np.arange(units) % 2 == 0)
 
@@ -265,7 +265,7 @@ def traced_states(cell, shape):
 
 
 def row_value(row, inputs, states):
-    """The sum that a row is, (batch, time, width).
+    """The sum that a row is, (time, batch, width).
 
     A state given as None is left out.
     """
@@ -290,18 +290,17 @@ def width_of(weight):
 
 
 def multiplied(series, weight):
-    """(batch, time, features) times a matrix, or times its blocks."""
+    """(time, batch, features) times a matrix, or times its blocks."""
     if weight.shape.rank == 2:
         # As the scans do it: XLA then finds that a product is there already.
-        product = common.project(common.swap_time(series), weight)
-        return common.swap_time(product)
-    product = tf.einsum("bthi,hio->btho", in_blocks(series, weight), weight)
+        return common.project(series, weight)
+    product = tf.einsum("tbhi,hio->tbho", in_blocks(series, weight), weight)
     shape = tf.shape(series)
     return tf.reshape(product, [shape[0], shape[1], width_of(weight)])
 
 
 def in_blocks(series, weight):
-    """(batch, time, blocks · n) as (batch, time, blocks, n)."""
+    """(time, batch, blocks · n) as (time, batch, blocks, n)."""
     shape, blocks = tf.shape(series), weight.shape[-3]
     size = series.shape[-1] // blocks
     return tf.reshape(series, [shape[0], shape[1], blocks, size])

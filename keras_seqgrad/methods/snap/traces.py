@@ -33,9 +33,9 @@ def derivatives(rule, visit, self_recurrence, traced):
 
     Returns:
         (sources, by_state, by_row): for each row the list of its summands'
-        (batch, time, ...) or None; the derivative of new state r by state s,
-        of those traced, `by_state[r][s]` (batch, time, units), and by row k,
-        `by_row[r][k]` (batch, time, width).
+        (time, batch, ...) or None; the derivative of new state r by state s,
+        of those traced, `by_state[r][s]` (time, batch, units), and by row k,
+        `by_row[r][k]` (time, batch, width).
     """
     rows, step = rule
     states = states_before(rule, visit)
@@ -77,7 +77,7 @@ def derivatives(rule, visit, self_recurrence, traced):
 
 
 def source_of(source, visit, states):
-    """What a weight is multiplied by, (batch, time, ...), or None."""
+    """What a weight is multiplied by, (time, batch, ...), or None."""
     if source is None:
         return None
     return visit.inputs if source == "inputs" else states[source]
@@ -107,15 +107,12 @@ def products_behind(by_state):
 
     Returns:
         (series, whole): by the state at the end, and that after step t, each
-        (batch, time, units); the same without time for all steps.
+        (time, batch, units); the same without time for all steps.
     """
     size = range(len(by_state))
-    stacked = [
-        [tf.transpose(tensor, [1, 0, 2]) for tensor in row] for row in by_state
-    ]
     first = by_state[0][0]
-    steps = first.shape[1] or tf.shape(first)[1]
-    one = tf.ones_like(first[:, 0])
+    steps = first.shape[0] or tf.shape(first)[0]
+    one = tf.ones_like(first[0])
     start = [
         [one if e == s else tf.zeros_like(one) for s in size] for e in size
     ]
@@ -127,7 +124,7 @@ def products_behind(by_state):
             [arrays[e][s].write(time, product[e][s]) for s in size]
             for e in size
         ]
-        here = [[stacked[r][s][time] for s in size] for r in size]
+        here = [[by_state[r][s][time] for s in size] for r in size]
         product = [
             [tf.add_n([product[e][r] * here[r][s] for r in size]) for s in size]
             for e in size
@@ -135,11 +132,7 @@ def products_behind(by_state):
         return product, arrays
 
     whole, arrays = pieces.repeat(steps, body, (start, arrays), backwards=True)
-    series = [
-        [tf.transpose(array.stack(), [1, 0, 2]) for array in row]
-        for row in arrays
-    ]
-    return series, whole
+    return [[array.stack() for array in row] for row in arrays], whole
 
 
 def spread(tensor, width):
@@ -208,11 +201,11 @@ def over(tensor, trace):
 def brought(source, moved, trace):
     """What a segment adds to a trace: one product for all steps."""
     if source is None:
-        return tf.reduce_sum(moved, axis=1)
+        return tf.reduce_sum(moved, axis=0)
     if trace.shape.rank == 4:
         parts = in_blocks(source, trace), in_blocks(moved, trace)
-        return tf.einsum("bthi,btho->bhio", *parts)
-    return tf.matmul(source, moved, transpose_a=True)
+        return tf.einsum("tbhi,tbho->bhio", *parts)
+    return tf.einsum("tbi,tbo->bio", source, moved)
 
 
 def pulled(traces, d_state):

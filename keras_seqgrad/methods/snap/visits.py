@@ -17,9 +17,9 @@ from keras_seqgrad.tensors import masks, pieces
 class Visit:
     """A recurrent layer's run over a segment, as its traces need it.
 
-    All are constants, in float32 or float64: inputs and outputs (batch, time,
+    All are constants, in float32 or float64: inputs and outputs (time, batch,
     ...), the state before the first step and the one that resets bring, mask
-    and reset (batch, time, 1) or None.
+    and reset (time, batch, 1) or None.
     """
 
     cell: Any
@@ -63,10 +63,11 @@ class Recorder:
             **options,
         )
         flags = [
-            None if each is None else tf.cast(each, "bool")[..., tf.newaxis]
+            None if each is None else tf.cast(tf.transpose(each), "bool")
             for each in (mask, reset)
         ]
-        inputs = wide(sequences)
+        flags = [None if f is None else f[..., tf.newaxis] for f in flags]
+        inputs = wide(common.swap_time(sequences))
         if flags[0] is not None:
             inputs = masks.clear(inputs, flags[0])
         start = [wide(tensor) for tensor in state]
@@ -74,7 +75,12 @@ class Recorder:
             reset_state = [tf.zeros_like(tensor) for tensor in start]
         reset_state = [wide(tensor) for tensor in reset_state]
         self.visits[id(cell)] = Visit(
-            cell, inputs, wide(outputs), start, *flags, reset_state
+            cell,
+            inputs,
+            wide(common.swap_time(outputs)),
+            start,
+            *flags,
+            reset_state,
         )
         return outputs, last
 
@@ -85,15 +91,14 @@ def wide(tensor):
 
 
 def states_before(rule, visit):
-    """Every state tensor before each step, a list of (batch, time, units)."""
+    """Every state tensor before each step, a list of (time, batch, units)."""
     rows, step = rule
     known = [None] * len(visit.start)
     if state_is_output(visit.cell):
-        before = [visit.start[0][:, tf.newaxis], visit.outputs[:, :-1]]
-        known[0] = tf.concat(before, axis=1)
+        before = [visit.start[0][tf.newaxis], visit.outputs[:-1]]
+        known[0] = tf.concat(before, axis=0)
         if visit.reset is not None:
-            again = visit.reset_state[0][:, tf.newaxis]
-            known[0] = tf.where(visit.reset, again, known[0])
+            known[0] = tf.where(visit.reset, visit.reset_state[0], known[0])
     if None not in known:
         return known
     given = [row_value(row, visit.inputs, known) for row in rows]
@@ -105,38 +110,35 @@ def states_before(rule, visit):
         ]
         for row in rows
     ]
-    steps = visit.inputs.shape[1] or tf.shape(visit.inputs)[1]
+    steps = visit.inputs.shape[0] or tf.shape(visit.inputs)[0]
     rest = [k for k, tensor in enumerate(known) if tensor is None]
     arrays = [tf.TensorArray(visit.inputs.dtype, steps) for _ in rest]
-
-    def at(tensor, time):
-        return pieces.steps(tensor, time, 1)
 
     def body(time, carry):
         state, arrays = carry
         state = list(state)
         if visit.reset is not None:
-            state = choose(visit.reset[:, time], visit.reset_state, state)
+            state = choose(visit.reset[time], visit.reset_state, state)
         arrays = [
             array.write(time, state[k])
             for array, k in zip(arrays, rest, strict=True)
         ]
-        here = [tensor[:, tf.newaxis] for tensor in state]
+        here = [tensor[tf.newaxis] for tensor in state]
         for k, tensor in enumerate(known):
             if tensor is not None:
-                here[k] = at(tensor, time)
-        inputs = at(visit.inputs, time)
+                here[k] = tensor[time][tf.newaxis]
+        inputs = visit.inputs[time][tf.newaxis]
         values = [
-            at(each, time) + (row_value(row, inputs, here) if row else 0.0)
+            each[time] + (row_value(row, inputs, here) if row else 0.0)
             for each, row in zip(given, unknown, strict=True)
         ]
-        new = [tensor[:, 0] for tensor in step(inputs, values, here)]
+        new = [tensor[0] for tensor in step(inputs, values, here)]
         if visit.mask is not None:
-            new = choose(visit.mask[:, time], new, state)
+            new = choose(visit.mask[time], new, state)
         return new, arrays
 
     _, arrays = pieces.repeat(steps, body, (visit.start, arrays))
     for array, k in zip(arrays, rest, strict=True):
-        series = tf.transpose(array.stack(), [1, 0, 2])
-        known[k] = tf.ensure_shape(series, [*visit.inputs.shape[:2], None])
+        shape = [*visit.inputs.shape[:2], None]
+        known[k] = tf.ensure_shape(array.stack(), shape)
     return known
