@@ -13,6 +13,9 @@ ROUNDING = {"bfloat16": 0.1, "float16": 0.03, "float32": FINE}
 TENSOR_FLOAT = 0.01
 # And from what the same way gives for a part of the sequence.
 SAME_WAY = 0.3
+# Where a recurrent layer is given large numbers, a gate that is all but closed
+# lets their rounding through: this share of them counts as a result's scale.
+LARGE, LET_THROUGH = 10.0, 0.02
 
 
 def array(value):
@@ -40,10 +43,23 @@ def joined(pieces, has_time):
     return np.concatenate(arrays, axis=1)
 
 
-def differs(first, second, rounding):
+def least_scale(given):
+    """The scale below which results of these arrays tell nothing."""
+    given = [a[np.isfinite(a)] for a in given if a.dtype.kind == "f"]
+    largest = max((np.abs(a).max(initial=0.0) for a in given), default=0.0)
+    return LET_THROUGH * largest if largest > LARGE else 0.0
+
+
+def differs(first, second, rounding, least=0.0):
     """Whether two arrays differ by more than a share of their scale.
 
     What is not finite must be so in both.
+
+    Args:
+        first: An array.
+        second: An array.
+        rounding: The share.
+        least: What their scale is at least.
     """
     if first.shape != second.shape:
         return True
@@ -54,7 +70,7 @@ def differs(first, second, rounding):
     if not np.array_equal(*kept, equal_nan=True):
         return True
     first, second = first[finite], second[finite]
-    scale = max(1e-6, np.abs(first).max(initial=0.0))
+    scale = max(1e-6, least, np.abs(first).max(initial=0.0))
     return np.abs(first - second).max(initial=0.0) > rounding * scale
 
 

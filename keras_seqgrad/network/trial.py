@@ -15,6 +15,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network import compared
+from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.replay import (
     NOISES,
@@ -168,9 +169,10 @@ class Trial:
                 )
             self.tell(key, found, has_time)
 
-    def differs(self, key, first, second, share=1.0):
+    def differs(self, key, first, second, share=1.0, least=0.0):
         """Whether two arrays of the tensor with the id `key` differ."""
-        return compared.differs(first, second, share * self.rounding[key])
+        rounding = share * self.rounding[key]
+        return compared.differs(first, second, rounding, least)
 
     def mixes_steps(self, call, values, training):
         """Whether what a layer gives at some steps depends on others."""
@@ -199,6 +201,7 @@ class Trial:
         graph = self.graph
         whole = graph.cut(inputs, 0, steps)
         stock = replay(graph, whole, training=False, stock=True)
+        least = compared.least_scale(given_to_recurrent(graph, stock))
 
         def segments(run):
             rows = keras.tree.flatten(whole)[0].shape[0]
@@ -220,18 +223,20 @@ class Trial:
             wanted = compared.array(stock[key])
             all_finite &= compared.is_finite(wanted)
             joined = compared.joined([f[place] for f in found], has_time)
-            if key in self.noise or not self.differs(key, wanted, joined):
+            differs = self.differs(key, wanted, joined, least=least)
+            if key in self.noise or not differs:
                 continue
             replays = [*segments(lambda x: replay(graph, x, False))]
+            culprit = self.culprit(stock, replays, least)
             raise ValueError(
-                f"Layer {self.culprit(stock, replays)!r} cannot be cut in "
-                "time: what segments make of it differs from what Keras makes "
-                "of the whole sequence. Leave it out of the SequenceModel."
+                f"Layer {culprit!r} cannot be cut in time: what segments make "
+                "of it differs from what Keras makes of the whole sequence. "
+                "Leave it out of the SequenceModel."
             )
         if all_finite:
             self.untold.pop(OUTPUTS, None)
 
-    def culprit(self, stock, replays):
+    def culprit(self, stock, replays, least):
         """The first layer whose tensors in segments are not those of Keras."""
         for _, name, tensor in each_result(self.graph):
             key = id(tensor)
@@ -239,7 +244,7 @@ class Trial:
                 [values[key] for values in replays], key in self.graph.temporal
             )
             if key not in self.noise and self.differs(
-                key, compared.array(stock[key]), joined
+                key, compared.array(stock[key]), joined, least=least
             ):
                 return name
         return self.graph.original.name
@@ -251,6 +256,16 @@ def each_result(graph):
         if not is_graph(call[0]):
             for tensor in tensors(call[-1]):
                 yield call, call[1], tensor
+
+
+def given_to_recurrent(graph, values):
+    """What the recurrent layers of `graph` are given, as arrays."""
+    return [
+        compared.array(values[id(tensor)])
+        for layer, _, args, kwargs, _ in graph.calls
+        if isinstance(layer, RecurrentNode)
+        for tensor in tensors([args, kwargs])
+    ]
 
 
 def steps_of(graph, inputs):

@@ -1,9 +1,11 @@
 """What mixes time steps is refused before training, by layer name."""
 
 import keras
+import numpy as np
 import pytest
 
 import keras_seqgrad as ksg
+from keras_seqgrad.network import compared
 from tests.network.networks import STEPS, L, lstm, signal
 
 
@@ -115,3 +117,24 @@ def test_a_decoder_that_starts_from_the_last_state_is_refused():
 def test_frozen_batch_normalisation_is_accepted():
     network = mixing(L.BatchNormalization(trainable=False))
     ksg.SequenceModel.from_model(network).compile("sgd", "mse")
+
+
+@pytest.mark.parametrize("kind, seed", [("GRU", 5), ("LSTM", 2)])
+def test_rounding_that_a_closed_gate_lets_through_is_accepted(kind, seed):
+    """Of large inputs, which are drawn for the mask, and relu hands on."""
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((None, 2))
+    layer = getattr(L, kind)(2, activation="relu", return_sequences=True)
+    network = keras.Model(inputs, layer(L.Masking()(inputs)))
+    ksg.SequenceModel.from_model(network).compile("sgd", "mse")
+
+
+def test_large_numbers_count_by_what_a_closed_gate_lets_through():
+    given = [np.array([np.inf, -2e3]), np.array([10**6])]
+    assert compared.least_scale(given) == pytest.approx(40.0)
+    assert compared.least_scale([np.array([9.0])]) == 0.0
+    assert compared.least_scale([]) == 0.0
+    first, second = np.array([0.1]), np.array([0.103])
+    assert compared.differs(first, second, compared.FINE)
+    assert not compared.differs(first, second, compared.FINE, least=40.0)
+    assert compared.differs(first, second + 0.004, compared.FINE, least=40.0)
