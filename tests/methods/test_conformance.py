@@ -201,7 +201,7 @@ def test_mixed_precision(name, policy):
     keras.config.set_dtype_policy(policy)
     try:
         model = make(name)
-        history = fit(model, x, y, epochs=3).history["loss"]
+        history = fit(model, x, y, epochs=2).history["loss"]
     finally:
         keras.config.set_dtype_policy("float32")
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)

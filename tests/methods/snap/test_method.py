@@ -19,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("kind", KINDS)
 def test_exact_where_units_do_not_feed_each_other(kind):
     """At any length; truncation, and e-prop, are not."""
-    network, (x, y) = wide.network(kind), wide.data(4)
+    network, (x, y) = wide.network(kind), wide.data(5)
     exact = wide.estimate(network, BPTT(), x, y)
-    for length in (1, 2):
+    for length in (1, 3):
         found = wide.estimate(network, SnAp(length), x, y)
         assert wide.error(found, exact) < 1e-12
     for other in (TruncatedBPTT(1), SnAp(1, self_recurrence=False)):
