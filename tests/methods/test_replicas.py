@@ -34,7 +34,7 @@ MORE = {
         2,
         "admm",
         parameter_steps=1,
-        state_steps=2,
+        state_steps=1,
         multiplier_form="code",
         start="parallel",
     ),
