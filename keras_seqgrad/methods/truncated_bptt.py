@@ -79,9 +79,14 @@ def reaching(window, length, stride, move):
         state, before, _, carry = loop
         first = segment.start // stride - strides + 1
         if not (isinstance(segment.length, int) and segment.length == stride):
-            # The last one starts where the last full one did, and is cut
-            # further on.
-            start = tf.maximum(first - 1, 0) * stride
+            # A shorter one starts where the last full one did, and is cut
+            # further on. Of a length that is not known it may be a full one.
+            full = tf.equal(segment.length, stride)
+            first = tf.where(full, first, first - 1)
+            start = tf.maximum(first, 0) * stride
+            before = keras.tree.map_structure(
+                lambda new, old: tf.where(full, new, old), state, before
+            )
             made, after, carry = update(
                 segment, start, steps - start, before, carry
             )

@@ -11,7 +11,7 @@ from tests import replicas, zoo
 from tests.callbacks.test_gradient_diagnostics import read
 from tests.methods.table import TABLE
 
-ROWS, STEPS = 4, 5
+ROWS, STEPS = 4, 3
 
 
 def trained(scope, name, folder=None, windows=3):

@@ -13,7 +13,7 @@ class Row:
     method: Any
     # Equals BPTT on any window, only in a limit, or only in the mean.
     gradient: str
-    updates: int  # in a window of zoo.STEPS steps
+    updates: int  # in a window of a segment and a shorter one: 3 steps
     # What `fit` does to the model at the end of an epoch, if anything.
     epoch_end: Any = lambda model: None
     # Kinds of cell that it runs in place of those that it refuses.
@@ -23,38 +23,38 @@ class Row:
 
 TABLE = {
     "bptt": Row(lambda: methods.BPTT(), "exact", 1),
-    "bptt_checkpointed": Row(lambda: methods.BPTT(3), "exact", 1),
-    "tbptt": Row(lambda: methods.TruncatedBPTT(3), "biased", 3),
-    "tbptt_stride": Row(lambda: methods.TruncatedBPTT(4, 2), "biased", 4),
-    "artbp": Row(lambda: methods.ARTBP(3, seed=1), "unbiased", 1),
+    "bptt_checkpointed": Row(lambda: methods.BPTT(2), "exact", 1),
+    "tbptt": Row(lambda: methods.TruncatedBPTT(2), "biased", 2),
+    "tbptt_stride": Row(lambda: methods.TruncatedBPTT(2, 1), "biased", 3),
+    "artbp": Row(lambda: methods.ARTBP(2, seed=1), "unbiased", 1),
     "artbp_rows": Row(
-        lambda: methods.ARTBP(3, per_row=True, seed=1), "unbiased", 1
+        lambda: methods.ARTBP(2, per_row=True, seed=1), "unbiased", 1
     ),
     "artbp_window": Row(
-        lambda: methods.ARTBP(3, cuts="window", seed=1), "reweighted", 1
+        lambda: methods.ARTBP(2, cuts="window", seed=1), "reweighted", 1
     ),
-    "dni": Row(lambda: methods.SyntheticGradients(3), "biased", 3),
+    "dni": Row(lambda: methods.SyntheticGradients(2), "biased", 2),
     "dni_next": Row(
         lambda: methods.SyntheticGradients(
-            3, "linear", 1.0, auxiliary=0.1, condition="next_input"
+            2, "linear", 1.0, auxiliary=0.1, condition="next_input"
         ),
         "biased",
-        3,
+        2,
     ),
     "dni_lambda": Row(
-        lambda: methods.SyntheticGradients(3, "linear", lambda_=0.7),
+        lambda: methods.SyntheticGradients(2, "linear", lambda_=0.7),
         "biased",
-        3,
+        2,
     ),
     "alternating": Row(
-        lambda: methods.AlternatingGradients(3, "linear", switch_epochs=[1, 3]),
+        lambda: methods.AlternatingGradients(2, "linear", switch_epochs=[1, 3]),
         "biased",
-        3,
+        2,
     ),
     "fptt": Row(
-        lambda: methods.FPTT(3),
+        lambda: methods.FPTT(2),
         "biased",
-        3,
+        2,
         epoch_end=lambda model: model.optimizer.average(),
     ),
     "inversion": Row(
@@ -73,12 +73,12 @@ TABLE = {
     ),
     "tprop": Row(
         lambda: methods.TargetPropagation(
-            3, "lagrangian", parameter_steps=1, multipliers_from=1
+            2, "lagrangian", parameter_steps=1, multipliers_from=1
         ),
         "biased",
         2,
     ),
-    "snap": Row(lambda: methods.SnAp(3), "biased", 3, instead={"own": "gru"}),
-    "rtrl": Row(lambda: methods.RTRL(3), "exact", 3, rate=0.03),
-    "uoro": Row(lambda: methods.UORO(3, seed=1), "unbiased", 3, rate=0.01),
+    "snap": Row(lambda: methods.SnAp(2), "biased", 2, instead={"own": "gru"}),
+    "rtrl": Row(lambda: methods.RTRL(2), "exact", 2, rate=0.03),
+    "uoro": Row(lambda: methods.UORO(2, seed=1), "unbiased", 2, rate=0.01),
 }

@@ -13,19 +13,15 @@ from tests import zoo
 from tests.methods.table import TABLE
 
 ROWS = 2
-SHORT = 5  # steps of a whole segment and of a shorter one
+SHORT = 3  # steps of a whole segment and of a shorter one
+WHOLE = 4  # of two whole ones: to trace a shorter one takes a third of the time
 # They take the whole state as one vector, and many passes.
 IN_ONE_VECTOR = {"rtrl", "uoro"}
 
 
-def data(steps=zoo.STEPS):
+def data(steps):
     x, y = zoo.data(steps)
     return x[:ROWS], y[:ROWS]
-
-
-def full_segments():
-    """Data without a shorter last segment, which takes a third of the time."""
-    return data(6)
 
 
 def network_for(name, **options):
@@ -90,7 +86,7 @@ def test_compiled_equals_eager_learns_and_never_retraces(name):
     """
     first = name == first_like(name)
     estimates = first and not isinstance(TABLE[name].method(), WindowMethod)
-    x, _ = data() if name == "tbptt" else full_segments()
+    x, _ = data(WHOLE + 1 if name == "tbptt" else WHOLE)
     y = 0.3 * np.cumsum(x, axis=1)
     two_states = first and name not in IN_ONE_VECTOR
     kinds = ("lstm",) if two_states else ("simple_rnn",)
@@ -115,12 +111,12 @@ def test_compiled_equals_eager_learns_and_never_retraces(name):
         learnt = [v.numpy() for v in model.method_state.variables]
         found.append([*network.get_weights(), *learnt, history])
         if estimates:
-            found[-1] += model.estimate_gradients(x[:, :6], y[:, :6])[1]
+            found[-1] += model.estimate_gradients(x[:, :WHOLE], y[:, :WHOLE])[1]
     zoo.assert_same(*found, tolerance=2e-4)
     before = len(traces)
     last = fit_often(model, x, y, epochs=3)
     if estimates:
-        model.estimate_gradients(x[:, :6], y[:, :6])
+        model.estimate_gradients(x[:, :WHOLE], y[:, :WHOLE])
     assert len(traces) == before > 0
     assert last[-1] < 0.8 * history[0]
 
@@ -158,7 +154,7 @@ def test_moves_as_often_as_it_says_estimates_unmoved_and_resumes(
     name, tmp_path
 ):
     """An estimate changes nothing; resumed is what was never interrupted."""
-    x, y = data()
+    x, y = data(SHORT)
     momentum = keras.optimizers.SGD(TABLE[name].rate, momentum=0.9)
     network = network_for(name, dropout=0.3)
     whole = make(name, network, optimizer=momentum, metrics=["mae"])
@@ -172,9 +168,8 @@ def test_moves_as_often_as_it_says_estimates_unmoved_and_resumes(
         *whole.metrics_variables,
     ]
     before = [v.numpy() for v in watched]
-    shorter = x[:, :SHORT], y[:, :SHORT]
-    first = whole.estimate_gradients(*shorter)
-    second = whole.estimate_gradients(*shorter)
+    first = whole.estimate_gradients(x, y)
+    second = whole.estimate_gradients(x, y)
     for variable, value in zip(watched, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
     zoo.assert_same(second[1], first[1], tolerance=1e-7)
@@ -201,12 +196,12 @@ IN_HALF += [("mixed_bfloat16", name) for name in ("tprop", "snap")]
 @pytest.mark.slow
 @pytest.mark.parametrize("policy, name", IN_HALF)
 def test_mixed_precision(name, policy):
-    x, _ = full_segments()
+    x, _ = data(WHOLE)
     y = 0.3 * np.cumsum(x, axis=1)
     keras.config.set_dtype_policy(policy)
     try:
         model = make(name)
-        history = fit(model, x, y, epochs=3).history["loss"]
+        history = fit(model, x, y, epochs=2).history["loss"]
     finally:
         keras.config.set_dtype_policy("float32")
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
@@ -219,11 +214,11 @@ def test_mixed_precision(name, policy):
 def test_weighted_steps_count_and_others_do_not(name):
     x, y = data(SHORT)
     weight = np.ones((ROWS, SHORT), "float32")
-    weight[:, 4:] = 0.0
+    weight[:, 1] = 0.0
     model = standing(name)
     _, found = model.estimate_gradients(x, y, weight)
     changed = y.copy()
-    changed[:, 4:] += 10.0
+    changed[:, 1] += 10.0
     _, same = model.estimate_gradients(x, changed, weight)
     zoo.assert_same(same, found)
     _, other = model.estimate_gradients(x, changed, np.ones_like(weight))
@@ -234,21 +229,21 @@ def test_weighted_steps_count_and_others_do_not(name):
 @pytest.mark.parametrize("name", TABLE)
 def test_masked_steps_carry_the_state_on(name):
     """A window and the same window with a hole of masked steps, all NaN."""
-    x, y = data(SHORT)
+    x, y = data(WHOLE)
     model = standing(name)
     if TABLE[name].gradient != "exact":
         # The hole moves the cuts; what must hold is that nothing leaks in.
-        mask = np.ones((ROWS, SHORT), bool)
-        mask[:, 2:4] = False
+        mask = np.ones((ROWS, WHOLE), bool)
+        mask[:, 1:3] = False
         _, found = model.estimate_gradients({"inputs": x, "mask": mask}, y)
-        x[:, 2:4] = y[:, 2:4] = np.nan
+        x[:, 1:3] = y[:, 1:3] = np.nan
         _, same = model.estimate_gradients({"inputs": x, "mask": mask}, y)
         zoo.assert_same(same, found)
         return
     hole = np.full((ROWS, 2, 2), np.nan, "float32")
-    mask = np.ones((ROWS, SHORT + 2), bool)
-    mask[:, 3:5] = False
-    longer = [np.concatenate([a[:, :3], hole, a[:, 3:]], 1) for a in (x, y)]
+    mask = np.ones((ROWS, WHOLE + 2), bool)
+    mask[:, 1:3] = False
+    longer = [np.concatenate([a[:, :1], hole, a[:, 1:]], 1) for a in (x, y)]
     _, expected = model.estimate_gradients(x, y)
     _, found = model.estimate_gradients(
         {"inputs": longer[0], "mask": mask}, longer[1]
@@ -259,17 +254,17 @@ def test_masked_steps_carry_the_state_on(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_no_gradient_crosses_a_reset(name):
-    x, y = data(SHORT)
-    reset = np.zeros((ROWS, SHORT), bool)
-    reset[:, 4] = True
-    weight = np.zeros((ROWS, SHORT), "float32")
-    weight[:, 4:] = 1.0
+    x, y = data(WHOLE)
+    reset = np.zeros((ROWS, WHOLE), bool)
+    reset[:, 3] = True
+    weight = np.zeros((ROWS, WHOLE), "float32")
+    weight[:, 3] = 1.0
     model = standing(name)
     _, found = model.estimate_gradients(
         {"inputs": x, "reset": reset}, y, weight
     )
     changed = x.copy()
-    changed[:, :4] *= -1.0
+    changed[:, :3] *= -1.0
     _, same = model.estimate_gradients(
         {"inputs": changed, "reset": reset}, y, weight
     )
@@ -279,16 +274,17 @@ def test_no_gradient_crosses_a_reset(name):
     assert zoo.differ(other, found)
 
 
-# Lengths of the first two are unknown in `test_bptt.py` and `test_returns.py`;
-# the others differ from their class's first row in nothing that has a length.
-ELSEWHERE = {"bptt_checkpointed", "dni_lambda", "artbp_rows"}
+# Lengths of the first three are unknown in tests of their own; the others
+# differ from their class's first row in nothing that has a length.
+ELSEWHERE = {"bptt_checkpointed", "dni_lambda", "tbptt_stride", "artbp_rows"}
 ELSEWHERE |= {"inversion_learned"}
 
 
 @pytest.mark.compiled
 @pytest.mark.parametrize("name", [n for n in TABLE if n not in ELSEWHERE])
 def test_unknown_and_changing_lengths_several_steps_an_execution(name):
-    batches = [data(steps) for steps in (7, 2)]
+    # The last segment is a shorter one, a whole one, and the only one.
+    batches = [data(steps) for steps in (5, 4, 1, 2)]
     shape = (ROWS, None, 2)
     dataset = zoo.generated(batches, shape, shape)
     network = network_for(name)

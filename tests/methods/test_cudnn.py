@@ -73,13 +73,13 @@ def test_which_methods_are_served():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*SERVED} - {"dni_next", "dni_twins"}))
 def test_equals_the_scan(name):
-    compare(name, "lstm", *zoo.data(4))
+    compare(name, "lstm", *zoo.data(3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bptt", "tbptt", "dni"])
 def test_one_target_a_sequence(name):
-    compare(name, "gru", *zoo.data(4, per_sequence=True), True)
+    compare(name, "gru", *zoo.data(3, per_sequence=True), True)
 
 
 @pytest.mark.compiled

@@ -34,7 +34,7 @@ def model_of(stock, method):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FITTING)
 def test_every_method_trains_them(name):
-    x, y = zoo.data(5)
+    x, y = zoo.data(3)
     stock = network(ALL if name == "bptt" else ["LRU", "QRNN"])
     model = model_of(stock, TABLE[name].method())
     _, exact = zoo.keras_gradients(stock, x, y, LOSS)

@@ -13,7 +13,7 @@ from tests.methods.table import TABLE
 
 # Of each row; the second is read with what the first has taught and left.
 WINDOWS = 2
-STEPS = 4  # a segment of 3, and a shorter one
+STEPS = 3  # a segment of 2, and a shorter one
 
 
 def recurrent(size):
@@ -31,15 +31,15 @@ def recurrent(size):
 CELLS = {"inversion_learned": "gru"}
 MORE = {
     "admm": lambda: ksg.methods.TargetPropagation(
-        3,
+        2,
         "admm",
         parameter_steps=1,
-        state_steps=2,
+        state_steps=1,
         multiplier_form="code",
         start="parallel",
     ),
-    "artbp_cut": lambda: ksg.methods.ARTBP(3, update="cut", seed=1),
-    "dni_recurrent": lambda: ksg.methods.SyntheticGradients(3, recurrent),
+    "artbp_cut": lambda: ksg.methods.ARTBP(2, update="cut", seed=1),
+    "dni_recurrent": lambda: ksg.methods.SyntheticGradients(2, recurrent),
     "inversion_difference": lambda: ksg.methods.RegularizedInversion(
         0.5, 0.5, "difference"
     ),
@@ -61,7 +61,7 @@ def batches(count, stateful):
     x, y = generator.normal(size=(2, *shape)).astype("float32")
     reset = np.zeros(shape[:2], bool)
     if stateful:
-        reset[::4, 2], reset[1::4, 3] = True, True
+        reset[::4, 1], reset[1::4, 2] = True, True
     return {"inputs": x, "reset": reset}, y
 
 

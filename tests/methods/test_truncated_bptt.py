@@ -132,6 +132,28 @@ def overlapping(network, x, y, begin, end, length, stride, states):
     return loss, gradients, {**states, first + stride: moved}
 
 
+@pytest.mark.compiled
+def test_lengths_that_are_not_known_change_no_number():
+    """Windows that end in a whole stride, a shorter one, and within one."""
+    windows = [zoo.data(steps) for steps in (6, 5, 1, 2)]
+    shape = zoo.BATCH, None, 2
+    found = []
+    for eagerly in (True, False):
+        network = zoo.network("simple_rnn")
+        model = SequenceModel.from_model(network)
+        model.compile(
+            keras.optimizers.SGD(0.1),
+            LOSS,
+            method=TruncatedBPTT(3, 2),
+            run_eagerly=eagerly,
+            jit_compile=False,
+            steps_per_execution=1 if eagerly else 2,
+        )
+        model.fit(zoo.generated(windows, shape, shape), verbose=0)
+        found.append(network.get_weights())
+    zoo.assert_same(*found)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", zoo.KINDS)
 def test_length_of_the_window_is_bptt_and_less_is_not(kind):

@@ -11,7 +11,7 @@ ROWS = {name: (row.method, row.instead) for name, row in TABLE.items()}
 # All that its row in the table does, and the second head beside it.
 ROWS["dni_lambda"] = (
     lambda: ksg.methods.SyntheticGradients(
-        3, "linear", lambda_=0.5, auxiliary=0.1
+        2, "linear", lambda_=0.5, auxiliary=0.1
     ),
     {},
 )
@@ -30,7 +30,7 @@ def test_updates_wait_for_reads_in_the_optimized_graph(name, tmp_path):
         method=method(),
         jit_compile=False,
     )
-    x, y = zoo.data(6)
+    x, y = zoo.data(4)
     unordered, pairs = update_order.of(
         lambda: model.train_on_batch(x, y), tmp_path
     )

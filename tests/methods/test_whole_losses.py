@@ -14,7 +14,7 @@ from tests.methods.test_conformance import fit, make, network_for
 @pytest.mark.parametrize("name", TABLE)
 def test_labels_of_a_sequence_are_never_cut(name):
     """Of another length than the inputs, they have no steps to cut."""
-    x, _ = zoo.data(6)
+    x, _ = zoo.data(4)
     y = np.array([[1, 0, 0], [2, 1, 0], [1, 2, 1]], "int32")
     layer = network_for(name).layers[0]
     network = keras.Sequential(

@@ -49,7 +49,7 @@ def assert_logs(model, x, y):
 def test_logged_as_keras_has_it(name):
     network = lossy(TABLE[name].instead.get("gru", "gru"))
     model = compiled(network, TABLE[name].method())
-    x, y = zoo.data(5)
+    x, y = zoo.data(3)
     if name in REFUSED:
         with pytest.raises(ValueError, match="not defined for losses that lay"):
             model.train_on_batch(x, y)
@@ -60,7 +60,7 @@ def test_logged_as_keras_has_it(name):
 @pytest.mark.parametrize("name", ["tbptt", "dni", "fptt", "rtrl", "uoro"])
 def test_with_one_target_a_sequence(name):
     network = lossy(per_sequence=True)
-    x, y = zoo.data(5, per_sequence=True)
+    x, y = zoo.data(3, per_sequence=True)
     assert_logs(compiled(network, TABLE[name].method()), x, y)
 
 

@@ -74,7 +74,7 @@ def as_defined(network, kind, x, y, self_recurrence):
 @pytest.mark.parametrize("self_recurrence", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dense_cell_one_step_at_a_time(kind, self_recurrence):
-    network, (x, y) = wide.network(kind, dense=True), wide.data(5)
+    network, (x, y) = wide.network(kind, dense=True), wide.data(3)
     expected = as_defined(network, kind, x, y, self_recurrence)
     method = SnAp(1, self_recurrence)
     found = wide.estimate(network, method, x, y)

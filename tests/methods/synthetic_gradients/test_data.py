@@ -16,7 +16,7 @@ from tests.methods.synthetic_gradients.synthesizing import (
     taught,
 )
 
-LENGTH, STEPS = 3, 11
+LENGTH, STEPS = 2, 7
 
 
 def windows(array, size):
@@ -26,14 +26,14 @@ def windows(array, size):
 
 @pytest.mark.slow
 def test_a_stream_is_taught_as_the_sequence_it_makes(monkeypatch):
-    x, y = zoo.data(15)
+    x, y = zoo.data(10)
     network = zoo.network("lstm")
     method = SyntheticGradients(LENGTH, Constant())
     whole = taught(monkeypatch, method, network, x, y)
     assert len(whole) == 4
-    x, y = windows(x[:, :12], 6), windows(y[:, :12], 6)
+    x, y = windows(x[:, :8], 4), windows(y[:, :8], 4)
     found = taught(monkeypatch, method, network, x, y, stateful=True)
-    # Before steps 3, 6 and 9; the second lies between the two windows.
+    # Before steps 2, 4 and 6; the second lies between the two windows.
     assert len(found) == 3
     for lesson, expected in zip(found, whole, strict=False):
         assert lesson.rows.all()
@@ -46,18 +46,18 @@ def test_a_stream_is_taught_as_the_sequence_it_makes(monkeypatch):
 
 @pytest.mark.slow
 def test_a_guess_that_needs_the_next_input_stays_in_its_window(monkeypatch):
-    x, y = zoo.data(12)
+    x, y = zoo.data(8)
     network = zoo.network("gru")
     method = SyntheticGradients(LENGTH, Constant(), condition="next_input")
-    given = windows(x, 6), windows(y, 6)
+    given = windows(x, 4), windows(y, 4)
     stream = taught(monkeypatch, method, network, *given, stateful=True)
     assert len(stream) == 3
     # The first one's target ends with the window, as that of a sequence.
-    alone = taught(monkeypatch, method, network, x[:, :6], y[:, :6])
+    alone = taught(monkeypatch, method, network, x[:, :4], y[:, :4])
     zoo.assert_same([stream[0].target], [alone[0].target])
     model = make(method, network, stateful=True)
-    with pytest.raises(ValueError, match="above length=3 steps, received 3"):
-        model.fit(windows(x, 3), windows(y, 3), 3, shuffle=False)
+    with pytest.raises(ValueError, match="above length=2 steps, received 2"):
+        model.fit(windows(x, 2), windows(y, 2), 3, shuffle=False)
 
 
 def companions(kind):
@@ -65,9 +65,9 @@ def companions(kind):
     x, y = zoo.data(STEPS)
     weight, extra = None, np.zeros((zoo.BATCH, STEPS), bool)
     if kind == "reset":
-        extra[0, 3] = extra[1, 4] = extra[2, 8] = True
+        extra[0, 2] = extra[1, 3] = extra[2, 5] = True
     elif kind == "mask":
-        extra[0, 5:] = extra[1, 2:4] = True
+        extra[0, 3:] = extra[1, 1:3] = True
         extra = ~extra
     elif kind == "weight":
         weight = np.random.default_rng(1).uniform(size=(zoo.BATCH, STEPS))
@@ -126,9 +126,9 @@ def counting(size):
 def test_a_recurrent_synthesiser_goes_from_boundary_to_boundary(
     stateful, monkeypatch
 ):
-    x, y = zoo.data(12)
+    x, y = zoo.data(8)
     if stateful:
-        x, y = windows(x, 6), windows(y, 6)
+        x, y = windows(x, 4), windows(y, 4)
     network = zoo.network("gru")
 
     def targets(synthesizer, bootstrap=1.0):
@@ -148,8 +148,8 @@ def test_a_recurrent_synthesiser_goes_from_boundary_to_boundary(
 
 @pytest.mark.slow
 def test_what_a_recurrent_synthesiser_carries_is_saved(tmp_path):
-    x, y = zoo.data(12)
-    x, y = windows(x, 6), windows(y, 6)
+    x, y = zoo.data(8)
+    x, y = windows(x, 4), windows(y, 4)
     model = make(
         SyntheticGradients(LENGTH, counting), zoo.network("gru"), stateful=True
     )
@@ -173,7 +173,7 @@ class Reading(keras.layers.Layer):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["input", "target"])
 def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
-    x, y = zoo.data(9)
+    x, y = zoo.data(6)
     network = zoo.network("gru")
     state, value = keras.Input((3,), name="state"), keras.Input((2,), name=name)
     reading = keras.Model(
@@ -187,7 +187,7 @@ def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
 
     alone = targets(Zero())
     one, found = targets(Constant()) - alone, targets(reading) - alone
-    read = {"input": x, "target": y}[name][:, 6, :1]
+    read = {"input": x, "target": y}[name][:, 4, :1]
     zoo.assert_same([found[0]], [one[0] * read])
     # At the end of the window nothing is guessed.
     zoo.assert_same([found[1]], [0 * found[1]])
@@ -196,7 +196,7 @@ def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
 @pytest.mark.compiled
 @pytest.mark.parametrize("kind", ["recurrent", "function"])
 def test_every_synthesiser_learns(kind):
-    x, y = zoo.data(9)
+    x, y = zoo.data(6)
 
     def recurrent(size):
         return keras.Sequential(
@@ -241,9 +241,9 @@ def test_one_small_network_for_every_unit_learns():
         synthesizer_optimizer=keras.optimizers.Adam(0.01),
     )
     model = make(method, network, jit_compile=True)
-    x = np.zeros((64, 6, 1), "float32")
+    x = np.zeros((64, 4, 1), "float32")
     x[:, 0] = np.random.default_rng(0).normal(size=(64, 1))
-    y = np.zeros((64, 6, 2))
+    y = np.zeros((64, 4, 2))
     model.fit(*zoo.repeated(250, x, y), 64, shuffle=False, verbose=0)
     found = ksg.diagnostics.boundary_gradients(model, x, y)
     assert found.cosine > 0.98 and found.relative_error < 0.2

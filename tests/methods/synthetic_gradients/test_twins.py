@@ -16,7 +16,8 @@ from tests.network import networks
 pytestmark = pytest.mark.compiled
 
 L = keras.layers
-STEPS, LENGTH = 11, 3  # three whole segments and one of two steps
+STEPS, LENGTH = 5, 2  # two whole segments and one of one step
+WHOLE = 4
 
 
 def with_dropout():
@@ -81,7 +82,7 @@ def guessing(size):
 def trained(
     make, x, y, jit=False, eagerly=False, learn_initial_state=False, **options
 ):
-    """Weights of a network and its synthesiser after three or four updates."""
+    """Weights of a network and its synthesiser after two or three updates."""
     keras.utils.set_random_seed(3)
     network = make()
     model = ksg.SequenceModel.from_model(
@@ -144,9 +145,9 @@ def test_equal_a_second_way_back(name, jit, counted):
     network = NETWORKS[name]()
     # Whole segments alone: a shorter last one is traced once more.
     if name == "integers":
-        x = np.random.default_rng(0).integers(-2, 3, (zoo.BATCH, 9, 1))
+        x = np.random.default_rng(0).integers(-2, 3, (zoo.BATCH, WHOLE, 1))
     else:
-        x = networks.numbers(network, 9)
+        x = networks.numbers(network, WHOLE)
     shape = network(x).shape
     y = np.random.default_rng(1).normal(size=shape).astype("float32")
     compare(counted, NETWORKS[name], x, y, jit=jit)
@@ -154,7 +155,7 @@ def test_equal_a_second_way_back(name, jit, counted):
 
 def test_what_the_target_alone_receives_matters():
     """The control of all comparisons here."""
-    make, (x, y) = NETWORKS["two layers of lstm"], zoo.data(STEPS)
+    make, (x, y) = NETWORKS["two layers of lstm"], zoo.data(STEPS + 2)
     found = trained(make, x, y, eagerly=True)
     assert zoo.differ(found, trained(make, x, y, eagerly=True, bootstrap=0.5))
 
@@ -162,7 +163,7 @@ def test_what_the_target_alone_receives_matters():
 def test_mixed_precision(counted):
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        compare(counted, two_layers, *zoo.data(9), tolerance=0.02)
+        compare(counted, two_layers, *zoo.data(WHOLE), tolerance=0.02)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -176,7 +177,7 @@ def test_beside_resets_and_masks(counted):
 
 @pytest.mark.parametrize("kind", ["own", "stacked"])
 def test_a_cell_without_a_fast_scan_has_none(kind, counted):
-    trained(lambda: zoo.network(kind), *zoo.data(6))
+    trained(lambda: zoo.network(kind), *zoo.data(WHOLE))
     assert counted.passes == 0
 
 
@@ -190,5 +191,5 @@ def test_a_scan_without_twins_refuses_them():
 
 def test_nobody_has_them_without_need(counted):
     for options in ({"bootstrap": 0.5}, {"inject": False}):
-        trained(lambda: zoo.network("simple_rnn"), *zoo.data(6), **options)
+        trained(lambda: zoo.network("simple_rnn"), *zoo.data(WHOLE), **options)
     assert counted.passes == 0
