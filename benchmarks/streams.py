@@ -164,5 +164,5 @@ def tables(quick):
         yield of_rows("streams/rows", 3, 5, 2, 3, 20, 1)
         return
     yield of_streams("streams/one_layer", 128, 1, 25, 32, 9_375, 5)
-    yield of_streams("streams/two_layers", 256, 2, 50, 32, 42_187, 3)
+    yield of_streams("streams/two_layers", 256, 2, 50, 32, 9_375, 3)
     yield of_rows("streams/rows", 128, 25, 32, 40, 400, 5)
