@@ -60,14 +60,14 @@ def derivatives(rule, visit, self_recurrence, traced):
                         s = traced.index(source)
                         found[s] += through_itself(d_value, weight)
         for s, tensor in enumerate(found):
-            if visit.mask is not None:
+            if visit.links.mask is not None:
                 same = tf.ones_like(zero) if r == s else zero
-                tensor = tf.where(visit.mask, tensor, same)
-            if visit.reset is not None:
-                tensor = tf.where(visit.reset, zero, tensor)
+                tensor = tf.where(visit.links.mask, tensor, same)
+            if visit.links.reset is not None:
+                tensor = tf.where(visit.links.reset, zero, tensor)
             found[s] = tensor
-        if visit.mask is not None:
-            d_values = [tf.where(visit.mask, d, zero) for d in d_values]
+        if visit.links.mask is not None:
+            d_values = [tf.where(visit.links.mask, d, zero) for d in d_values]
         by_state.append(found)
         by_row.append(d_values)
     sources = [

@@ -9,6 +9,7 @@ from keras_seqgrad.layers import cells as keras_cells
 from keras_seqgrad.layers.scan import scan, state_is_output
 from keras_seqgrad.methods.snap.cells import drops_inputs, row_value
 from keras_seqgrad.ops import common
+from keras_seqgrad.ops.arguments import Links, make_links
 from keras_seqgrad.ops.loops import choose
 from keras_seqgrad.tensors import masks, pieces
 
@@ -18,16 +19,15 @@ class Visit:
     """A recurrent layer's run over a segment, as its traces need it.
 
     All are constants, in float32 or float64: inputs and outputs (time, batch,
-    ...), the state before the first step and the one that resets bring, mask
-    and reset (time, batch, 1) or None.
+    ...), the state before the first step and the one that resets bring; `links`
+    has the mask and the resets.
     """
 
     cell: Any
     inputs: Any
     outputs: Any
     start: list
-    mask: Any
-    reset: Any
+    links: Links
     reset_state: list
 
 
@@ -62,14 +62,10 @@ class Recorder:
             reset_state=reset_state,
             **options,
         )
-        flags = [
-            None if each is None else tf.cast(tf.transpose(each), "bool")
-            for each in (mask, reset)
-        ]
-        flags = [None if f is None else f[..., tf.newaxis] for f in flags]
+        links = make_links(mask, None, reset, sequences.shape[:2], None)
         inputs = wide(common.swap_time(sequences))
-        if flags[0] is not None:
-            inputs = masks.clear(inputs, flags[0])
+        if links.mask is not None:
+            inputs = masks.clear(inputs, links.mask)
         start = [wide(tensor) for tensor in state]
         if reset_state is None:
             reset_state = [tf.zeros_like(tensor) for tensor in start]
@@ -79,7 +75,7 @@ class Recorder:
             inputs,
             wide(common.swap_time(outputs)),
             start,
-            *flags,
+            links,
             reset_state,
         )
         return outputs, last
@@ -95,10 +91,9 @@ def states_before(rule, visit):
     rows, step = rule
     known = [None] * len(visit.start)
     if state_is_output(visit.cell):
-        before = [visit.start[0][tf.newaxis], visit.outputs[:-1]]
-        known[0] = tf.concat(before, axis=0)
-        if visit.reset is not None:
-            known[0] = tf.where(visit.reset, visit.reset_state[0], known[0])
+        known[0] = common.previous(
+            visit.start[0], visit.outputs, visit.links, visit.reset_state
+        )
     if None not in known:
         return known
     given = [row_value(row, visit.inputs, known) for row in rows]
@@ -117,8 +112,8 @@ def states_before(rule, visit):
     def body(time, carry):
         state, arrays = carry
         state = list(state)
-        if visit.reset is not None:
-            state = choose(visit.reset[time], visit.reset_state, state)
+        if visit.links.reset is not None:
+            state = choose(visit.links.reset[time], visit.reset_state, state)
         arrays = [
             array.write(time, state[k])
             for array, k in zip(arrays, rest, strict=True)
@@ -133,8 +128,8 @@ def states_before(rule, visit):
             for each, row in zip(given, unknown, strict=True)
         ]
         new = [tensor[0] for tensor in step(inputs, values, here)]
-        if visit.mask is not None:
-            new = choose(visit.mask[time], new, state)
+        if visit.links.mask is not None:
+            new = choose(visit.links.mask[time], new, state)
         return new, arrays
 
     _, arrays = pieces.repeat(steps, body, (visit.start, arrays))
