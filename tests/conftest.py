@@ -1,5 +1,6 @@
 import gc
 import json
+import logging
 import os
 import re
 
@@ -132,6 +133,22 @@ def eager_unless_compiled(request, monkeypatch):
         plain_run = getattr(keras.Model, run)
         monkeypatch.setattr(keras.Model, run, array_data.quick(plain_run))
     yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def left_unread():
+    """What TensorFlow logs of a TensorArray that nobody looked at.
+
+    It does when the array is freed, which may be in a later test.
+    """
+    said = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    handler.addFilter(lambda record: "never used" in record.getMessage())
+    tf.get_logger().addHandler(handler)
+    yield said
+    gc.collect()
+    assert not said
 
 
 checked = set()

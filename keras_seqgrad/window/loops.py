@@ -147,7 +147,8 @@ def each_segment_kept(
         structure, state = step(segment, state)
         return state, trail.write(arrays, index, before, structure)
 
-    state, trail.arrays = pieces.repeat(full, body, (state, trail.arrays))
+    state, arrays = pieces.repeat(full, body, (state, trail.arrays))
+    trail.keep(arrays)
     trail.before_rest = (state, beside())
     if pieces.is_left(rest):
         segment = window.segment(full * length, rest)

@@ -53,6 +53,11 @@ class Trail:
             for array, tensor in zip(arrays, kept, strict=True)
         ]
 
+    def keep(self, arrays):
+        """Keeps the arrays as they are after the last full segment."""
+        # TensorFlow reports one that nobody has looked at since its last write.
+        self.arrays = [array.identity() for array in arrays]
+
     def _full(self, tensor, shape):
         """A piece as long as a full segment.
 

@@ -237,6 +237,34 @@ def test_a_list_of_inputs_may_be_given_by_name():
         model.reset_metrics()
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(0.1),
+        lambda: keras.optimizers.SGD(0.1, global_clipnorm=0.1),
+    ],
+    ids=["adam", "clipped"],
+)
+@pytest.mark.parametrize("length", [None, 2])
+def test_a_token_moves_by_the_sum_of_its_gradients(optimizer, length):
+    """Stock Keras gives optimizers the gradient of each place on its own."""
+    network, _ = tokens(lambda inputs: inputs, 3)
+    x, y = np.array([[0, 0, 1, 0]]), np.ones((1, 4, 1))
+    expected = keras.models.clone_model(network)
+    expected.set_weights(network.get_weights())
+    variables = expected.trainable_variables
+    with tf.GradientTape() as tape:
+        loss = keras.losses.MeanSquaredError()(y, expected(x))
+    gradients = tape.gradient(loss, variables)
+    assert isinstance(gradients[0], tf.IndexedSlices)
+    optimizer().apply([tf.convert_to_tensor(g) for g in gradients], variables)
+    model = ksg.SequenceModel.from_model(network)
+    model.compile(optimizer(), "mse", method=ksg.methods.BPTT(length))
+    model.fit(x, y, verbose=0)
+    for ours, theirs in zip(model.weights, expected.weights, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("kind", [L.LSTM, L.GRU])
 def test_a_float32_head_under_mixed_precision(dtype, kind):
