@@ -10,6 +10,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # use to another. The C library reads this when a process starts: it is for the
 # workers that this one starts.
 os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+# Tracing makes millions of objects that stay; looking through them all again
+# and again for garbage is a tenth of the time.
+gc.set_threshold(50_000, 20, 20)
 
 import keras  # noqa: E402
 import pytest  # noqa: E402
@@ -18,6 +21,8 @@ import tensorflow as tf  # noqa: E402
 import keras_seqgrad as ksg  # noqa: E402
 from keras_seqgrad.network import cuttable  # noqa: E402
 from tests import array_data  # noqa: E402
+
+gc.freeze()
 
 # Small programs that run for a moment need not be optimised for longer than
 # that, nor be compiled in many parts, nor by a compiler of its own for every
@@ -28,10 +33,6 @@ FLAGS += " --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, tf.__version__.split(".")[:2])) >= (2, 21):
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", FLAGS)
-
-# Tracing makes millions of objects that stay; looking through them all again
-# and again for garbage is a tenth of the time.
-gc.set_threshold(50_000, 20, 20)
 
 # On a GPU numbers are compared in full, too.
 tf.config.experimental.enable_tensor_float_32_execution(False)

@@ -49,9 +49,10 @@ def read(name):
     return (ROOT / name).read_text()
 
 
-def matching_lines(name, pattern):
+def matching_lines(names, pattern):
     return [
         f"{name}:{number}: {line.strip()}"
+        for name in sorted(names)
         for number, line in enumerate(read(name).splitlines(), 1)
         if pattern.search(line)
     ]
@@ -139,16 +140,17 @@ def taken_names(cls):
     return set().union(*map(private_names, foreign)) & private_names(cls)
 
 
-@pytest.mark.parametrize("name", PYTHON)
-def test_public_modules_only(name):
-    if name in MAY_NAME_PRIVATE_MODULES:
-        pytest.skip("on the list of exceptions")
-    assert matching_lines(name, PRIVATE_MODULES) == []
+def test_public_modules_only():
+    names = set(PYTHON) - MAY_NAME_PRIVATE_MODULES
+    assert matching_lines(names, PRIVATE_MODULES) == []
 
 
-@pytest.mark.parametrize("name", PACKAGE)
-def test_public_attributes_only(name):
-    found = {f"{name}: {text}" for _, text in private_uses(read(name))}
+def test_public_attributes_only():
+    found = {
+        f"{name}: {text}"
+        for name in PACKAGE
+        for _, text in private_uses(read(name))
+    }
     assert found - MAY_USE_PRIVATE_ATTRIBUTES == set()
 
 
@@ -171,9 +173,9 @@ def test_own_private_attributes_are_allowed():
     assert private_uses("self._mine = 1; self._mine; x.__class__") == []
 
 
-@pytest.mark.parametrize("name, cls", classes().items())
-def test_no_private_name_of_a_base_class_is_taken(name, cls):
-    assert taken_names(cls) == set()
+def test_no_private_name_of_a_base_class_is_taken():
+    found = {name: taken_names(cls) for name, cls in classes().items()}
+    assert {name: taken for name, taken in found.items() if taken} == {}
 
 
 def test_taken_private_names_are_found():
@@ -189,16 +191,14 @@ def test_taken_private_names_are_found():
     assert taken_names(Taking) == {"_losses", "_assert_input_compatibility"}
 
 
-@pytest.mark.parametrize("name", TEXTS)
-def test_no_path_of_a_machine(name):
-    if name in MAY_NAME_MACHINE_PATHS:
-        pytest.skip("on the list of exceptions")
-    assert matching_lines(name, MACHINE_PATHS) == []
+def test_no_path_of_a_machine():
+    names = set(TEXTS) - MAY_NAME_MACHINE_PATHS
+    assert matching_lines(names, MACHINE_PATHS) == []
 
 
-@pytest.mark.parametrize("name", PYTHON)
-def test_file_is_short(name):
-    assert len(read(name).splitlines()) <= LONGEST_FILE
+def test_files_are_short():
+    lines = {name: len(read(name).splitlines()) for name in PYTHON}
+    assert {name: n for name, n in lines.items() if n > LONGEST_FILE} == {}
 
 
 def test_every_folder_of_the_package_is_a_package():

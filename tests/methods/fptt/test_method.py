@@ -1,7 +1,5 @@
 """FPTT against plain Python: updates, regulariser, limits, epochs."""
 
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -342,10 +340,3 @@ def test_contradictions_are_refused():
     model.compile("sgd", LOSS, method=FPTT(3, part_loss="weighted"))
     with pytest.raises(ValueError, match="needs one target per sequence"):
         model.fit(*zoo.data(), **FIT)
-
-
-def test_an_eager_step_leaves_nothing_unread(left_unread):
-    x, y = zoo.data(5, per_sequence=True)
-    model_of(FPTT(2), per_sequence=True, eager=True).fit(x, y, **FIT)
-    gc.collect()
-    assert not left_unread
