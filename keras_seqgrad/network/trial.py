@@ -95,7 +95,8 @@ class Trial:
             self.compare_stock(inputs, min(steps, self.short))
         except LayerFailure as failure:
             refuse_other_lengths(self.graph, failure.values)
-            self.failure = failure
+            # What fits the model best is tried first, and tells most.
+            self.failure = self.failure or failure
 
     def reason(self):
         """Why some tensors were told of by no example, or None."""

@@ -187,6 +187,26 @@ def test_moves_as_often_as_it_says_estimates_unmoved_and_resumes(
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.parametrize("name", TABLE)
+def test_float64_is_float32_with_more_digits(name, float64):
+    found, start = [], None
+    for floatx in ("float64", "float32"):
+        keras.config.set_floatx(floatx)
+        network = zoo.network(
+            TABLE[name].instead.get("simple_rnn", "simple_rnn"),
+            dtype=floatx,
+        )
+        start = start or network.get_weights()
+        network.set_weights(start)
+        model = make(name, network, weighted_metrics=["mae"])
+        x, y = (each.astype(floatx) for each in data(WHOLE))
+        weight = np.linspace(0.5, 1.0, y[..., 0].size).reshape(y.shape[:2])
+        logs = model.fit(x, y, sample_weight=weight, verbose=0).history
+        found.append([*model.get_weights(), *logs.values()])
+    assert found[0][0].dtype == "float64"
+    zoo.assert_same(found[1], found[0], tolerance=1e-3)
+
+
 # bfloat16 differs in that nothing is scaled, as in float32: asked of one method
 # of each family.
 IN_HALF = [("mixed_float16", name) for name in TABLE]

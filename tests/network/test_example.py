@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests.network.networks import L, lstm
@@ -32,6 +33,21 @@ def compiled(network, **options):
 def test_asks_for_an_example_where_none_can_be_drawn():
     with pytest.raises(ValueError, match=f"layer 'embedding' fails{ASKS}"):
         compiled(characters())
+
+
+def test_names_what_fails_on_the_inputs_that_fit_best():
+    """Later ones may fail the table, which says nothing of the model."""
+
+    class Broken(L.Layer):
+        def call(self, inputs):
+            tf.debugging.assert_greater(inputs, 9.0)
+            return inputs
+
+    inputs = keras.Input((5,), dtype="int32")
+    hidden = lstm(2)(L.Embedding(6, 2)(inputs))
+    network = keras.Model(inputs, Broken(name="broken")(hidden))
+    with pytest.raises(ValueError, match=f"layer 'broken' fails{ASKS}"):
+        compiled(network)
 
 
 def test_checks_on_the_example_given():

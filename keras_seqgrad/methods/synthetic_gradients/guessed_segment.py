@@ -89,7 +89,8 @@ def run(method, window, segment, state, memory, scan=None):
         guess = tf.stop_gradient(guess)
         error = method.synthesis(window).head(first) - guess
         error = mean_square(error, there.rows)
-        total += window.scale(method.auxiliary * error)
+        # The synthesiser is of float32, also where the model is of float64.
+        total += tf.cast(window.scale(method.auxiliary * error), total.dtype)
         ahead = tf.stop_gradient(first), guess, there.rows
     terms = window.count(segment, outputs)
     return GuessedSegment(

@@ -26,7 +26,17 @@ def pushed(run, tangents):
     way = tf.zeros(())
     with tf.autodiff.ForwardAccumulator(way, tf.ones(())) as accumulator:
         moving = dataclasses.replace(run, state=moved(run.state, tangents, way))
-        end = moving.again(Pushing(accumulator, way))
+        try:
+            end = moving.again(Pushing(accumulator, way))
+        except (LookupError, TypeError) as error:
+            # The same layers have run before, without tangents.
+            raise ValueError(
+                "UORO takes tangents through what layers compute, and "
+                "TensorFlow has none of an operation that one of these uses. "
+                "Known to have none are softsign (write x / (1 + abs(x))) and "
+                "tf.ensure_shape to a shape with unknown sizes (leave it out). "
+                "Or use ksg.methods.RTRL. TensorFlow's own error is above."
+            ) from error
         return [jvp(accumulator, leaf) for leaf in differentiable(end)]
 
 

@@ -137,6 +137,14 @@ def test_refusals():
         UORO(0)
 
 
+def test_operations_without_tangents_are_told_of():
+    layers = keras.Input((None, 2)), keras.layers.GRU(2, "softsign")
+    model = wide.compiled(keras.Sequential([*layers]), UORO(2))
+    x = np.ones((2, 3, 2))
+    with pytest.raises(ValueError, match=r"write x / \(1 \+ abs\(x\)\)"):
+        model.fit(x, x[:, -1], verbose=0)
+
+
 @pytest.mark.compiled
 @pytest.mark.slow
 def test_linear_cells_in_rows_whose_number_is_not_known():
