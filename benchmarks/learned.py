@@ -63,6 +63,9 @@ def long_memory(runs):
 def long_memory_task(task, found):
     """A row a layer that was run."""
     minutes, name, factor, digits = TASKS[task]
+    minutes = [
+        m for m in minutes if any(at(run, m, name) is not None for run in found)
+    ]
     rows = []
     for layer in LAYERS:
         runs = [run for run in found if run["layer"] == layer]
