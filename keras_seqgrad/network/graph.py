@@ -105,14 +105,18 @@ class Graph:
         )
 
     @property
-    def layers(self):
-        """All layers once, those in place of which nodes stand, too."""
-        found = [
-            layer.held[0] if isinstance(layer, RecurrentNode) else layer
-            for layer, *_ in self.calls
+    def called(self):
+        """(layer, what it gives) of each call, also of what nodes replace."""
+        return [
+            (layer.held[0] if isinstance(layer, RecurrentNode) else layer, made)
+            for layer, *_, made in self.calls
             if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
         ]
-        return [*{id(layer): layer for layer in found}.values()]
+
+    @property
+    def layers(self):
+        """All layers once."""
+        return [*{id(layer): layer for layer, _ in self.called}.values()]
 
     @functools.cached_property
     def may_add_losses(self):

@@ -7,6 +7,15 @@ layers add something, the window is run once more for the logs, forward alone.
 
 import weakref
 
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.network.tracing import tensors
+from keras_seqgrad.tensors import replicas
+
+# What of a sequence is the sum of what it is of its segments.
+SUMS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
+
 # Whether layers add losses, by the tracker of the loss: one for each `compile`.
 _known = weakref.WeakKeyDictionary()
 
@@ -17,7 +26,7 @@ def to_window(window):
     None where layers add nothing while they run: what regularisers of weights
     add is that of any segment.
     """
-    if not _is_added(window):
+    if not is_added(window):
         return None
     with window.draws_put_back():
         window.forward(window.whole(), window.state)
@@ -37,13 +46,44 @@ def exchanged(window, loss, of_window):
     return loss + (of_window - window.added_loss())
 
 
+def by_layers(window):
+    """What layers added to the loss in the last forward pass."""
+    return window.added_loss() - by_weights(window)
+
+
+def by_weights(window):
+    """What regularisers of weights add to the loss."""
+    loss = tf.zeros((), keras.config.floatx())
+    for variable in _regularised(window):
+        loss += tf.cast(variable.regularizer(variable), loss.dtype)
+    return loss / replicas.count()
+
+
+def is_sum_over_steps(window):
+    """Whether that is all of regularisers of what layers give at every step."""
+    model = window.model
+    if model.is_opaque:
+        return False
+    sums = [
+        layer
+        for layer, made in model.graph.called
+        if type(layer.activity_regularizer) in SUMS
+        and all(id(tensor) in model.graph.temporal for tensor in tensors(made))
+    ]
+    return len(model.losses) == len(_regularised(window)) + len(sums)
+
+
 def is_more_than_regularisers(window):
     """Whether layers added losses in the last forward pass."""
-    regularised = [v for v in window.variables if v.regularizer is not None]
-    return len(window.model.losses) > len(regularised)
+    return len(window.model.losses) > len(_regularised(window))
 
 
-def _is_added(window):
+def _regularised(window):
+    return [v for v in window.variables if v.regularizer is not None]
+
+
+def is_added(window):
+    """Whether layers add to the loss while they run."""
     model = window.model
     if not (model.is_opaque or model.graph.may_add_losses):
         return False

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import arguments, nested, pieces
+from keras_seqgrad.window import added
 from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
 from keras_seqgrad.window.pullback import pull_loss, pull_window
 
@@ -65,28 +66,49 @@ def _pull_segments(window, every, gates):
         d_s, g_s = vjp of segment s at its stored state, its links gated,
                    applied to (dL/d outputs of s, d_{s+1})
         gradient = dL/dtheta (regularisers) + sum over s of g_s
+
+    What activity regularisers add is summed over the segments, and pulled back
+    with each.
     """
-    state, outputs, trail = each_segment_kept(
-        window, every, window.forward, window.state, window.draws
+    adds = added.is_added(window)
+
+    def run(segment, carry):
+        state, sums = carry
+        outputs, state = window.forward(segment, state)
+        if adds and not added.is_sum_over_steps(window):
+            window.refuse_added_losses()
+        return outputs, (state, [s + added.by_layers(window) for s in sums])
+
+    def loss_beside(segment, outputs):
+        loss = window.target_loss(segment, outputs)
+        return loss + tf.cast(added.by_weights(window), loss.dtype)
+
+    nothing = [tf.zeros((), keras.config.floatx())] if adds else []
+    (state, sums), outputs, trail = each_segment_kept(
+        window, every, run, (window.state, nothing), window.draws
     )
-    window.refuse_added_losses()
     after = window.draws()
-    loss, d_outputs, gradients = pull_loss(window, outputs)
+    loss, d_outputs, gradients = pull_loss(
+        window, outputs, loss_beside if adds else None
+    )
+    loss += sum(tf.cast(each, loss.dtype) for each in sums)
 
     def pull_back(segment, before, carry):
-        start, drawn = before
+        (start, _), drawn = before
         gradients, delta = carry
         window.draw_again(drawn)
         leaves = keras.tree.flatten(start)
         with tf.GradientTape() as tape:
             tape.watch(leaves)
             made = window.forward(segment, start, _of_segment(gates, segment))
+            more = [window.scale(added.by_layers(window)) for _ in sums]
         pulled, d_start = tape.gradient(
-            keras.tree.flatten(made),
+            [*keras.tree.flatten(made), *more],
             (window.variables, leaves),
             output_gradients=[
                 *window.cut_cotangents(d_outputs, segment),
                 *keras.tree.flatten(delta),
+                *map(tf.ones_like, more),
             ],
         )
         d_start = nested.fill(d_start, leaves)

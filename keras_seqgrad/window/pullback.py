@@ -45,8 +45,13 @@ def pull(window, segment, state, gates=None, loss=None, scan=None):
     return value, nested.fill(gradients, window.variables), outputs, state
 
 
-def pull_loss(window, outputs):
+def pull_loss(window, outputs, loss=None):
     """Loss of the window, and its gradient by outputs and parameters.
+
+    Args:
+        window: The window.
+        outputs: What the model made of it.
+        loss: Function (segment, outputs) -> scalar; by default the model's.
 
     Returns:
         (loss, flat gradients by the outputs, gradients by the variables: those
@@ -59,13 +64,14 @@ def pull_loss(window, outputs):
         for output in keras.tree.flatten(outputs)
     ]
     outputs = keras.tree.pack_sequence_as(outputs, flat)
+    loss = window.loss if loss is None else loss
     with tf.GradientTape() as tape:
         tape.watch(flat)
-        loss = window.loss(window.whole(), outputs)
-        scaled = window.scale(loss)
+        value = loss(window.whole(), outputs)
+        scaled = window.scale(value)
     d_outputs, gradients = tape.gradient(scaled, (flat, window.variables))
     return (
-        loss,
+        value,
         nested.fill(d_outputs, flat),
         nested.fill(gradients, window.variables),
     )

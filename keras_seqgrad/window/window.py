@@ -299,11 +299,14 @@ class Window:
         )
 
     def added_loss(self):
-        """What regularisers and layers add to the loss of the last forward."""
+        """What regularisers and layers add to the loss of the last forward.
+
+        Of several replicas each has its part of it, as of the whole loss.
+        """
         added = tf.zeros((), keras.backend.floatx())
         for loss in self.model.losses:
             added += tf.reduce_sum(tf.cast(loss, added.dtype))
-        return added
+        return added / replicas.count()
 
     def refuse_added_losses(self):
         """Refuses losses that layers added while running in segments."""
@@ -311,8 +314,9 @@ class Window:
             raise ValueError(
                 "This method sums the window's loss over segments, which is "
                 "not defined for losses that layers add themselves (add_loss, "
-                "activity_regularizer). Train with BPTT(), or take these "
-                "losses out."
+                "activity_regularizer; BPTT with checkpoints takes an L1 or "
+                "L2 of outputs at every step). Train with BPTT(), or take "
+                "these losses out."
             )
 
     @property

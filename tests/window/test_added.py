@@ -1,11 +1,13 @@
 """What layers add to the loss is logged as Keras has it of the whole window."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 
 import keras_seqgrad as ksg
-from tests import zoo
+from tests import replicas, zoo
 from tests.methods.table import TABLE
 
 L = keras.layers
@@ -77,6 +79,59 @@ def test_compiled_and_draws_for_the_segments_as_ever():
     np.testing.assert_array_equal(*drawn)
     method = ksg.methods.TruncatedBPTT(3)
     assert_logs(compiled(lossy(), method, jit_compile=True), x, y)
+
+
+def regularised(per_sequence=False, **options):
+    """L1 and L2 of what layers give at every step, or of the last output."""
+    options |= {"kernel_regularizer": "l2", "activity_regularizer": "l2"}
+    network = zoo.network("gru", per_sequence=per_sequence, **options)
+    behind = L.Dense(2, activity_regularizer=None if per_sequence else "l1")
+    front = [keras.Input((None, 2)), L.Masking()]
+    return keras.Sequential([*front, *network.layers, behind])
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("every", [3, "auto"])
+def test_checkpoints_sum_regularisers_of_every_step(every, jit):
+    x, y = zoo.data(5)
+    x[0, 3:] = 0.0
+    found = []
+    for method in ksg.methods.BPTT(), ksg.methods.BPTT(every):
+        options = {"jit_compile": jit} if found else {"run_eagerly": True}
+        model = compiled(regularised(), method, 0.1, **options)
+        losses = model.fit(x, y, epochs=2, verbose=0).history["loss"]
+        found.append([*model.get_weights(), losses])
+        found[-1] += model.estimate_gradients(x, y)[1]
+    zoo.assert_same(*found[::-1], tolerance=1e-5)
+
+
+def test_checkpoints_refuse_a_regulariser_of_the_last_step():
+    """In every segment it would be of another step."""
+    model = compiled(regularised(per_sequence=True), ksg.methods.BPTT(3))
+    with pytest.raises(ValueError, match="takes an L1 or L2 of outputs at ev"):
+        model.train_on_batch(*zoo.data(5, per_sequence=True))
+
+
+@pytest.mark.parametrize(
+    "method, per_sequence",
+    [
+        (lambda: ksg.methods.BPTT(2), False),
+        (lambda: ksg.methods.TruncatedBPTT(2), False),
+        (lambda: ksg.methods.FPTT(2), True),
+    ],
+    ids=["checkpoints", "tbptt", "fptt"],
+)
+def test_replicas_add_it_once(method, per_sequence):
+    x, y = zoo.data(4, per_sequence=per_sequence)
+    x, y = replicas.four_rows(x, y)
+    found = []
+    for scope in contextlib.nullcontext(), replicas.strategy().scope():
+        with scope:
+            model = compiled(regularised(per_sequence), method(), 0.1)
+        logs = model.fit(x, y, batch_size=4, verbose=0).history["loss"]
+        found.append([*model.get_weights(), logs])
+    zoo.assert_same(*found, tolerance=1e-5)
 
 
 class Own(ksg.SequenceModel):
