@@ -91,8 +91,7 @@ def regularised(per_sequence=False, **options):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("every", [3, "auto"])
+@pytest.mark.parametrize("every, jit", [(3, False), ("auto", True)])
 def test_checkpoints_sum_regularisers_of_every_step(every, jit):
     x, y = zoo.data(5)
     x[0, 3:] = 0.0
