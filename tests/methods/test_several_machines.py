@@ -16,8 +16,9 @@ from tests import machines
 from tests.methods import test_replicas as replicas
 from tests.window import test_guard_of_replicas as guard
 
-# "artbp" trains by the lines of all that see a window as a whole.
-NAMES = ["tbptt", "artbp", "artbp_rows", "dni", "fptt", "snap"]
+# Of each kind of state one: rows, draws, what is learnt beside, and traces. All
+# methods train two replicas of one process as one in `test_replicas`.
+NAMES = ["tbptt", "artbp_rows", "dni", "snap"]
 CHOICES = ["skip", "raise"]
 
 
