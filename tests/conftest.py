@@ -148,7 +148,6 @@ def left_unread():
     handler.addFilter(lambda record: "never used" in record.getMessage())
     tf.get_logger().addHandler(handler)
     yield said
-    gc.collect()
     assert not said
 
 

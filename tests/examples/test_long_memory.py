@@ -68,7 +68,7 @@ def test_quick_run_goes_on_after_its_end(example, tmp_path, capsys):
     learned.main(["--only", "long_memory", "--results", str(tmp_path)])
     shown = capsys.readouterr().out
     weights, loss = f"{again['weights']:,}", again["test"]["loss"]
-    row = f"| LSTM | {weights} | 1 |  |  |  | 0 | 16 | {loss:.4f} |"
+    row = f"| LSTM | {weights} | 1 | 0 | 16 | {loss:.4f} |"
     assert row in shown
 
 

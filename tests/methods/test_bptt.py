@@ -155,15 +155,6 @@ def test_dropout_is_drawn_again_as_it_was(every):
     assert found[0].numpy()[0, 1] == pytest.approx(slope, rel=0.02, abs=1e-4)
 
 
-def test_added_losses_are_refused_with_checkpoints():
-    network = zoo.network("lstm", activity_regularizer="l2")
-    model = SequenceModel.from_model(network)
-    x, y = zoo.data()
-    estimate(model, x, y, BPTT())
-    with pytest.raises(ValueError, match="losses that layers add themselves"):
-        estimate(model, x, y, BPTT(3))
-
-
 @pytest.mark.parametrize("every", [0, -1, 2.5, "some"])
 def test_refuses(every):
     with pytest.raises(ValueError, match="checkpoint_every"):
