@@ -58,6 +58,11 @@ def pytest_itemcollected(item):
         item.add_marker("compiled")
 
 
+def pytest_sessionfinish():
+    """Leaves what is there to the process' end: pytest collects it thrice."""
+    gc.freeze()
+
+
 @pytest.fixture
 def eagerly():
     """For an example's test in which so few steps run that tracing is all."""
