@@ -1,5 +1,7 @@
 """Recurrent layers inside a traced graph."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
@@ -8,6 +10,20 @@ from keras_seqgrad.layers.cells import is_as_written
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.tensors import masks, origin
+
+
+@functools.cache
+def means_over_rows():
+    """Whether this Keras divides activity regularisers by the batch size.
+
+    Earlier versions do not.
+    """
+    layer = keras.layers.Activation("linear", activity_regularizer="l1")
+    layer(tf.ones((1, 1)))
+    [of_one] = layer.losses
+    layer(tf.ones((2, 1)))
+    [of_two] = layer.losses
+    return float(of_two) < 1.5 * float(of_one)
 
 
 class RecurrentNode(keras.layers.Layer):
@@ -25,6 +41,9 @@ class RecurrentNode(keras.layers.Layer):
         # In a tuple, so that the weights stay with their own model alone.
         self.held = (layer,)
         self.constant_start = constant_start
+        self.means_over_rows = (
+            layer.activity_regularizer is not None and means_over_rows()
+        )
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.held[0]
@@ -59,10 +78,17 @@ class RecurrentNode(keras.layers.Layer):
             [*state, last] if self.carries_output else state
         )
         result = outputs if layer.return_sequences else last
+        made = (result, *state) if layer.return_state else result
         if layer.activity_regularizer is not None:
-            batch_size = tf.cast(tf.shape(result)[0], result.dtype)
-            layer.add_loss(layer.activity_regularizer(result) / batch_size)
-        return (result, *state) if layer.return_state else result
+            for tensor in keras.tree.flatten(made):
+                layer.add_loss(self.activity_loss(tensor))
+        return made
+
+    def activity_loss(self, tensor):
+        """What Keras adds to the loss for a tensor that the layer gives."""
+        loss = self.held[0].activity_regularizer(tensor)
+        rows = tf.cast(tf.shape(tensor)[0], loss.dtype)
+        return loss / rows if self.means_over_rows else loss
 
     def takes_kernel(self, passage, mask):
         """Whether cuDNN runs the layer in a passage.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_seqgrad as ksg
+from keras_seqgrad.network.nodes import means_over_rows
 from tests import replicas, zoo
 from tests.methods.table import TABLE
 
@@ -81,6 +82,22 @@ def test_compiled_and_draws_for_the_segments_as_ever():
     assert_logs(compiled(lossy(), method, jit_compile=True), x, y)
 
 
+@pytest.mark.parametrize("states", [False, True])
+def test_recurrent_layers_add_what_they_add_in_keras(states):
+    """Whatever this version divides by; of states that they give, too."""
+    inputs = keras.Input((None, 2))
+    options = {"return_sequences": True, "activity_regularizer": "l2"}
+    made = L.LSTM(2, return_state=states, **options)(inputs)
+    hidden = made[0] if states else made
+    network = keras.Model(inputs, L.Dense(2)(hidden))
+    x, y = zoo.data()
+    loss, expected = zoo.keras_gradients(network, x, y, MSE)
+    model = compiled(network, ksg.methods.BPTT())
+    ours, found = model.estimate_gradients(x, y)
+    assert float(ours) == pytest.approx(float(loss), rel=1e-5)
+    zoo.assert_same(found, expected)
+
+
 def regularised(per_sequence=False, **options):
     """L1 and L2 of what layers give at every step, or of the last output."""
     options |= {"kernel_regularizer": "l2", "activity_regularizer": "l2"}
@@ -114,6 +131,9 @@ def test_checkpoints_refuse_a_regulariser_of_the_last_step():
         model.train_on_batch(*zoo.data(5, per_sequence=True))
 
 
+@pytest.mark.skipif(
+    not means_over_rows(), reason="replicas of this Keras have losses apart"
+)
 @pytest.mark.parametrize(
     "method, per_sequence",
     [
