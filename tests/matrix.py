@@ -42,6 +42,7 @@ CORE = [
     "tests/test_saving.py",
     "tests/test_truncation.py",
     "tests/test_weights.py",
+    "tests/window/test_added.py",
 ]
 COMPILED = ["tests/methods/test_conformance.py"]
 REQUIREMENTS = ["build", "pytest"]
