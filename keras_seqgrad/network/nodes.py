@@ -41,6 +41,7 @@ class RecurrentNode(keras.layers.Layer):
         # In a tuple, so that the weights stay with their own model alone.
         self.held = (layer,)
         self.constant_start = constant_start
+        # Asked here, where nothing is being traced.
         self.means_over_rows = (
             layer.activity_regularizer is not None and means_over_rows()
         )

@@ -192,10 +192,7 @@ def test_float64_is_float32_with_more_digits(name, float64):
     found, start = [], None
     for floatx in ("float64", "float32"):
         keras.config.set_floatx(floatx)
-        network = zoo.network(
-            TABLE[name].instead.get("simple_rnn", "simple_rnn"),
-            dtype=floatx,
-        )
+        network = network_for(name, dtype=floatx)
         start = start or network.get_weights()
         network.set_weights(start)
         model = make(name, network, weighted_metrics=["mae"])
@@ -295,7 +292,7 @@ def test_no_gradient_crosses_a_reset(name):
     assert zoo.differ(other, found)
 
 
-# The others differ from their class's first row in nothing that has a length.
+# These differ from their class's first row in nothing that has a length.
 ELSEWHERE = {"bptt_checkpointed", "dni_lambda", "tbptt_stride", "artbp_rows"}
 ELSEWHERE |= {"inversion_learned"}
 
