@@ -272,7 +272,9 @@ class SequenceModel(Saved, SegmentedModel):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`; carried state starts anew."""
-        return super().evaluate(**self._prepare("evaluation", args, kwargs))
+        found = super().evaluate(**self._prepare("evaluation", args, kwargs))
+        # Keras 3.10 leaves tensors beside metrics of the training alone.
+        return keras.tree.map_structure(_as_number, found)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.predict`; carried state starts anew.
@@ -340,3 +342,9 @@ class SequenceModel(Saved, SegmentedModel):
         beside.load_weights(
             self, lambda: load(filepath, skip_mismatch, **kwargs), filepath
         )
+
+
+def _as_number(value):
+    """A float for a tensor without axes; else what is given."""
+    is_scalar = keras.ops.is_tensor(value) and len(value.shape) == 0
+    return float(value) if is_scalar else value

@@ -34,7 +34,7 @@ ROWS = [
 CORE = [
     "tests/data",
     "tests/layers",
-    "tests/network/test_everyday.py",
+    "tests/network",
     "tests/state",
     "tests/test_import.py",
     "tests/test_model.py",
@@ -42,7 +42,7 @@ CORE = [
     "tests/test_saving.py",
     "tests/test_truncation.py",
     "tests/test_weights.py",
-    "tests/window/test_added.py",
+    "tests/window",
 ]
 COMPILED = ["tests/methods/test_conformance.py"]
 REQUIREMENTS = ["build", "pytest"]

@@ -119,6 +119,11 @@ def assert_same(gradients, expected, tolerance=2e-5):
     assert not wrong, wrong
 
 
+def numbers(logs):
+    """Logs as floats; Keras 3.10 gives arrays for a batch."""
+    return {name: float(value) for name, value in logs.items()}
+
+
 def differ(first, second):
     """Whether any pair of gradients differs clearly."""
     return any(

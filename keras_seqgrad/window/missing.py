@@ -52,10 +52,11 @@ def clear_for_metrics(segment, outputs, model):
 
     A weight of 0 says nothing to a metric without weights. So where one stands
     by a target that is not there the step is masked, if all metrics compiled
-    can be told so.
+    can be told so. With a Keras whose metrics count masked steps, targets stay
+    as they were given.
     """
     groups = [m for m in model.metrics if hasattr(m, "metrics")]
-    if not groups:
+    if not groups or not metrics_leave_out_masked():
         return segment, outputs
     found = _Found(segment, outputs, model)
     if not found.any:
@@ -81,6 +82,20 @@ def clear_for_metrics(segment, outputs, model):
 
     segment = found.replaced(clear)
     return segment, keras.tree.pack_sequence_as(outputs, marked)
+
+
+@functools.cache
+def metrics_leave_out_masked():
+    """Whether metrics of this Keras leave masked steps out without weights.
+
+    Before Keras 3.12 they do so beside sample weights alone.
+    """
+    with tf.init_scope():
+        metric = keras.metrics.MeanAbsoluteError()
+        mask = tf.constant([True, False])
+        outputs = masks.attach(tf.zeros((2, 1)), mask)
+        metric.update_state([[0.0], [1.0]], outputs)
+        return float(metric.result()) == 0.0
 
 
 def clear_rows(x, weights, model):

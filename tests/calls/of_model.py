@@ -2,8 +2,6 @@
 
 import functools
 
-import keras
-
 import keras_seqgrad as ksg
 from tests.calls.kinds import Call, data, model, network
 
@@ -11,6 +9,11 @@ from tests.calls.kinds import Call, data, model, network
 @functools.cache
 def plain():
     return ksg.SequenceModel.from_model(network())
+
+
+def ends():
+    found = network()
+    return {"inputs": found.inputs, "outputs": found.outputs}
 
 
 def carrying(**given):
@@ -34,11 +37,7 @@ MODEL = {
     ),
     "SequenceModel of inputs": Call(
         ksg.SequenceModel,
-        dict(
-            zip(
-                ("inputs", "outputs"), [keras.Input((None, 2))] * 2, strict=True
-            )
-        ),
+        ends(),
         {"inputs": "other", "outputs": "other", "network": "other?"},
     ),
     "SequenceModel.from_model": Call(

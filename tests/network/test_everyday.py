@@ -187,6 +187,8 @@ EVERYDAY = {
 @pytest.mark.parametrize("name", EVERYDAY)
 def test_trains_with_the_loss_of_keras(name):
     """In segments of two steps, the last of one: what Keras makes of all."""
+    if name == "strings, one-hot" and keras.version() < "3.13":
+        pytest.skip("this Keras makes one vector of a sequence of strings")
     network, x = EVERYDAY[name]()
     model = ksg.SequenceModel.from_model(network)
     method = ksg.methods.TruncatedBPTT(2)

@@ -45,13 +45,13 @@ def one_output(**options):
     )
 
 
-def two_outputs(late=False):
+def two_outputs(late=False, names=("a", "b")):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((None, 2))
     hidden = L.Masking()(inputs)
     hidden = L.SimpleRNN(3, return_sequences=True)(hidden)
     last = L.SimpleRNN(2, return_sequences=not late)(hidden)
-    outputs = L.Dense(1, name="a")(last), L.Dense(2, name="b")(hidden)
+    outputs = L.Dense(1, name=names[0])(last), L.Dense(2, name=names[1])(hidden)
     return keras.Model(inputs, [*outputs])
 
 
@@ -214,9 +214,10 @@ def test_metrics_that_are_no_means(name, kind):
 
 
 def test_outputs_by_key_with_losses_of_their_own():
-    network = two_outputs()
+    names = "z", "c"
+    network = two_outputs(names=names)
     network = keras.Model(
-        network.input, dict(zip(["z", "c"], network.outputs, strict=True))
+        network.input, dict(zip(names, network.outputs, strict=True))
     )
     model = compiled(
         network,

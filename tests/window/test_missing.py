@@ -17,6 +17,13 @@ VALID = np.ones((zoo.BATCH, zoo.STEPS), bool)
 VALID[0, 3:] = VALID[1, 1:3] = VALID[2] = False
 SPARSE = keras.losses.SparseCategoricalCrossentropy
 
+LEFT_OUT = missing.metrics_leave_out_masked()
+
+
+def metrics_of_steps(*metrics):
+    """For compile; none where this Keras counts masked steps, before 3.12."""
+    return metrics if LEFT_OUT else ()
+
 
 def filled(array, value):
     """`array` with `value` at all masked steps."""
@@ -50,7 +57,8 @@ def assert_told_the_same(found, expected):
 def test_targets_of_masked_steps(value):
     x, y = zoo.data()
     given = {"inputs": x, "mask": VALID}
-    model = compiled(metrics=["mae", keras.metrics.RootMeanSquaredError()])
+    metrics = metrics_of_steps("mae", keras.metrics.RootMeanSquaredError())
+    model = compiled(metrics=[*metrics])
     weight = np.random.default_rng(1).random(VALID.shape).astype("float32")
     expected = told(model, given, filled(y, 0), weight)
     y, weight = filled(y, value), filled(weight, value)
@@ -67,12 +75,13 @@ def test_classes_of_steps_that_do_not_count(dtype, masked):
     weight = None if masked else VALID.astype("float32")
     x = {"inputs": x, "mask": VALID} if masked else x
     y = np.random.default_rng(2).integers(0, 2, VALID.shape).astype(dtype)
-    accuracy = ["sparse_categorical_accuracy"]
+    accuracy = [*metrics_of_steps("sparse_categorical_accuracy")]
     model = compiled(SPARSE(from_logits=True), weighted_metrics=accuracy)
     expected = told(model, x, filled(y, 0), weight)
     assert_told_the_same(told(model, x, filled(y, -1), weight), expected)
 
 
+@pytest.mark.skipif(not LEFT_OUT, reason="Keras counts them, before 3.12")
 def test_a_missing_target_of_weight_zero():
     x, y = zoo.data()
     weight = VALID.astype("float32")
