@@ -55,43 +55,43 @@ def long_memory(runs):
     column is of all the tests, when the time was spent.
     """
     for task in TASKS:
-        of_task = [run for run in runs if run["task"] == task]
-        if any("test" in run for run in of_task):
-            yield long_memory_task(task, of_task)
+        ended = [r for r in runs if r["task"] == task and "test" in r]
+        if ended:
+            yield long_memory_task(task, ended)
 
 
-def long_memory_task(task, found):
-    """A row a layer that was run."""
+def long_memory_task(task, ended):
+    """A row a layer and time that it had, whose rates fell by that time."""
     minutes, name, factor, digits = TASKS[task]
     minutes = [
-        m for m in minutes if any(at(run, m, name) is not None for run in found)
+        m for m in minutes if any(at(run, m, name) is not None for run in ended)
     ]
     rows = []
-    for layer in LAYERS:
-        runs = [run for run in found if run["layer"] == layer]
-        ended = [run["test"] for run in runs if "test" in run]
-        if not ended:
-            continue
-        spent = [test["seconds"] / 60 for test in ended]
-        updates = [test["updates"] for test in ended]
+    for (layer, spent), runs in groups(ended, arm_of_long_memory).items():
+        updates = [run["test"]["updates"] for run in runs]
         sequences = runs[0]["batch_size"] * statistics.mean(updates)
         rows.append(
             [
-                layer,
+                LAYERS[layer],
                 f"{runs[0]['weights']:,}",
-                str(len(ended)),
+                str(len(runs)),
                 *(
                     cell([at(run, m, name) for run in runs], factor, digits)
                     for m in minutes
                 ),
-                f"{statistics.mean(spent):.0f}",
+                str(spent),
                 f"{sequences:,.0f}",
-                cell([test[name] for test in ended], factor, digits),
+                cell([run["test"][name] for run in runs], factor, digits),
             ]
         )
     head = ["layer", "weights", "runs", *(f"{m} min" for m in minutes)]
     head += ["minutes in all", "sequences seen", "whole test"]
     return Table(f"learned/{task}", head, rows)
+
+
+def arm_of_long_memory(run):
+    """The place of its layer, and the minutes that it had."""
+    return LAYERS.index(run["layer"]), round(run["test"]["seconds"] / 60)
 
 
 def copy(runs):

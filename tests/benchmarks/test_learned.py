@@ -21,6 +21,36 @@ def test_minutes_of_a_run():
     assert runs.cell([1.0, 3.0, None], 100, 1) == "200.0 (100.0–300.0)"
 
 
+def test_long_trainings_stand_beside_short_ones():
+    def run(layer, seconds, accuracy):
+        said = {"task": "pixels", "layer": layer, "weights": 7, "batch_size": 5}
+        reports = [
+            {"seconds": 110.0, "val_accuracy": 0.5},
+            {"seconds": seconds},
+        ]
+        test = {"seconds": seconds, "updates": 40, "accuracy": accuracy}
+        return {**said, "reports": reports, "test": test}
+
+    unfinished = run("LSTM", 3600.0, 0.9)
+    del unfinished["test"]
+    [table] = learned.long_memory(
+        [
+            unfinished,
+            run("LSTM", 601.0, 0.6),
+            run("LRU", 3602.0, 0.875),
+            run("LRU", 601.0, 0.75),
+            run("LRU", 600.0, 0.25),
+        ]
+    )
+    half = "50.00", "50.00", "50.00"
+    halves = [f"{cell} (50.00–50.00)" for cell in half]
+    assert table.rows == [
+        ["LRU", "7", "2", *halves, "", "10", "200", "50.00 (25.00–75.00)"],
+        ["LRU", "7", "1", *half, "50.00", "60", "200", "87.50"],
+        ["LSTM", "7", "1", *half, "", "10", "200", "60.00"],
+    ]
+
+
 @pytest.mark.parametrize("name", learned.EXPERIMENTS)
 def test_pages_show_the_results(name):
     for table in learned.tables(name):
