@@ -172,7 +172,8 @@ def configuration(network):
     try:
         found = keras.saving.serialize_keras_object(network)
         text = json.dumps(found, sort_keys=True)
-    except (NotImplementedError, TypeError):
+    except (NotImplementedError, TypeError, ValueError):
+        # No configuration; Keras 3.11 fails on the message that says so.
         return None
     names = {}
 

@@ -12,7 +12,7 @@ from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.state.method_state import Draws
 from keras_seqgrad.tensors import arguments, replicas
 from keras_seqgrad.truncation import Random
-from keras_seqgrad.window import checkpoints
+from keras_seqgrad.window import added, checkpoints
 from keras_seqgrad.window.ends import before_ends
 from keras_seqgrad.window.loops import each_piece_recorded
 from keras_seqgrad.window.pullback import pull
@@ -184,13 +184,22 @@ class ARTBP(WindowMethod):
                 'one has no loss. Set update="window".'
             )
         bounds = piece_bounds(self.gates(window))
+        adds = added.is_added(window)
 
         def step(segment, state):
             weights = self.law.link_weights(segment.length)
-            loss, gradients, outputs, state = pull(
-                window, segment, state, weights
-            )
             share = tf.cast(segment.length, "float32") / self.law.mean_length
+
+            def of_piece(segment, outputs):
+                loss = window.loss(segment, outputs)
+                if adds:  # goes with the piece, however long it is
+                    more = (1.0 / share - 1.0) * added.by_layers(window)
+                    loss += tf.cast(more, loss.dtype)
+                return loss
+
+            loss, gradients, outputs, state = pull(
+                window, segment, state, weights, of_piece
+            )
             window.learner.apply(
                 [g * tf.cast(share, g.dtype) for g in gradients]
             )

@@ -28,7 +28,7 @@ from keras_seqgrad.window.loops import (
     each_segment_kept,
     each_segment_recorded,
 )
-from keras_seqgrad.window.pullback import pull_loss
+from keras_seqgrad.window.summed import Summed
 
 
 @dataclasses.dataclass
@@ -200,12 +200,13 @@ class OnlineMethod(Method):
         if window.one_target:
             loss, gradients, _, _ = self._pull_at_end(window, carry)
             return loss, gradients
+        summed = Summed(window)
         with window.draws_put_back():
-            _, outputs, _ = each_segment_kept(
-                window, self.length, window.forward, window.state
+            ended, outputs, _ = each_segment_kept(
+                window, self.length, summed.forward, summed.start()
             )
-        window.refuse_added_losses()
-        loss, d_outputs, gradients = pull_loss(window, outputs)
+        loss, d_outputs, gradients = summed.pull_loss(outputs, ended)
+        ones = [tf.ones_like(each) for each in summed.of_segment()]
 
         def step(segment, carry):
             carry, gradients = carry
@@ -214,8 +215,8 @@ class OnlineMethod(Method):
                 window,
                 segment,
                 carry,
-                keras.tree.flatten,
-                window.cut_cotangents(d_outputs, segment, rows),
+                lambda made: [*keras.tree.flatten(made), *summed.of_segment()],
+                [*window.cut_cotangents(d_outputs, segment, rows), *ones],
             )
             return outputs, (carry, nested.add(gradients, pulled))
 
@@ -244,11 +245,20 @@ class OnlineMethod(Method):
     def _pull_at_end(self, window, carry):
         """`_pull_loss` of each row's last steps, after all that is before."""
         before, last = split_at_end(window, self.length)
-        of_window = None
+        of_window = earlier = by_layers = None
         if before is not None:
             of_window = added.to_window(window)
-            _, _, carry = self._pull(window, before, carry)
-        return self._pull_loss(window, last, carry, of_window)
+            if of_window is not None:
+
+                def by_layers(outputs):
+                    return window.scale(added.by_layers(window))
+
+            earlier, _, carry = self._pull(window, before, carry, by_layers)
+        pulled = self._pull_loss(window, last, carry, of_window)
+        loss, gradients, outputs, carry = pulled
+        if earlier is not None:
+            gradients = nested.add(gradients, earlier)
+        return loss, gradients, outputs, carry
 
     def _pull(self, window, segment, carry, targets=None, d_targets=None):
         """Pulls a segment back, and moves the influence over it.

@@ -15,7 +15,8 @@ from keras_seqgrad.truncation import Fixed
 from keras_seqgrad.window import added
 from keras_seqgrad.window.ends import before_ends, split_at_end
 from keras_seqgrad.window.loops import each_segment, each_segment_recorded
-from keras_seqgrad.window.pullback import pull, pull_loss, pull_window
+from keras_seqgrad.window.pullback import pull, pull_window
+from keras_seqgrad.window.summed import Summed
 from keras_seqgrad.window.window import Segment
 
 
@@ -181,13 +182,24 @@ class TruncatedBPTT(Method):
     def _train_at_end(self, window):
         """One update whose gradient reaches back from each row's last step."""
         before, segment = split_at_end(window, self.length)
-        state, of_window = window.state, None
+        state, of_window, earlier = window.state, None, None
         if before is not None:
             of_window = added.to_window(window)
-            _, state = window.forward(before, state)
-            state = keras.tree.map_structure(tf.stop_gradient, state)
+            if of_window is None:
+                _, state = window.forward(before, state)
+                state = keras.tree.map_structure(tf.stop_gradient, state)
+            else:
+                _, earlier, _, state = pull(
+                    window,
+                    before,
+                    state,
+                    self._gates_at_end(window)[..., : before.length],
+                    lambda segment, outputs: added.by_layers(window),
+                )
         loss, gradients, outputs, state = pull(window, segment, state)
         loss = added.exchanged(window, loss, of_window)
+        if earlier is not None:
+            gradients = nested.add(gradients, earlier)
         window.learner.apply(gradients)
         window.learner.record_window(outputs, loss)
         return state
@@ -201,7 +213,10 @@ class TruncatedBPTT(Method):
             )
 
         def move(reach, state, carry):
-            with tf.GradientTape() as tape:
+            with (
+                tf.GradientTape() as tape,
+                added.of_steps(window, *reach.counted_place),
+            ):
                 outputs, end = window.forward(reach.run, state, reach.gates)
                 outputs = window.cut_outputs(outputs, *reach.counted_place)
                 loss = window.loss(reach.counted, outputs)
@@ -230,27 +245,36 @@ class TruncatedBPTT(Method):
         return loss, gradients
 
     def _gates_at_end(self, window):
-        """Gates that cut `length` steps before the last one of each row."""
+        """Gates that cut every `length` steps before the last one of each row.
+
+        What is before the last cut has no target, but layers may add to it.
+        """
         step, ends = tf.range(window.steps), window.steps
         if window.lengths is not None:
             ends = window.lengths[:, tf.newaxis]
-        return tf.where((ends - step == self.length) & (step > 0), 0.0, 1.0)
+        cut = (ends - step) % self.length == 0
+        return tf.where(cut & (step > 0) & (step < ends), 0.0, 1.0)
 
     def _estimate_overlapping(self, window):
-        outputs, _ = window.forward(window.whole(), window.state)
-        window.refuse_added_losses()
-        loss, d_outputs, gradients = pull_loss(window, outputs)
+        summed = Summed(window)
+        outputs, ended = summed.forward(window.whole(), summed.start())
+        loss, d_outputs, gradients = summed.pull_loss(outputs, ended)
 
         def add(reach, state, gradients):
-            with tf.GradientTape() as tape:
+            with (
+                tf.GradientTape() as tape,
+                added.of_steps(window, *reach.counted_place),
+            ):
                 outputs, end = window.forward(reach.run, state, reach.gates)
                 outputs = window.cut_outputs(outputs, *reach.counted_place)
+                more = summed.of_segment()
             pulled = tape.gradient(
-                keras.tree.flatten(outputs),
+                [*keras.tree.flatten(outputs), *more],
                 window.variables,
-                output_gradients=window.cut_cotangents(
-                    d_outputs, reach.counted
-                ),
+                output_gradients=[
+                    *window.cut_cotangents(d_outputs, reach.counted),
+                    *map(tf.ones_like, more),
+                ],
             )
             pulled = nested.fill(pulled, window.variables)
             return [], end, nested.add(gradients, pulled)

@@ -5,13 +5,14 @@ number. What a window adds is not known from what its segments add; so where
 layers add something, the window is run once more for the logs, forward alone.
 """
 
+import contextlib
 import weakref
 
 import keras
 import tensorflow as tf
 
 from keras_seqgrad.network.tracing import tensors
-from keras_seqgrad.tensors import replicas
+from keras_seqgrad.tensors import pieces, replicas
 
 # What of a sequence is the sum of what it is of its segments.
 SUMS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
@@ -62,15 +63,50 @@ def by_weights(window):
 def is_sum_over_steps(window):
     """Whether that is all of regularisers of what layers give at every step."""
     model = window.model
-    if model.is_opaque:
-        return False
     sums = [
         layer
-        for layer, made in model.graph.called
+        for layer in _regularised_steps(model)
         if type(layer.activity_regularizer) in SUMS
-        and all(id(tensor) in model.graph.temporal for tensor in tensors(made))
     ]
     return len(model.losses) == len(_regularised(window)) + len(sums)
+
+
+@contextlib.contextmanager
+def of_steps(window, start, length):
+    """Has regularisers of what layers give at every step take some steps alone.
+
+    For a run that goes over steps which another run has counted.
+
+    Args:
+        window: The window.
+        start: The first of these steps, from where the run starts.
+        length: How many.
+    """
+
+    def of_these(regularizer):
+        return lambda tensor: regularizer(pieces.steps(tensor, start, length))
+
+    layers = {id(layer): layer for layer in _regularised_steps(window.model)}
+    kept = [(each, each.activity_regularizer) for each in layers.values()]
+    for layer, regularizer in kept:
+        layer.activity_regularizer = of_these(regularizer)
+    try:
+        yield
+    finally:
+        for layer, regularizer in kept:
+            layer.activity_regularizer = regularizer
+
+
+def _regularised_steps(model):
+    """Of each call the layer, if it regularises what it gives at every step."""
+    if model.is_opaque:
+        return []
+    return [
+        layer
+        for layer, made in model.graph.called
+        if layer.activity_regularizer is not None
+        and all(id(tensor) in model.graph.temporal for tensor in tensors(made))
+    ]
 
 
 def is_more_than_regularisers(window):

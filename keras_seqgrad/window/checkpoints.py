@@ -8,9 +8,9 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import arguments, nested, pieces
-from keras_seqgrad.window import added
 from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
-from keras_seqgrad.window.pullback import pull_loss, pull_window
+from keras_seqgrad.window.pullback import pull_window
+from keras_seqgrad.window.summed import Summed
 
 
 def checked(every):
@@ -70,28 +70,12 @@ def _pull_segments(window, every, gates):
     What activity regularisers add is summed over the segments, and pulled back
     with each.
     """
-    adds = added.is_added(window)
-
-    def run(segment, carry):
-        state, sums = carry
-        outputs, state = window.forward(segment, state)
-        if adds and not added.is_sum_over_steps(window):
-            window.refuse_added_losses()
-        return outputs, (state, [s + added.by_layers(window) for s in sums])
-
-    def loss_beside(segment, outputs):
-        loss = window.target_loss(segment, outputs)
-        return loss + tf.cast(added.by_weights(window), loss.dtype)
-
-    nothing = [tf.zeros((), keras.config.floatx())] if adds else []
-    (state, sums), outputs, trail = each_segment_kept(
-        window, every, run, (window.state, nothing), window.draws
+    summed = Summed(window)
+    carry, outputs, trail = each_segment_kept(
+        window, every, summed.forward, summed.start(), window.draws
     )
     after = window.draws()
-    loss, d_outputs, gradients = pull_loss(
-        window, outputs, loss_beside if adds else None
-    )
-    loss += sum(tf.cast(each, loss.dtype) for each in sums)
+    loss, d_outputs, gradients = summed.pull_loss(outputs, carry)
 
     def pull_back(segment, before, carry):
         (start, _), drawn = before
@@ -101,7 +85,7 @@ def _pull_segments(window, every, gates):
         with tf.GradientTape() as tape:
             tape.watch(leaves)
             made = window.forward(segment, start, _of_segment(gates, segment))
-            more = [window.scale(added.by_layers(window)) for _ in sums]
+            more = summed.of_segment()
         pulled, d_start = tape.gradient(
             [*keras.tree.flatten(made), *more],
             (window.variables, leaves),
@@ -117,10 +101,10 @@ def _pull_segments(window, every, gates):
             keras.tree.pack_sequence_as(start, d_start),
         )
 
-    carry = (gradients, nested.zeros_like(window.state))
-    gradients, _ = each_segment_back(window, every, pull_back, carry, trail)
+    start = (gradients, nested.zeros_like(window.state))
+    gradients, _ = each_segment_back(window, every, pull_back, start, trail)
     window.draw_again(after)
-    state = keras.tree.map_structure(tf.stop_gradient, state)
+    state = keras.tree.map_structure(tf.stop_gradient, carry[0])
     return loss, gradients, outputs, state
 
 

@@ -314,8 +314,8 @@ class Window:
             raise ValueError(
                 "This method sums the window's loss over segments, which is "
                 "not defined for losses that layers add themselves (add_loss, "
-                "activity_regularizer; BPTT with checkpoints takes an L1 or "
-                "L2 of outputs at every step). Train with BPTT(), or take "
+                "activity_regularizer; checkpoints and estimates take an L1 "
+                "or L2 of outputs at every step). Train with BPTT(), or take "
                 "these losses out."
             )
 

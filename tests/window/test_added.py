@@ -124,10 +124,130 @@ def test_checkpoints_sum_regularisers_of_every_step(every, compiled_as):
     zoo.assert_same(*found[::-1], tolerance=1e-5)
 
 
+@pytest.mark.parametrize(
+    "method, compiled_as",
+    [
+        (ksg.methods.TruncatedBPTT(2), {}),
+        (ksg.methods.TruncatedBPTT(4, 2), {}),
+        (ksg.methods.TruncatedBPTT(3, 2), {}),
+        (ksg.methods.ARTBP(3, seed=1, update="cut"), {}),
+        pytest.param(
+            ksg.methods.TruncatedBPTT(4, 2),
+            {"jit_compile": True},
+            marks=pytest.mark.compiled,
+        ),
+    ],
+    ids=str,
+)
+def test_updates_count_what_a_step_adds_once(method, compiled_as):
+    """Of an L1 behind what stays, all updates together are that of BPTT."""
+    x, y = zoo.data(7)
+    found = []
+    for each in method, ksg.methods.BPTT():
+        front = zoo.network("gru").layers[0]
+        front.trainable = False
+        behind = L.Dense(2, activity_regularizer=keras.regularizers.L1(1.0))
+        network = keras.Sequential([keras.Input((None, 2)), front, behind])
+        model = compiled(network, each, 1e-3, loss_weights=0.0, **compiled_as)
+        before = [v.numpy() for v in behind.weights]
+        model.train_on_batch(x, y)
+        after = [v.numpy() for v in behind.weights]
+        found.append(
+            [1e3 * (b - a) for a, b in zip(before, after, strict=True)]
+        )
+    assert np.abs(found[1][0]).min() > 0.1
+    zoo.assert_same(*found, tolerance=1e-3)
+
+
+def estimates(network, *methods):
+    x, y = zoo.data(7)
+    return [
+        compiled(network, each).estimate_gradients(x, y) for each in methods
+    ]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ksg.methods.SnAp(7),
+        ksg.methods.RTRL(2),
+        ksg.methods.SyntheticGradients(7),
+        ksg.methods.TruncatedBPTT(7, 2),
+    ],
+    ids=str,
+)
+def test_estimates_that_reach_all_are_exact(method):
+    found, expected = estimates(regularised(), method, ksg.methods.BPTT())
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+    zoo.assert_same(found[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ksg.methods.SnAp(2),
+        ksg.methods.SyntheticGradients(2),
+        ksg.methods.TruncatedBPTT(3, 2),
+    ],
+    ids=str,
+)
+def test_estimates_have_every_step_of_the_last_layer(method):
+    """Nothing of its gradient goes back in time, so that none is cut."""
+    found, expected = estimates(regularised(), method, ksg.methods.BPTT())
+    assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+    zoo.assert_same(found[1][-2:], expected[1][-2:])
+    assert zoo.differ(found[1], expected[1])
+
+
+def early(method, rate=0.0, **compiled_as):
+    """One target a sequence, and an L2 of every step of a lower layer."""
+    keras.utils.set_random_seed(1)
+    options = {"return_sequences": True, "activity_regularizer": "l2"}
+    layers = [L.GRU(3, **options), L.GRU(2), L.Dense(1)]
+    network = keras.Sequential([keras.Input((None, 2)), L.Masking(), *layers])
+    return compiled(network, method, rate, loss_weights=0.1, **compiled_as)
+
+
+def test_one_target_and_what_is_added_early():
+    """The influence brings it back as far as it comes, which is exact."""
+    x, y = zoo.data(7, per_sequence=True)
+    expected = early(ksg.methods.BPTT()).estimate_gradients(x, y[:, :1])
+    for method in ksg.methods.RTRL(2), ksg.methods.TruncatedBPTT(7):
+        found = early(method).estimate_gradients(x, y[:, :1])
+        assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
+        zoo.assert_same(found[1], expected[1])
+    cut = early(ksg.methods.TruncatedBPTT(2)).estimate_gradients(x, y[:, :1])
+    assert zoo.differ(cut[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        ksg.methods.TruncatedBPTT(2),
+        ksg.methods.TruncatedBPTT(3),
+        ksg.methods.SnAp(2),
+    ],
+    ids=str,
+)
+def test_one_target_trains_what_is_added_early_as_estimated(method):
+    x, y = zoo.data(7, per_sequence=True)
+    model = early(method, rate=1.0)
+    _, gradients = model.estimate_gradients(x, y[:, :1])
+    before = model.get_weights()
+    model.train_on_batch(x, y[:, :1])
+    moved = zip(before, model.get_weights(), strict=True)
+    zoo.assert_same([b - a for b, a in moved], gradients, 1e-4)
+
+
+def test_estimates_refuse_what_is_no_sum():
+    with pytest.raises(ValueError, match="not defined for losses that layers"):
+        estimates(lossy(), ksg.methods.SnAp(2))
+
+
 def test_checkpoints_refuse_a_regulariser_of_the_last_step():
     """In every segment it would be of another step."""
     model = compiled(regularised(per_sequence=True), ksg.methods.BPTT(3))
-    with pytest.raises(ValueError, match="takes an L1 or L2 of outputs at ev"):
+    with pytest.raises(ValueError, match="take an L1 or L2 of outputs at ev"):
         model.train_on_batch(*zoo.data(5, per_sequence=True))
 
 

@@ -27,7 +27,7 @@ from keras_seqgrad.window.loops import (
     each_segment_kept,
     each_segment_recorded,
 )
-from keras_seqgrad.window.pullback import pull_loss
+from keras_seqgrad.window.summed import Summed
 from keras_seqgrad.window.window import Window
 
 CONDITIONS = ("state", "next_input")
@@ -288,11 +288,11 @@ class SyntheticGradients(Method):
         self._refuse(window)
         synthesis = self.synthesis(window)
         drawn = window.draws()
-        _, outputs, _ = each_segment_kept(
-            window, self.length, window.forward, window.state
+        summed = Summed(window)
+        ended, outputs, _ = each_segment_kept(
+            window, self.length, summed.forward, summed.start()
         )
-        window.refuse_added_losses()
-        loss, d_outputs, gradients = pull_loss(window, outputs)
+        loss, d_outputs, gradients = summed.pull_loss(outputs, ended)
         window.draw_again(drawn)
         terms = window.count(window.whole(), outputs)
 
@@ -301,17 +301,19 @@ class SyntheticGradients(Method):
             _, _, memory = read(self, window, segment, state, memory)
             with tf.GradientTape() as tape:
                 outputs, end = window.forward(segment, state)
+                more = summed.of_segment()
             _, guess = guess_at_end(self, window, segment, end, memory)
             received = self._received(window, guess) / terms
             ends = differentiable(end)
             pulled = tape.gradient(
-                [*keras.tree.flatten(outputs), *ends],
+                [*keras.tree.flatten(outputs), *ends, *more],
                 window.variables,
                 output_gradients=[
                     *window.cut_cotangents(
                         d_outputs, segment, window.ends_in(segment)
                     ),
                     *split(received, ends),
+                    *map(tf.ones_like, more),
                 ],
             )
             pulled = nested.fill(pulled, window.variables)
