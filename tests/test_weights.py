@@ -295,6 +295,7 @@ def counted(first, method):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 8])
 @pytest.mark.parametrize(
     "method",
