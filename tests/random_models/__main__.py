@@ -11,7 +11,9 @@ reproduced by its seed, COUNT 1 and its name.
 
 import argparse
 import collections
+import gc
 import os
+import re
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -32,32 +34,38 @@ def main(arguments):
     given = parser.parse_args(arguments)
     keras.config.disable_traceback_filtering()
     names = [given.only] if given.only else list(COMPARISONS)
-    failed, refused, outside = 0, {}, {}
-    ran = collections.Counter()
+    counted, said = collections.Counter(), set()
     for seed in range(given.seed, given.seed + given.count):
         for name in names:
-            keras.config.set_floatx("float32")
-            keras.config.set_dtype_policy("float32")
-            draw = COMPARISONS[name](seed)
-            try:
-                draw.run()
-                ran[name] += 1
-            except training.NotInKeras as error:
-                first = str(error).splitlines()[0]
-                outside.setdefault((name, first[:150]), []).append(seed)
-            except training.Refused as error:
-                first = str(error).splitlines()[0]
-                refused.setdefault((name, first), []).append(seed)
-            except Exception as error:
-                failed += 1
-                what = f"{type(error).__name__}: {error}".splitlines()[0]
-                print(f"{name} {seed}: {what} | {draw.told}", flush=True)
-    for (name, first), seeds in refused.items():
-        print(f"refused by {name}, seeds {seeds[:5]}: {first}")
-    for (name, first), seeds in outside.items():
-        print(f"not in Keras, {name}, seeds {seeds[:5]}: {first}")
-    print(f"passed: {dict(ran)}; failed: {failed}")
-    return min(failed, 255)
+            outcome, line = run(name, seed)
+            counted[outcome] += 1
+            # What is refused is told once; counts and names apart.
+            key = line if outcome == "failed" else re.sub(r"[\d.]+", "", line)
+            if line and key not in said:
+                said.add(key)
+                print(f"{name} {seed} {outcome}: {line}", flush=True)
+    print(f"{counted['failed']} failed of {dict(counted)}")
+    return min(counted["failed"], 255)
+
+
+def run(name, seed):
+    """One draw: what became of it, and the line that tells."""
+    keras.utils.clear_session()
+    gc.collect()
+    keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
+    draw = COMPARISONS[name](seed)
+    print(f"{name} {seed}", file=sys.stderr, flush=True)
+    try:
+        draw.run()
+        return "passed", ""
+    except training.NotInKeras as error:
+        return "not in Keras", str(error).splitlines()[0][:150]
+    except training.Refused as error:
+        return "refused", str(error).splitlines()[0]
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return "failed", f"{what} | {draw.told}"
 
 
 if __name__ == "__main__":
