@@ -15,7 +15,7 @@ from tests.random_models.networks import Limits
 TOLERANCE = 1e-8
 # What does not fall into the sums of segments.
 # Stacks cannot be stateful in Keras.
-CUT = Limits(last=False, starts=False, stacks=False)
+CUT = Limits(last=False, starts=False, stacks=False, nests=False)
 
 
 def of_bptt(seed):

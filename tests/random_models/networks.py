@@ -44,6 +44,7 @@ class Limits:
     added: bool = True  # activity regularisers
     starts: bool = True  # initial states from another layer
     stacks: bool = True  # several cells in one layer
+    nests: bool = True  # models inside of models
     layers: int = 3  # recurrent ones at most
     dropout: float = 0.0  # rate of dropout layers and of recurrent layers
     kinds: tuple = (*STATES, *STATES, "RNN", "RNN", *LINEAR)
@@ -94,6 +95,8 @@ class Drawing:
                 tensor = self.joined(below, tensor, "Add")
             elif tensor.timed and source.chance(0.2):
                 tensor = self.joined(below, tensor)
+            if tensor.timed and self.limits.nests and source.chance(0.15):
+                tensor = self.nested(tensor)
         if tensor.timed:
             tensor = self.between(tensor)
         return self.ended(self.heads(tensor))
@@ -160,6 +163,18 @@ class Drawing:
             }[drawn]
         made = source.add(f"{made}({tensor.name})")
         return dataclasses.replace(tensor, name=made, features=features)
+
+    def nested(self, tensor):
+        """A model inside of the model, perhaps called twice."""
+        source, features = self.source, tensor.features
+        kind = source.choice(list(STATES))
+        made = f"keras.Sequential([keras.Input((None, {features})), "
+        made += f"L.{kind}({features}, return_sequences=True), "
+        made = source.add(f"{made}L.Dense({features})])")
+        name = source.add(f"{made}({tensor.name})")
+        if source.chance(0.3):
+            name = source.add(f"{made}({name})")
+        return dataclasses.replace(tensor, name=name)
 
     def penalties(self, places):
         if not self.limits.penalties:

@@ -12,6 +12,8 @@ LOSSES = {
         "'mae'",
         "'huber'",
         "keras.losses.LogCosh()",
+        "lambda y, p: keras.ops.mean((y - p) ** 4, axis=-1)",
+        "lambda y, p: keras.ops.sum(keras.ops.abs(y - p), axis=-1)",
         "keras.losses.MeanSquaredError(reduction='sum')",
         "keras.losses.MeanAbsoluteError(reduction='mean_with_sample_weight')",
     ],
@@ -31,7 +33,12 @@ LOSSES = {
     ],
 }
 METRICS = {
-    "regression": ["'mae'", "'mse'", "keras.metrics.RootMeanSquaredError()"],
+    "regression": [
+        "'mae'",
+        "'mse'",
+        "keras.metrics.RootMeanSquaredError()",
+        "largest",
+    ],
     "binary": ["'accuracy'", "keras.metrics.AUC(20, name='auc')"],
     "sparse": ["'accuracy'", "'sparse_categorical_crossentropy'"],
     "sparse logits": ["'accuracy'"],
@@ -85,13 +92,21 @@ def draw(source, network, **fixed):
     names = [output.name for output in outputs]
     compiled = {"optimizer": optimizer(source, network)}
     losses = [source.choice(LOSSES[output.task]) for output in outputs]
+    if len(outputs) > 1 and source.chance(0.15):
+        # An output that is only looked at.
+        losses[source.integer(0, len(outputs) - 1)] = "None"
     compiled["loss"] = written(structure, names, losses)
     if len(outputs) > 1 and source.chance(0.4):
         shares = [source.choice(["0.5", "1.0", "2.0"]) for _ in names]
         compiled["loss_weights"] = written(structure, names, shares)
     for kind in ("metrics", "weighted_metrics"):
         if source.chance(0.4):
-            asked = [f"[{source.choice(METRICS[o.task])}]" for o in outputs]
+            asked = [
+                "[]"
+                if len(outputs) > 1 and source.chance(0.2)
+                else f"[{source.choice(METRICS[o.task])}]"
+                for o in outputs
+            ]
             compiled[kind] = written(structure, names, asked)
     if source.chance(0.6):
         compiled["run_eagerly"] = "True"
@@ -147,7 +162,12 @@ def written(structure, names, texts):
         return texts[0]
     if structure == "list":
         return f"[{', '.join(texts)}]"
-    pairs = zip(names, texts, strict=True)
+    # What has none may be left out of a dict.
+    pairs = [
+        (name, text)
+        for name, text in zip(names, texts, strict=True)
+        if text not in ("None", "[]")
+    ]
     return "{" + ", ".join(f"{n!r}: {t}" for n, t in pairs) + "}"
 
 
