@@ -279,3 +279,42 @@ def test_a_backup_in_the_middle_of_an_epoch(method, tmp_path):
     other = expected.fit(x, y, **FIT, epochs=2, initial_epoch=1)
     assert one.history == other.history
     assert_equal(found.get_weights(), expected.get_weights())
+
+
+def counted(first, method):
+    """Two layers that Keras has counted up to some number."""
+    network = keras.Sequential([keras.Input((None, zoo.FEATURES))])
+    for place in range(2):
+        name = f"gru_{first + place}"
+        network.add(
+            keras.layers.GRU(2, return_sequences=True, seed=place, name=name)
+        )
+    network.add(keras.layers.Dense(2))
+    model = ksg.SequenceModel.from_model(network, stateful=True)
+    model.compile("sgd", "mse", method=method, run_eagerly=True)
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [1, 8])
+@pytest.mark.parametrize(
+    "method",
+    [
+        lambda: ksg.methods.SyntheticGradients(3, "linear"),
+        lambda: ksg.methods.UORO(3, seed=1),
+    ],
+    ids=["synthetic gradients", "uoro"],
+)
+def test_layers_counted_further_take_each_its_own(first, method, tmp_path):
+    """A network that is made once more: its layers have other numbers."""
+    x, y = zoo.data()
+    model = counted(9, method())
+    for _ in range(2):
+        model.train_on_batch(x, y)
+    model.save_weights(tmp_path / "saved.weights.h5")
+    again = counted(first, method())
+    again.load_weights(tmp_path / "saved.weights.h5")
+    for each in model, again:
+        each.optimizer.learning_rate = 0.0
+    expected, found = (m.estimate_gradients(x, y)[1] for m in (model, again))
+    zoo.assert_same(found, expected, tolerance=1e-6)

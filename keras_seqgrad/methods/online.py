@@ -289,8 +289,12 @@ class OnlineMethod(Method):
                 output_gradients=d_targets,
             )
             d_leaves = iter(nested.fill(d_leaves, run.leaves))
-            d_state = keras.tree.map_structure(
-                lambda t: next(d_leaves) if t.dtype.is_floating else t, state
+            d_state = nested.packed(
+                state,
+                [
+                    next(d_leaves) if t.dtype.is_floating else t
+                    for t in nested.leaves(state)
+                ],
             )
             gradients = nested.add(
                 nested.fill(gradients, window.variables),

@@ -236,14 +236,14 @@ class SegmentedModel(Handles):
             self._opaque_outputs = opaque.outputs_of(self, inputs)
 
     def state_spec(self):
-        """(shape without batch, dtype) of each flattened state tensor."""
+        """(shape without batch, dtype) of each of `nested.leaves`."""
         if self.is_opaque:
             state = self.initial_state(1)
         else:
             state = self.graph.zero_state(1)
         return [
             (tuple(leaf.shape[1:]), leaf.dtype.name)
-            for leaf in keras.tree.flatten(state)
+            for leaf in nested.leaves(state)
         ]
 
     def start_state(self, inputs, batch_size):

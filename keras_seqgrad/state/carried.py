@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.state.rows import Rows, refuse_uneven
-from keras_seqgrad.tensors import replicas
+from keras_seqgrad.tensors import nested, replicas
 
 
 class CarriedState(keras.layers.Layer):
@@ -23,7 +23,7 @@ class CarriedState(keras.layers.Layer):
         stateful: Whether anything is carried; without it every window starts
             from the initial state.
         spec: Function () -> list of (shape without batch, dtype) of each
-            flattened state tensor, where something is carried.
+            state tensor (`nested.leaves`), where something is carried.
     """
 
     def __init__(self, run, stateful, spec=None):
@@ -143,14 +143,14 @@ class CarriedState(keras.layers.Layer):
             with tf.init_scope():
                 self.admit(rows)
         *state, fresh = [tf.convert_to_tensor(v) for v in self.rows]
-        return keras.tree.pack_sequence_as(start, state), fresh
+        return nested.packed(start, state), fresh
 
     def write(self, state):
         """Keeps the state after a window."""
         if not self.stateful:
             return
         nobody = tf.zeros((self.batch_size // replicas.count(),), "bool")
-        values = [*keras.tree.flatten(state), nobody]
+        values = [*nested.leaves(state), nobody]
         for variable, value in zip(self.rows, values, strict=True):
             variable.assign(value)
 

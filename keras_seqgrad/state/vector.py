@@ -2,13 +2,14 @@
 
 import math
 
-import keras
 import tensorflow as tf
+
+from keras_seqgrad.tensors import nested
 
 
 def differentiable(state):
     """The leaves of a state that a gradient can reach."""
-    return [t for t in keras.tree.flatten(state) if t.dtype.is_floating]
+    return [t for t in nested.leaves(state) if t.dtype.is_floating]
 
 
 def size_of(spec):

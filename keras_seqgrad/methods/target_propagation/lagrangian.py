@@ -49,7 +49,8 @@ def free_leaves(model):
     masked step can repeat them.
     """
     if model.is_opaque:
-        return [tf.as_dtype(kind).is_floating for _, kind in model.state_spec()]
+        state = keras.tree.flatten(model.initial_state(1))
+        return [leaf.dtype.is_floating for leaf in state]
     marks = {}
     for key, carried in model.graph.zero_state(1).items():
         state, output = model.graph.nodes[key].split(carried)

@@ -14,6 +14,7 @@ from keras_seqgrad.layers import cells
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.ops.rnn import rnn
 from keras_seqgrad.state.vector import differentiable
+from keras_seqgrad.tensors import nested
 
 
 def pushed(run, tangents):
@@ -49,7 +50,8 @@ def moved(structure, tangents, way):
             return tensor
         return tensor + tf.cast(way, tensor.dtype) * next(tangents)
 
-    return tf.nest.map_structure(move, structure)
+    made = [move(tensor) for tensor in nested.leaves(structure)]
+    return nested.packed(structure, made)
 
 
 def jvp(accumulator, tensor):
