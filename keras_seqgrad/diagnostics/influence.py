@@ -107,9 +107,10 @@ def influence_profile(
 
     Exact, by reverse passes over the window for `targets` steps side by side.
     Time: about that of `targets` one-step windows a step, without XLA. A step
-    whose loss is masked or weighted by 0 counts as 0. Where the output of a
-    cell is not its state, lag 0 is the influence of the output. Layers run in
-    inference mode; nothing changes.
+    whose loss is masked or weighted by 0 counts as 0, and what layers add by
+    themselves (`add_loss`, activity regularisers) is left out. Where the output
+    of a cell is not its state, lag 0 is the influence of the output. Layers run
+    in inference mode; nothing changes.
 
     Args:
         model: A compiled `SequenceModel` made of layers.

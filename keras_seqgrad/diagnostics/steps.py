@@ -121,7 +121,8 @@ def pull_steps(window, tiles, chosen, use, found):
 
         D_t = d/d(state of a layer after step t) of the losses in a tile
 
-    in units of a row's loss summed over steps.
+    in units of a row's loss summed over steps; what layers add beside the loss
+    of the targets is left out.
 
     Args:
         window: The window; its number of steps must be known.
@@ -138,8 +139,7 @@ def pull_steps(window, tiles, chosen, use, found):
     """
     rows = window.batch_size
     outputs, before = walk(window)
-    window.refuse_added_losses()
-    _, d_outputs, _ = pull_loss(window, outputs)
+    _, d_outputs, _ = pull_loss(window, outputs, window.target_loss)
     terms = window.count(window.whole(), outputs)
     steps, nodes = TiledSteps(window, tiles), window.model.graph.nodes
 

@@ -218,6 +218,16 @@ def test_as_data_and_picture(tmp_path):
     assert [line.get_label()[:3] for line in axis.get_lines()] == ["rnn"]
 
 
+def test_what_layers_add_is_left_out():
+    found = []
+    for regularizer in None, "l2":
+        keras.utils.set_random_seed(1)
+        network = zoo.network("gru", activity_regularizer=regularizer)
+        profile = influence_profile(make(network), *zoo.data(), 3)
+        found.append([*profile.norms.values()])
+    zoo.assert_same(*found, tolerance=0)
+
+
 def test_refusals():
     x, y = zoo.data()
     model = make(zoo.network("gru"))
