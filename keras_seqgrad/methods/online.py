@@ -206,7 +206,7 @@ class OnlineMethod(Method):
                 window, self.length, summed.forward, summed.start()
             )
         loss, d_outputs, gradients = summed.pull_loss(outputs, ended)
-        ones = [tf.ones_like(each) for each in summed.of_segment()]
+        ones = [tf.ones_like(each) for each in ended[1]]
 
         def step(segment, carry):
             carry, gradients = carry
