@@ -140,7 +140,9 @@ class Drawing:
         drawn = source.choice(
             [None, None, None, "dense", "norm", "dropout", "each", "wide"]
         )
-        if drawn is None or (drawn == "wide" and not self.static):
+        if drawn == "wide" and not (self.static and features > 1):
+            return tensor
+        if drawn is None:
             return tensor
         if drawn == "dense":
             features = source.integer(1, 4)
@@ -153,7 +155,8 @@ class Drawing:
             static = self.static[0]
             wide = f"L.Reshape((1, {features}))(L.Dense({features})"
             wide = source.add(f"{wide}({static.name}))")
-            # A sum keeps no mask in Keras, so that it is a layer's.
+            # Keras takes the (rows, 1, 1) of one feature for a bias where a
+            # sequence has as many steps, or features, as there are rows.
             made = source.add(f"L.Add()([{tensor.name}, {wide}])")
             return dataclasses.replace(tensor, name=made)
         else:
