@@ -118,6 +118,14 @@ def log_of_relu():
     return network, floats(ROWS, STEPS, 2)
 
 
+def beside():
+    """One number of the sequence, added to the single feature of each step."""
+    signal, once = keras.Input((None, 1)), keras.Input((2,))
+    number = L.Reshape((1, 1))(L.Dense(1)(once))
+    network = keras.Model([signal, once], head(L.Add()([signal, number])))
+    return network, [floats(ROWS, STEPS, 1), floats(ROWS, 2)]
+
+
 def speaker():
     """A start from a table, read by one integer a sequence."""
     inputs, number = signal(), keras.Input((), dtype="int32")
@@ -177,6 +185,7 @@ EVERYDAY = {
     "logarithm of what is positive": log_of_relu,
     "logarithm": lambda: on_signal(ops.log, x=np.exp(floats(ROWS, STEPS, 2))),
     "a start from a table": speaker,
+    "a number beside all steps": beside,
     "frames": frames,
     "a batch size": fixed_rows,
     "integers into floats": whole_numbers_into_floats,
