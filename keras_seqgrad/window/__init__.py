@@ -16,6 +16,7 @@ adding     whether logs of segments add up to those of the window
 books      what segments leave for the window's line in the logs
 loops      the loops over the segments of a window
 pullback   loss and gradient of a window or a segment
+summed     a window's loss pulled back by segments, with what layers add
 opening    how a step opens the window of a batch
 probe      a window beside the training: nothing changes
 """
