@@ -89,6 +89,7 @@ SHOWN = {
         "opening",
         "probe",
         "pullback",
+        "summed",
         "window",
     },
     "methods": {"synthetic_gradients"},
