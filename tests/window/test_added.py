@@ -191,10 +191,8 @@ def test_estimates_that_reach_all_are_exact(method):
     ],
     ids=str,
 )
-@pytest.mark.parametrize(
-    "in_graph", [False, pytest.param(True, marks=pytest.mark.compiled)]
-)
-def test_estimates_have_every_step_of_the_last_layer(method, in_graph):
+@pytest.mark.compiled
+def test_estimates_have_every_step_of_the_last_layer(method):
     """Nothing of its gradient goes back in time, so that none is cut."""
     found, expected = estimates(regularised(), method, ksg.methods.BPTT())
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-5)
