@@ -39,7 +39,7 @@ LEFT_OUT = [
 ]
 # They say of each method that compiled is eager.
 COMPILED = ["tests/methods/test_conformance.py"]
-REQUIREMENTS = ["build", "matplotlib", "pytest"]
+REQUIREMENTS = ["build", "matplotlib", "pytest", "tensorboard"]
 # The README's example on a piece of its text, for one epoch.
 SHORTER = [
     ("corpus.train,", "corpus.train[:20_000],"),
