@@ -245,15 +245,15 @@ class OnlineMethod(Method):
     def _pull_at_end(self, window, carry):
         """`_pull_loss` of each row's last steps, after all that is before."""
         before, last = split_at_end(window, self.length)
-        of_window = earlier = by_layers = None
+        of_window = earlier = None
+
+        def by_layers(outputs):
+            return window.scale(added.by_layers(window))
+
         if before is not None:
             of_window = added.to_window(window)
-            if of_window is not None:
-
-                def by_layers(outputs):
-                    return window.scale(added.by_layers(window))
-
-            earlier, _, carry = self._pull(window, before, carry, by_layers)
+            targets = None if of_window is None else by_layers
+            earlier, _, carry = self._pull(window, before, carry, targets)
         pulled = self._pull_loss(window, last, carry, of_window)
         loss, gradients, outputs, carry = pulled
         if earlier is not None:

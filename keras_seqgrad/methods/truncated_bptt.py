@@ -36,6 +36,15 @@ class Reach:
     counted_place: tuple
     gates: tf.Tensor | None
 
+    def forward(self, window, state):
+        """(outputs of the counted steps, state after the run).
+
+        What layers regularise at every step is that of these steps.
+        """
+        with added.of_steps(window, *self.counted_place):
+            outputs, end = window.forward(self.run, state, self.gates)
+        return window.cut_outputs(outputs, *self.counted_place), end
+
 
 def reaching(window, length, stride, move):
     """A step for the loops over strides, which are below the length.
@@ -213,12 +222,8 @@ class TruncatedBPTT(Method):
             )
 
         def move(reach, state, carry):
-            with (
-                tf.GradientTape() as tape,
-                added.of_steps(window, *reach.counted_place),
-            ):
-                outputs, end = window.forward(reach.run, state, reach.gates)
-                outputs = window.cut_outputs(outputs, *reach.counted_place)
+            with tf.GradientTape() as tape:
+                outputs, end = reach.forward(window, state)
                 loss = window.loss(reach.counted, outputs)
                 scaled = window.scale(loss)
             gradients = tape.gradient(scaled, window.variables)
@@ -261,12 +266,8 @@ class TruncatedBPTT(Method):
         loss, d_outputs, gradients = summed.pull_loss(outputs, ended)
 
         def add(reach, state, gradients):
-            with (
-                tf.GradientTape() as tape,
-                added.of_steps(window, *reach.counted_place),
-            ):
-                outputs, end = window.forward(reach.run, state, reach.gates)
-                outputs = window.cut_outputs(outputs, *reach.counted_place)
+            with tf.GradientTape() as tape:
+                outputs, end = reach.forward(window, state)
                 more = summed.of_segment()
             pulled = tape.gradient(
                 [*keras.tree.flatten(outputs), *more],

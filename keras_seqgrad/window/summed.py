@@ -38,10 +38,8 @@ class Summed:
         outputs, state = self.window.forward(segment, state)
         if self.adds and not added.is_sum_over_steps(self.window):
             self.window.refuse_added_losses()
-        return outputs, (
-            state,
-            [s + added.by_layers(self.window) for s in sums],
-        )
+        sums = [each + added.by_layers(self.window) for each in sums]
+        return outputs, (state, sums)
 
     def pull_loss(self, outputs, carry):
         """`pullback.pull_loss` of the window, after its last segment."""
