@@ -19,8 +19,8 @@ The gradient of the compiled method on one window that is not learnt from is
 compared with the exact one after every epoch; the table has the last, and of a
 bias the range of a standard error; it is 0 where none was found. Time is
 that of the quickest epoch, without compiling, validation and diagnostics.
-Memory is by how much the peak of a fresh process rises in one training step on
-a window of `--memory-steps` steps; 0 where compiling took more than the step.
+Memory is the peak of a training step on a window of `--memory-steps` steps, in
+a process of its own, once all is compiled; "–" where the system is not Linux.
 `--out` gets a file of results a task and method, TensorBoard's logs, and, once
 all methods of a call are done, TASK.md and TASK.png. So calls of one task and
 method each can share the work; what their files have is not run again. Of the
@@ -29,11 +29,13 @@ equal steps, equal updates and equal time.
 """
 
 import argparse
+import ctypes
 import math
-import resource
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -65,6 +67,7 @@ QUICK |= {"tasks": ["adding"], "methods": ["bptt", "tbptt", "artbp"]}
 QUICK |= {"rates": [1e-2], "jit": False}
 # What a result depends on beside its task, method, rate and seed.
 DECISIVE = ("layer", "windows", "epochs", "rows", "units", "seed", "jit")
+PROCESS = Path("/proc/self")  # of Linux
 FACTOR = 10**0.5  # from a rate to the next one beyond the grid
 
 
@@ -204,7 +207,9 @@ def compare(place, name, settings, end=math.inf):
 
 
 def memory(place, name, rate, settings):
-    """MiB, by this script in a process of its own."""
+    """MiB, by this script in a process of its own; NaN but on Linux."""
+    if not PROCESS.joinpath("clear_refs").exists():
+        return math.nan
     command = [sys.executable, __file__, "--measure", place, name, str(rate)]
     for option in ("units", "rows", "memory_steps", "layer"):
         value = str(getattr(settings, option))
@@ -217,7 +222,10 @@ def memory(place, name, rate, settings):
 
 
 def measure(settings):
-    """Prints by how much the peak of memory rises in one long window."""
+    """Prints the peak of a step on a long window above what was held before.
+
+    It is that of the second step: the first one compiles, which may take more.
+    """
     place, name, rate = settings.measure
     task = TASKS[place](settings, 0)
     model = build(task, name, float(rate), settings)
@@ -230,12 +238,24 @@ def measure(settings):
         copies[1] = times if temporal else 1
         return np.tile(part, copies)
 
-    # Compiles, and loads what every run needs.
-    model.train_on_batch(*task.probe)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    model.train_on_batch(*map(longer, task.probe))
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print((after - before) / 1024)
+    def step(window):
+        model.train_on_batch(*window)
+        ctypes.CDLL(None).malloc_trim(0)
+
+    window = [longer(part) for part in task.probe]
+    # Loads what every run needs.
+    step(task.probe)
+    before = held("VmRSS")
+    step(window)
+    PROCESS.joinpath("clear_refs").write_text("5")
+    step(window)
+    print((held("VmHWM") - before) / 1024)
+
+
+def held(field):
+    """KiB that the process holds, or held at most, as Linux tells."""
+    status = PROCESS.joinpath("status").read_text()
+    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1])
 
 
 def parse(argv):

@@ -32,6 +32,12 @@ def seconds_of(result):
     return min(run["seconds"] for run in result["runs"])
 
 
+def shown_memory(result):
+    """MiB of a long window, where it was measured."""
+    memory = result["memory"]
+    return f"{memory:.0f}" if math.isfinite(memory) else "–"
+
+
 def table(label, found):
     """The results of a task in Markdown."""
     lines = [HEAD.format(label), "|---|" + "---:|" * 9]
@@ -51,7 +57,7 @@ def table(label, found):
         quality[QUALITY.index("bias")] = with_range(runs[0])
         cells = [name, f"{runs[0]['updates']:,}"]
         cells += [f"{result['end']}{result['rate']:g}", score, *quality]
-        cells += [f"{seconds_of(result):.3g}", f"{result['memory']:.0f}"]
+        cells += [f"{seconds_of(result):.3g}", shown_memory(result)]
         lines.append(markdown(cells))
     refused = [n for n, r in found.items() if "refused" in r]
     lines += ["", *(f"{n} refuses: {found[n]['refused']}" for n in refused)]
@@ -110,7 +116,7 @@ def plot(place, label, found, methods, path):
     seconds = [seconds_of(result) for result in found.values()]
     bars = axes[1, 1].barh(at, seconds, color=[colors[n] for n in names])
     axes[1, 1].bar_label(
-        bars, [f"{r['memory']:.0f} MiB" for r in found.values()], padding=3
+        bars, [f"{shown_memory(r)} MiB" for r in found.values()], padding=3
     )
     axes[1, 1].margins(x=0.15)
     axes[1, 1].set(
