@@ -10,9 +10,10 @@ well. What makes a model of it is what stands around it, at every step alone:
     x + GLU(recurrence(norm(x))),   GLU(y) = W y * sigmoid(V y)
 
 Blocks of this form are stacked (Orvieto et al., 2023, arXiv:2303.06349). They
-are built here from layers of Keras, to be changed: another norm, a short
-convolution before, dropout behind. All but the recurrence acts on single steps,
-so that a `SequenceModel` cuts the whole by any of its methods.
+are built here from layers of Keras, to be changed: another norm, dropout
+behind. With `--kernel 4` a convolution over four steps stands before the
+recurrence. All else acts on single steps, so that a `SequenceModel` cuts the
+whole by any of its methods.
 
 Every epoch prints the mean squared error on a test set; always answering 1 has
 0.167.
@@ -27,10 +28,12 @@ QUICK = {"length": 20, "width": 8, "batches": 20, "epochs": 2, "test": 100}
 LAYERS = ("LRU", "MinGRU", "MinLSTM", "QRNN", "RGLRU")
 
 
-def block(x, kind, dropout=0.0, **options):
-    """norm, recurrence, gated linear unit, skip."""
+def block(x, kind, kernel=None, dropout=0.0, **options):
+    """norm, perhaps a convolution, recurrence, gated linear unit, skip."""
     width = x.shape[-1]
     y = keras.layers.LayerNormalization()(x)
+    if kernel:
+        y = ksg.layers.CausalConv1D(width, kernel, groups=width)(y)
     layer = getattr(ksg.layers, kind)
     y = layer(width, return_sequences=True, **options)(y)
     gate = keras.layers.Dense(width, "sigmoid")(y)
@@ -44,7 +47,7 @@ def network(features, settings):
     inputs = keras.Input((None, features))
     x = keras.layers.Dense(settings.width)(inputs)
     for _ in range(settings.blocks):
-        x = block(x, settings.layer)
+        x = block(x, settings.layer, settings.kernel)
     last = ksg.layers.MinGRU(settings.width)(x)
     return keras.Model(inputs, keras.layers.Dense(1)(last))
 
@@ -56,6 +59,7 @@ def parse(argv):
     add("--method", default="bptt", help="as in compile(method=...)")
     count("--length", 200, "steps of a sequence")
     count("--blocks", 2)
+    count("--kernel", None, "steps of a short convolution; default: none")
     count("--width", 64)
     count("--epochs", 10)
     count("--batches", 200, "of 32 sequences, in an epoch")

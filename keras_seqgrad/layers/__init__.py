@@ -1,5 +1,9 @@
 """Keras' recurrent layers on scans that are linear in time under XLA."""
 
+from keras_seqgrad.layers.causal_convolution import (
+    CausalConv1D,
+    CausalConv1DCell,
+)
 from keras_seqgrad.layers.gru import GRU
 from keras_seqgrad.layers.lru import LRU, LRUCell
 from keras_seqgrad.layers.lstm import LSTM
@@ -11,6 +15,8 @@ from keras_seqgrad.layers.rnn import RNN
 from keras_seqgrad.layers.simple_rnn import SimpleRNN
 
 __all__ = [
+    "CausalConv1D",
+    "CausalConv1DCell",
     "GRU",
     "LRU",
     "LRUCell",

@@ -43,12 +43,14 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
     Attributes:
         weight_kinds: Kinds of weights, with their default initialisers.
         scanned: How many tensors of the state the scan runs over; the others
-            hold what the cell remembers of the input before.
+            hold what the cell remembers of the inputs before.
+        delays: For how many steps it remembers each of these.
         state_is_output: Whether the output is the first tensor of the state.
     """
 
     weight_kinds = {}
     scanned = 1
+    delays = 1
     state_is_output = True
     recurrent_dropout = 0.0
 
@@ -85,11 +87,12 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
 
         Args:
             inputs: (time, batch, features).
-            earlier: What `remembered` gave for the last step before each.
+            earlier: Of each series of `remembered` what it was at the last
+                step before each, at the one before that, and so on.
 
         Returns:
-            a, (units,) or (time, batch, units), b (time, batch, units), and
-            whatever `outputs` takes.
+            a, (units,) or (time, batch, units), or None where every step
+            forgets all; b (time, batch, units); and whatever `outputs` takes.
         """
         raise NotImplementedError
 
@@ -114,8 +117,16 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
         return states
 
     def remembered(self, inputs):
-        """Series that the step after may look at."""
+        """Series that the steps after may look at."""
         return []
+
+    def moved_on(self, inputs, earlier):
+        """What is remembered after the steps of `inputs`, in order."""
+        found, delays = [], self.delays
+        for place, each in enumerate(self.remembered(inputs)):
+            start = place * delays
+            found += [each, *earlier[start : start + delays - 1]]
+        return found
 
     def joined(self, parts):
         """h from the tensors of the state."""
@@ -146,6 +157,12 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
     def get_initial_state(self, batch_size=None):
         sizes = self.state_size
         sizes = [sizes] if isinstance(sizes, int) else sizes
+        if None in sizes:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} keeps inputs in its "
+                "state and does not know yet how wide they are. Call "
+                "cell.build((None, features)) before get_initial_state."
+            )
         return [tf.zeros((batch_size, n), self.compute_dtype) for n in sizes]
 
     def get_config(self):
@@ -167,7 +184,7 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
             earlier = states[self.scanned :]
             link, added = self.coefficients(rows, inputs, earlier)
             h = link * self.joined(states[: self.scanned]) + added
-            return [*self.parted(h), *self.remembered(inputs)]
+            return [*self.parted(h), *self.moved_on(inputs, earlier)]
 
         return self.trace_rows(), step
 
@@ -180,13 +197,15 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
         series = inputs[tf.newaxis]
         earlier = [held[tf.newaxis] for held in states[self.scanned :]]
         link, added, *passed = self.recurrence(series, earlier)
-        link = link if link.shape.rank == 1 else link[0]
-        carried = carry_dtype(added.dtype)
-        h = tf.cast(self.joined(states[: self.scanned]), carried)
-        h = tf.cast(link, carried) * h + tf.cast(added[0], carried)
-        h = tf.cast(h, added.dtype)
+        h = added[0]
+        if link is not None:
+            link = link if link.shape.rank == 1 else link[0]
+            carried = carry_dtype(added.dtype)
+            before = tf.cast(self.joined(states[: self.scanned]), carried)
+            h = tf.cast(link, carried) * before + tf.cast(h, carried)
+            h = tf.cast(h, added.dtype)
         [output] = tf.unstack(self.outputs(h[tf.newaxis], *passed))
-        held = [each[0] for each in self.remembered(series)]
+        held = [each[0] for each in self.moved_on(series, earlier)]
         parts = [self.cast(part) for part in self.parted(h)]
         return output, [*parts, *held]
 
@@ -223,21 +242,22 @@ def run_series(
         reset_state = [tf.zeros_like(tensor) for tensor in state]
     fresh = reset_state or state  # not looked at without resets
     count = cell.scanned
+    ends = zip(state[count:], fresh[count:], strict=True)
     earlier, held = [], []
-    for each, start, restart in zip(
-        cell.remembered(series), state[count:], fresh[count:], strict=True
-    ):
-        kept, last = hold(each, start, links, restart)
-        earlier.append(before(kept, start, links, restart))
-        held.append(last)
+    for each in cell.remembered(series):
+        for _ in range(cell.delays):
+            start, restart = next(ends)
+            kept, last = hold(each, start, links, restart)
+            # Of what is handed on, the next one remembers what was before it.
+            each = before(kept, start, links, restart)
+            earlier.append(each)
+            held.append(last)
     coefficients, inputs, *passed = cell.recurrence(series, earlier)
-    states, last = linear_series(
-        coefficients,
-        inputs,
-        cell.joined(state[:count]),
-        links,
-        cell.joined(fresh[:count]),
-    )
+    ends = cell.joined(state[:count]), links, cell.joined(fresh[:count])
+    if coefficients is None:
+        states, last = hold(inputs, *ends)
+    else:
+        states, last = linear_series(coefficients, inputs, *ends)
     outputs = cell.outputs(states, *passed)
     if mask is not None and not cell.state_is_output:
         nothing = tf.zeros_like(outputs[0])

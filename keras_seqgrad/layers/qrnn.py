@@ -1,4 +1,4 @@
-"""QRNN: gates from a convolution over two steps, and pooling over time."""
+"""QRNN: gates from a convolution over steps, and pooling over time."""
 
 from typing import Any, Literal
 
@@ -11,7 +11,6 @@ from keras_seqgrad.layers.linear_rnn import LinearRNN
 from keras_seqgrad.tensors import arguments
 
 POOLINGS = {"f": 2, "fo": 3}
-WINDOWS = (1, 2)
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -21,19 +20,19 @@ class QRNNCell(LinearCell):
 
     {cell_purpose}
 
-    Rule, with ẑ, f̂, ô = split(x_{t-1} · W_0 + x_t · W_1 + b):
+    Rule, with ẑ, f̂, ô = split(sum over j of x_{t-j} · W_{window-1-j} + b):
 
         c ← σ(f̂) · c + (1 - σ(f̂)) · tanh(ẑ)
         output c (pooling "f") or σ(ô) · c (pooling "fo")
 
-    The state is [c], with window 2 [c, x_{t-1}]: the input at the last step
-    that was not masked, zeros at the start and after a reset. How wide it is,
-    the cell knows when it is built: in a functional model with
+    The state is [c, x_{t-1}, ...], window - 1 inputs: those at the last steps
+    that were not masked, zeros at the start and after a reset. How wide it
+    is, the cell knows when it is built: in a functional model with
     `return_state=True` use `ksg.layers.QRNN`, which asks it then.
 
     Args:
         units: Number of units.
-        window: 1 or 2: the number of steps that a gate looks at.
+        window: Number of steps that a gate looks at.
         pooling: "f" or "fo".
         use_bias: Whether there is b.
         kernel_initializer: Of W, (window, features, 2 or 3 * units), the
@@ -46,7 +45,8 @@ class QRNNCell(LinearCell):
     {cell_call}
 
     Raises:
-        ValueError: `units`, `window` or `pooling` is another.
+        ValueError: `units` or `window` is no positive integer, or `pooling`
+            is another.
 
     Reference:
         Bradbury et al., 2016. Quasi-recurrent neural networks.
@@ -72,17 +72,16 @@ class QRNNCell(LinearCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, **kwargs)
-        if not arguments.is_integer(window) or window not in WINDOWS:
-            arguments.refuse(window, "window", f"one of {WINDOWS}")
-        self.window = int(window)
+        self.window = arguments.positive_integer(window, "window")
+        self.delays = self.window - 1
         self.pooling = arguments.choice(pooling, "pooling", list(POOLINGS))
         self.use_bias = arguments.flag(use_bias, "use_bias")
         self.state_is_output = pooling == "f"
         self.adapt_to(None)
 
     def adapt_to(self, features):
-        if self.window == 2:
-            self.state_size = [self.units, features]
+        if self.delays:
+            self.state_size = [self.units, *[features] * self.delays]
 
     def build(self, input_shape):
         features = input_shape[-1]
@@ -95,7 +94,7 @@ class QRNNCell(LinearCell):
 
     def recurrence(self, inputs, earlier):
         # One product over the window, which stands side by side.
-        series = tf.concat([*earlier, inputs], axis=-1)
+        series = tf.concat([*reversed(earlier), inputs], axis=-1)
         kernel = tf.concat(tf.unstack(self.cast(self.kernel)), axis=0)
         rows = self.project(series, kernel, self.bias)
         blocks = POOLINGS[self.pooling]
@@ -112,7 +111,7 @@ class QRNNCell(LinearCell):
         # What gates the output has moved no state.
         width = 2 * self.units
         *first, last = tf.unstack(self.kernel[..., :width])
-        row = [*[(1, kernel) for kernel in first], ("inputs", last)]
+        row = [*enumerate(reversed(first), 1), ("inputs", last)]
         if self.bias is not None:
             row.append((None, self.bias[:width]))
         return [row]
@@ -121,7 +120,7 @@ class QRNNCell(LinearCell):
         return tf.sigmoid(passed[0]) * states if passed else states
 
     def remembered(self, inputs):
-        return [inputs] if self.window == 2 else []
+        return [inputs] if self.delays else []
 
     def get_config(self):
         config = {
@@ -135,7 +134,7 @@ class QRNNCell(LinearCell):
 @keras.saving.register_keras_serializable("keras_seqgrad")
 @of_linear_layer
 class QRNN(LinearRNN):
-    """QRNN: convolutions over one or two steps, pooled by learned gates.
+    """QRNN: convolutions over a few steps, pooled by learned gates.
 
     {purpose}
 
@@ -144,14 +143,14 @@ class QRNN(LinearRNN):
     synthetic gradients is made of these. Not where the window costs more than
     it brings: window 1 with pooling "f" is `MinGRU` with a tanh.
 
-    Rule, with ẑ, f̂, ô = split(x_{t-1} · W_0 + x_t · W_1 + b):
+    Rule, with ẑ, f̂, ô = split(sum over j of x_{t-j} · W_{window-1-j} + b):
 
         c ← σ(f̂) · c + (1 - σ(f̂)) · tanh(ẑ)
         output c (pooling "f") or σ(ô) · c (pooling "fo")
-        backward: dc, and the gradient of x_{t-1}, before step t are
-            multiplied by gate_t
+        backward: dc, and the gradients of x_{t-1}, x_{t-2}, ..., before step
+            t are multiplied by gate_t
 
-    The state is [c], with window 2 [c, x_{t-1}].
+    The state is [c, x_{t-1}, ...], window - 1 inputs.
 
     Args:
         *args: `units`, as for `ksg.layers.QRNNCell`.

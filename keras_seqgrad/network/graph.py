@@ -302,6 +302,11 @@ class Graph:
                     "in training its statistics are taken over all steps of "
                     "the window; use LayerNormalization, or freeze it"
                 )
+            if getattr(layer, "padding", None) == "causal":
+                reason = (
+                    "it looks back at steps before; ksg.layers.CausalConv1D "
+                    "carries these to the next segment, and has its weights"
+                )
             made = [t for t in tensors(result) if id(t) in self.temporal]
             has_time = kind == "Bidirectional" or bool(made)
             has_time |= any(

@@ -25,15 +25,24 @@ RGLRU = OF_CELL | {
     "max_radius": "share",
 }
 QRNN = OF_CELL | {"window": "count", "pooling": "name", "use_bias": "flag"}
+CONVOLUTION = {
+    **{name: kind for name, kind in OF_CELL.items() if name != "units"},
+    "filters": "count",
+    "kernel_size": "count",
+    "groups": "count",
+    "activation": "function?",
+    "use_bias": "flag",
+}
 UNITS = {"units": 2}
 
 
-def cell_and_layer(name, kinds):
+def cell_and_layer(name, kinds, given=UNITS):
     layers = ksg.layers
     layer, cell = getattr(layers, name), getattr(layers, f"{name}Cell")
+    of_layer = kinds | {"truncation": "count?"}
     return {
-        f"layers.{name}Cell": Call(cell, UNITS, kinds),
-        f"layers.{name}": Call(layer, UNITS, kinds | {"truncation": "count?"}),
+        f"layers.{name}Cell": Call(cell, given, kinds),
+        f"layers.{name}": Call(layer, given, of_layer),
     }
 
 
@@ -43,6 +52,9 @@ LAYERS = {
     **cell_and_layer("LRU", LRU),
     **cell_and_layer("RGLRU", RGLRU),
     **cell_and_layer("QRNN", QRNN),
+    **cell_and_layer(
+        "CausalConv1D", CONVOLUTION, {"filters": 2, "kernel_size": 2}
+    ),
     "layers.SimpleRNN": Call(
         ksg.layers.SimpleRNN,
         UNITS,

@@ -29,7 +29,7 @@ def test_a_block_is_a_skip_around_a_gated_recurrence(example, kind):
 
 @pytest.mark.slow
 def test_quick_run(example, tmp_path, capsys):
-    arguments = ["--quick", "--layer", "QRNN"]
+    arguments = ["--quick", "--layer", "QRNN", "--kernel", "3"]
     errors = example.main([*arguments, "--no-jit", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
     assert "adding over 20 steps, 2 blocks of QRNN, width 8" in printed

@@ -1,5 +1,6 @@
 """The linear cells, and what each computes, in NumPy alone."""
 
+import keras
 import numpy as np
 
 import keras_seqgrad as ksg
@@ -19,6 +20,17 @@ LAYERS = {
     "qrnn, f": ("QRNN", {"pooling": "f"}),
     "qrnn, one step": ("QRNN", {"window": 1}),
     "qrnn, one step, f": ("QRNN", {"window": 1, "pooling": "f"}),
+    "qrnn, three steps": ("QRNN", {"window": 3}),
+    "convolution": (
+        "CausalConv1D",
+        {"kernel_size": 3, "activation": "tanh", "bias_initializer": "ones"},
+    ),
+    "convolution, groups": ("CausalConv1D", {"kernel_size": 4, "groups": 2}),
+    "convolution, depthwise": (
+        "CausalConv1D",
+        {"kernel_size": 2, "groups": UNITS, "use_bias": False},
+    ),
+    "convolution, one step": ("CausalConv1D", {"kernel_size": 1}),
 }
 
 
@@ -94,14 +106,26 @@ def rg_lru(cell, w, x, h):
 
 
 def qrnn(cell, w, x, state):
-    c, last = (0.0, np.zeros_like(x)) if state is None else state
-    kernel = w["kernel"]
-    rows = x @ kernel[-1] + w["bias"]
-    if cell.window == 2:
-        rows = rows + last @ kernel[0]
+    c, seen = (0.0, []) if state is None else state
+    seen = [x, *seen][: cell.window]
+    rows = w["bias"] + sum(x @ w["kernel"][-1 - j] for j, x in enumerate(seen))
     z, f, *o = np.split(rows, rows.shape[1] // cell.units, axis=1)
     c = σ(f) * c + (1 - σ(f)) * np.tanh(z)
-    return (σ(o[0]) * c if o else c), (c, x)
+    return (σ(o[0]) * c if o else c), (c, seen)
+
+
+def convolution(cell, w, x, seen):
+    seen = [x, *(seen or [])][: cell.kernel_size]
+    _, width, filters = w["kernel"].shape
+    rows = np.zeros((len(x), filters)) + w.get("bias", 0.0)
+    for j, x in enumerate(seen):
+        for filter in range(filters):
+            group = filter * cell.groups // filters
+            part = x[:, group * width : (group + 1) * width]
+            rows[:, filter] += part @ w["kernel"][-1 - j, :, filter]
+    return np.tanh(
+        rows
+    ) if cell.activation is keras.activations.tanh else rows, seen
 
 
 STEPS = {
@@ -110,4 +134,5 @@ STEPS = {
     "MinLSTMCell": min_lstm,
     "RGLRUCell": rg_lru,
     "QRNNCell": qrnn,
+    "CausalConv1DCell": convolution,
 }

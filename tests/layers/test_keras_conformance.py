@@ -92,6 +92,7 @@ LINEAR = {
     "MinLSTM": {"units": 3, "candidate": "positive"},
     "RGLRU": {"units": 2},
     "QRNN": {"units": 3},
+    "CausalConv1D": {"filters": 3, "kernel_size": 2},
 }
 
 
@@ -100,7 +101,8 @@ LINEAR = {
 @pytest.mark.parametrize("name", LINEAR)
 def test_layers_that_keras_lacks(name, sequences):
     case = MODULES["rnn_test"].testing.TestCase()
-    width = LINEAR[name]["units"] if name != "LRU" else 2
+    given = LINEAR[name]
+    width = given.get("units", given.get("filters")) if name != "LRU" else 2
     case.run_layer_test(
         getattr(ksg.layers, name),
         init_kwargs={

@@ -17,6 +17,7 @@ from tests.layers.common import (
 BATCH, STEPS = MASK.shape
 INPUTS = random(BATCH, STEPS, linear.UNITS)
 ONE_OF_EACH = ["lru", "min_gru", "min_lstm", "rg_lru", "qrnn"]
+ONE_OF_EACH += ["qrnn, three steps", "convolution"]
 
 
 def over_the_cell(layer, **options):
@@ -34,8 +35,9 @@ def over_the_cell(layer, **options):
     ],
     ids=lambda options: "-".join(options),
 )
-@pytest.mark.parametrize("name", ["min_gru", "qrnn"])
+@pytest.mark.parametrize("name", ["min_gru", "qrnn", "convolution"])
 def test_options_are_those_of_keras(name, options):
+    options = {"return_sequences": False, **options}
     layer = linear.layer(name, **options)
     layer.build(INPUTS.shape)
     theirs = over_the_cell(layer, **options)
@@ -260,7 +262,17 @@ def test_the_positive_form_stays_positive():
     [
         (lambda: ksg.layers.MinGRU(0), "Received: units=0"),
         (lambda: ksg.layers.MinGRU(2, candidate="log"), "candidate='log'"),
-        (lambda: ksg.layers.QRNN(2, window=3), "Received: window=3"),
+        (lambda: ksg.layers.QRNN(2, window=0), "Received: window=0"),
+        (lambda: ksg.layers.CausalConv1D(3, 0), "Received: kernel_size=0"),
+        (lambda: ksg.layers.CausalConv1D(3, 2, groups=0), "groups=0"),
+        (
+            lambda: ksg.layers.CausalConv1D(3, 2, groups=2),
+            "must divide `filters`. Received: groups=2 with filters=3",
+        ),
+        (
+            lambda: ksg.layers.CausalConv1D(3, 2, groups=3)(INPUTS),
+            "groups=3 with 4 features",
+        ),
         (lambda: ksg.layers.QRNN(2, pooling="ifo"), "pooling='ifo'"),
         (lambda: ksg.layers.RGLRU(4, heads=3), "heads=3 with units=4"),
         (lambda: ksg.layers.RGLRU(4, max_radius=1.0), "max_radius < 1"),

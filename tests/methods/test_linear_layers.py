@@ -12,7 +12,8 @@ from tests.methods.table import TABLE
 LOSS = keras.losses.MeanSquaredError()
 FITTING = ["bptt", "bptt_checkpointed", "tbptt", "artbp"]
 FITTING += ["dni", "alternating", "fptt", "tprop"]
-ALL = ["MinGRU", "LRU", "MinLSTM", "RGLRU", "QRNN"]
+ALL = ["MinGRU", "LRU", "MinLSTM", "RGLRU", "QRNN", "CausalConv1D"]
+OPTIONS = {"CausalConv1D": {"kernel_size": 3, "activation": "tanh"}}
 
 
 def network(kinds):
@@ -20,8 +21,8 @@ def network(kinds):
     keras.utils.set_random_seed(1)
     layers = [keras.Input((None, zoo.FEATURES))]
     for kind in kinds:
-        kind = getattr(ksg.layers, kind)
-        layers.append(kind(3, return_sequences=True))
+        options = {"return_sequences": True, **OPTIONS.get(kind, {})}
+        layers.append(getattr(ksg.layers, kind)(3, **options))
     return keras.Sequential([*layers, keras.layers.Dense(2)])
 
 
@@ -35,7 +36,7 @@ def model_of(stock, method):
 @pytest.mark.parametrize("name", FITTING)
 def test_every_method_trains_them(name):
     x, y = zoo.data(3)
-    stock = network(ALL if name == "bptt" else ["LRU", "QRNN"])
+    stock = network(ALL if name == "bptt" else ["CausalConv1D", "LRU", "QRNN"])
     model = model_of(stock, TABLE[name].method())
     _, exact = zoo.keras_gradients(stock, x, y, LOSS)
     _, found = model.estimate_gradients(x, y)
@@ -63,7 +64,9 @@ def test_inversion_refuses_them_by_name(name):
 def test_masks_and_resets_of_a_window():
     """NaN in a hole of masked steps; a reset is two sequences."""
     x, y = zoo.data()
-    model = model_of(network(["QRNN", "RGLRU", "LRU"]), ksg.methods.BPTT(3))
+    model = model_of(
+        network(["QRNN", "RGLRU", "CausalConv1D", "LRU"]), ksg.methods.BPTT(3)
+    )
     _, expected = model.estimate_gradients(x, y)
     hole = np.full((zoo.BATCH, 2, 2), np.nan, "float32")
     mask = np.ones((zoo.BATCH, zoo.STEPS + 2), bool)
@@ -102,7 +105,9 @@ def test_compiled_training_saving_and_exported_steps(tmp_path):
     x, y = zoo.data()
     found = []
     for options in ({"run_eagerly": True}, {"jit_compile": True}):
-        model = ksg.SequenceModel.from_model(network(["LRU", "QRNN"]))
+        model = ksg.SequenceModel.from_model(
+            network(["CausalConv1D", "LRU", "QRNN"])
+        )
         model.compile("sgd", LOSS, method=ksg.methods.BPTT(), **options)
         model.fit(x, y, batch_size=3, verbose=0)
         found.append(model.get_weights())

@@ -51,7 +51,8 @@ METHODS = {
 # The recurrent layers that a method takes, where it does not take all.
 KINDS = {
     "RegularizedInversion": ("SimpleRNN", "GRU"),
-    "SnAp": ("LSTM", "GRU", "SimpleRNN", "MinGRU", "MinLSTM", "LRU", "QRNN"),
+    "SnAp": ("LSTM", "GRU", "SimpleRNN", "MinGRU", "MinLSTM", "LRU", "QRNN")
+    + ("CausalConv1D",),
 }
 
 

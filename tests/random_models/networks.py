@@ -28,8 +28,13 @@ LINEAR = {
         "candidate": (0.3, ["'positive'"]),
         "use_bias": (0.2, ["False"]),
     },
-    "QRNN": {"window": (0.4, ["1"]), "pooling": (0.4, ["'f'"])},
+    "QRNN": {"window": (0.5, ["1", "3"]), "pooling": (0.4, ["'f'"])},
     "RGLRU": {"heads": (0.3, ["2"])},
+    "CausalConv1D": {
+        "kernel_size": (1.0, ["1", "2", "2", "3"]),
+        "activation": (0.5, ["'tanh'"]),
+        "use_bias": (0.2, ["False"]),
+    },
 }
 
 
@@ -219,6 +224,8 @@ class Drawing:
         more = "" if ends else ", return_sequences=True"
         if kind in LINEAR:
             options = source.options(LINEAR[kind])
+            if kind == "CausalConv1D" and ends:
+                more = ", return_sequences=False"
             if kind == "RGLRU":
                 units = 2 * (units // 2)
                 if tensor.features != units:

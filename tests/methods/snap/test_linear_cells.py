@@ -24,6 +24,8 @@ CELLS = {
     "qrnn": lambda: ksg.layers.QRNN(3, **OPTIONS),
     "qrnn, f": lambda: ksg.layers.QRNN(UNITS, pooling="f", **OPTIONS),
     "qrnn, one step": lambda: ksg.layers.QRNN(3, window=1, **OPTIONS),
+    "convolution": lambda: ksg.layers.CausalConv1D(3, 3, activation="tanh"),
+    "qrnn, three steps": lambda: ksg.layers.QRNN(3, window=3, **OPTIONS),
 }
 OPTIONS = {"return_sequences": True}
 # As many inputs as units, so that both widths of a state may be the same.
@@ -61,7 +63,22 @@ def test_exact_at_any_length(kind):
         found = wide.estimate(stock, SnAp(length), x, y)
         assert wide.error(found, exact) < 1e-12
     cut = wide.estimate(stock, TruncatedBPTT(2), x, y)
-    assert wide.error(cut, exact) > 0.01
+    if kind == "convolution":
+        # What its weights did in one segment no loss of a later one sees.
+        assert wide.error(cut, exact) < 1e-12
+    else:
+        assert wide.error(cut, exact) > 0.01
+
+
+@pytest.mark.slow
+def test_rtrl_sees_through_a_convolution():
+    stock, (x, y) = network("convolution", "min_gru"), data(3)
+    exact = wide.estimate(stock, BPTT(), x, y)
+    found = wide.estimate(stock, RTRL(2), x, y)
+    assert wide.error(found, exact) < 1e-12
+    # The kernel's influence on the layer above has no trace.
+    found = wide.estimate(stock, SnAp(2), x, y)
+    assert wide.error(found, exact) > 1e-3
 
 
 @pytest.mark.slow

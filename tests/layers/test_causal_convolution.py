@@ -1,0 +1,75 @@
+"""A causal convolution: that of Keras, which segments do not change."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_seqgrad as ksg
+from tests import zoo
+from tests.layers.common import assert_close, random
+
+INPUTS = random(3, 7, 4)
+LOSS = keras.losses.MeanSquaredError()
+
+
+def values_and_gradients(layer):
+    weights = layer.trainable_variables
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(INPUTS)
+        tape.watch(inputs)
+        outputs = layer(inputs)
+        loss = tf.reduce_sum(outputs * random(*outputs.shape, seed=4))
+    return outputs, tape.gradient(loss, [inputs, *weights])
+
+
+@pytest.mark.parametrize("kernel_size", [1, 2, 4, 9])
+def test_it_is_the_layer_of_keras(kernel_size):
+    given = {"activation": "tanh", "bias_initializer": "ones"}
+    theirs = keras.layers.Conv1D(5, kernel_size, padding="causal", **given)
+    ours = ksg.layers.CausalConv1D(5, kernel_size, **given)
+    for layer in (theirs, ours):
+        layer.build(INPUTS.shape)
+    ours.set_weights(theirs.get_weights())
+    assert_close(values_and_gradients(ours), values_and_gradients(theirs))
+
+
+def network(convolution):
+    keras.utils.set_random_seed(1)
+    return keras.Sequential(
+        [
+            keras.Input((None, zoo.FEATURES)),
+            convolution,
+            keras.layers.LSTM(3, return_sequences=True),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+def test_before_an_lstm_the_exact_gradient_is_that_of_keras():
+    x, y = zoo.data(3)
+    theirs = network(keras.layers.Conv1D(4, 3, padding="causal"))
+    ours = network(ksg.layers.CausalConv1D(4, 3))
+    ours.set_weights(theirs.get_weights())
+    _, exact = zoo.keras_gradients(theirs, x, y, LOSS)
+    for method in (ksg.methods.BPTT(), ksg.methods.BPTT(2)):
+        model = ksg.SequenceModel.from_model(ours)
+        model.compile("sgd", LOSS, method=method)
+        zoo.assert_same(model.estimate_gradients(x, y)[1], exact)
+
+
+def test_keras_own_is_refused_with_what_to_write():
+    stock = network(keras.layers.Conv1D(4, 3, padding="causal", name="front"))
+    with pytest.raises(ValueError, match="front.*ksg.layers.CausalConv1D"):
+        ksg.SequenceModel.from_model(stock).compile("sgd", "mse")
+
+
+def test_step_by_step_is_the_series():
+    layer = ksg.layers.CausalConv1D(6, 3, groups=2, use_bias=False)
+    expected = layer(INPUTS)
+    state = layer.cell.get_initial_state(len(INPUTS))
+    found = []
+    for step in range(INPUTS.shape[1]):
+        output, state = layer.cell(INPUTS[:, step], state)
+        found.append(output)
+    assert_close(np.stack(found, axis=1), expected)
