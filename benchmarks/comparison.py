@@ -1,4 +1,4 @@
-"""Three readings of the runs of `examples/compare_methods.py`."""
+"""Scores and gradients of the runs of `examples/compare_methods.py`."""
 
 import math
 import statistics
@@ -6,9 +6,15 @@ import statistics
 from benchmarks.runs import best_rate, groups
 from benchmarks.table import Table
 
+# Exact ones, truncation, what makes up for it, what trains otherwise.
+METHODS = ("bptt", "checkpoints", "tbptt", "tbptt_once", "artbp", "snap")
+METHODS += ("rtrl", "dni", "alternating", "fptt", "tprop", "inversion")
+
 
 def comparison(results):
-    """A table a task: the same runs at equal steps, updates and time.
+    """Two tables a task: its scores, and the gradients of its methods.
+
+    The first has the same runs at equal steps, updates and time.
 
     Equal updates and equal time are those of the method that has the fewest or
     takes the least for all its steps; of the others it is the epoch that had
@@ -17,7 +23,11 @@ def comparison(results):
     """
     found = [result for result in results if result.get("runs")]
     for task, of_task in groups(found, lambda r: r["task"]).items():
-        yield table(task, [Arm(result) for result in of_task])
+        arms = sorted(map(Arm, of_task), key=lambda arm: arm.place)
+        yield scores(task, arms)
+        watched = [arm for arm in arms if arm.watched]
+        if watched:
+            yield gradients(task, watched)
 
 
 class Arm:
@@ -25,6 +35,8 @@ class Arm:
 
     def __init__(self, result):
         self.name = result["method"]
+        self.place = METHODS.index(self.name), result["layer"]
+        self.memory = result.get("memory", math.nan)
         if result["layer"] != "GRU":
             self.name += f", {result['layer']}"
         runs, first = result["runs"], result["seed"]
@@ -33,6 +45,7 @@ class Arm:
         self.rate = f"{end}{rate:g}"
         # The one that was watched is the same run once more.
         of_rate = [run for run in runs if run["rate"] == rate]
+        self.watched = next((r for r in of_rate if r["watched"]), None)
         self.runs = list({run["seed"]: run for run in of_rate}.values())
         self.epochs = len(self.runs[0]["steps"])
         self.updates = self.runs[0]["updates"] / self.epochs
@@ -45,9 +58,8 @@ class Arm:
         epochs = min(self.epochs, max(1, math.floor(epochs + 1e-6)))
         scores = sorted(last(run, epochs) for run in self.runs)
         middle = f"{statistics.median(scores):.3g}"
-        if len(scores) == 1:
-            return middle
-        return f"{middle} ({scores[0]:.3g} to {scores[-1]:.3g})"
+        least, most = f"{scores[0]:.3g}", f"{scores[-1]:.3g}"
+        return middle if least == most else f"{middle} ({least} to {most})"
 
 
 def last(run, epochs=None):
@@ -60,7 +72,7 @@ def last(run, epochs=None):
     return run["scores"][epochs - 1]
 
 
-def table(task, arms):
+def scores(task, arms):
     updates = min(arm.updates * arm.epochs for arm in arms)
     seconds = min(arm.seconds * arm.epochs for arm in arms)
     head = ["method", "rate", "seeds", "equal steps"]
@@ -80,3 +92,26 @@ def table(task, arms):
         for arm in arms
     ]
     return Table(f"learned/comparison_{task}", head, rows)
+
+
+def gradients(task, arms):
+    """Of the first seed after the last epoch, beside the exact gradient."""
+    head = ["method", "cosine", "relative bias", "relative variance"]
+    head += ["share of bias", "memory (MiB)"]
+    rows = []
+    for arm in arms:
+        cosine, bias, variance, share = (
+            shown(arm.watched[measure][-1])
+            for measure in ("cosine", "bias", "variance", "bias_share")
+        )
+        ends = [shown(arm.watched[f"bias_{e}"][-1]) for e in ("lower", "upper")]
+        if ends[0] != ends[1]:
+            bias += f" ({ends[0]} to {ends[1]})"
+        memory = shown(arm.memory, ".0f")
+        rows.append([arm.name, cosine, bias, variance, share, memory])
+    return Table(f"learned/gradients_{task}", head, rows)
+
+
+def shown(number, digits=".2g"):
+    """A number; a dash where there is none, as beside a gradient of zero."""
+    return f"{number:{digits}}" if math.isfinite(number) else "–"

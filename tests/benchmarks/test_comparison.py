@@ -27,11 +27,17 @@ def test_three_readings_of_the_same_runs():
     many = [run(0.1, 0, [0.7, 0.6, 0.5], updates=90)]
     said = {"task": "copy", "layer": "GRU", "seed": 0}
     results = [
-        {**said, "method": "bptt", "runs": slow},
         {**said, "method": "tbptt", "layer": "MinGRU", "runs": many},
+        {**said, "method": "bptt", "runs": slow, "memory": 12.4},
         {**said, "method": "rtrl", "refused": "too large"},
     ]
-    [table] = comparison.comparison(results)
+    slow[3] |= {"cosine": [1.0, 0.5], "bias": [0.0, 0.25]}
+    slow[3] |= {"bias_lower": [0.0, 0.2], "bias_upper": [0.0, 0.3]}
+    slow[3] |= {"variance": [0.0, math.nan], "bias_share": [0.0, 1.0]}
+    table, measures = comparison.comparison(results)
+    assert measures.name == "learned/gradients_copy"
+    row = ["bptt", "0.5", "0.25 (0.2 to 0.3)", "–", "1", "12"]
+    assert measures.rows == [row]
     assert table.name == "learned/comparison_copy"
     assert table.head[4:6] == ["30 updates", "6 seconds"]
     assert table.rows == [
