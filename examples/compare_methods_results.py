@@ -76,19 +76,24 @@ def with_range(run):
 def plot(place, label, found, methods, path):
     found = {n: r for n, r in found.items() if "refused" not in r}
     figure, axes = subplots(2, 2, (12, 8))
-    colors = {name: f"C{n}" for n, name in enumerate(methods)}
+    # Twelve methods, and ten colours: the last ones are dotted.
+    colors = {name: f"C{n % 10}" for n, name in enumerate(methods)}
+    dashes = {name: "-" if n < 10 else ":" for n, name in enumerate(methods)}
     for name, result in found.items():
         for number, run in enumerate(chosen(result)):
             axes[0, 0].plot(
                 np.array(run["steps"][: len(run["scores"])]) / 1e6,
                 run["scores"],
                 color=colors[name],
+                linestyle=dashes[name],
                 alpha=0.4 if number else 1.0,
                 label=None if number else name,
             )
         run = chosen(result)[0]
         read = np.array(run["steps"][: len(run["cosine"])]) / 1e6
-        axes[0, 1].plot(read, run["cosine"], color=colors[name])
+        axes[0, 1].plot(
+            read, run["cosine"], color=colors[name], linestyle=dashes[name]
+        )
     axes[0, 0].set(yscale="log", ylabel=label, title="After every epoch")
     axes[0, 1].set(ylabel="cosine", title="Gradient beside the exact one")
     for axis in axes[0]:
@@ -115,6 +120,8 @@ def plot(place, label, found, methods, path):
     handles, labels = axes[0, 0].get_legend_handles_labels()
     seconds = [seconds_of(result) for result in found.values()]
     bars = axes[1, 1].barh(at, seconds, color=[colors[n] for n in names])
+    for bar, name in zip(bars, names, strict=True):
+        bar.set_hatch(None if dashes[name] == "-" else "..")
     axes[1, 1].bar_label(
         bars, [f"{shown_memory(r)} MiB" for r in found.values()], padding=3
     )
