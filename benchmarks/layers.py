@@ -42,8 +42,13 @@ def data(shape):
 
 def tensorflow_step(module, kind, x, y, jit):
     """One step of a layer from `keras.layers` or `ksg.layers`."""
-    x, y = tf.constant(x), tf.constant(y)
     layer = getattr(module, kind)(y.shape[-1], return_sequences=True)
+    return step_of(layer, x, y, jit)
+
+
+def step_of(layer, x, y, jit):
+    """One step of a layer that is not built yet."""
+    x, y = tf.constant(x), tf.constant(y)
     layer.build(x.shape)
 
     @tf.function(jit_compile=jit)

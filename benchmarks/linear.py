@@ -5,6 +5,8 @@ under XLA. The arms take turns; milliseconds. MinGRU stands beside the GRU of
 this package, and PyTorch's on one thread and on two where it is installed; a
 ratio is the median of those within a round.
 
+The convolution is by the time of the processor, beside that of Keras.
+
 `keras.ops.associative_scan` runs without XLA, for it does not compile, and at
 128 steps alone: its tracing grows with the length.
 """
@@ -18,7 +20,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from benchmarks import rivals
-from benchmarks.layers import SHAPES, data, tensorflow_step
+from benchmarks.layers import SHAPES, data, step_of, tensorflow_step
 from benchmarks.memory import in_fresh_process
 from benchmarks.table import Table
 from benchmarks.timing import medians, ratios, turns
@@ -110,6 +112,32 @@ def scans(shapes, rounds):
     return Table("linear/scans", head, rows)
 
 
+def convolutions(shapes, rounds):
+    """A causal convolution over four steps beside that of Keras."""
+    classes = {"Keras": keras.layers.Conv1D, "ours": ksg.layers.CausalConv1D}
+    options = {"Keras": {"padding": "causal"}, "ours": {}}
+    rows = []
+    for shape in shapes:
+        x, y = data(shape)
+        units = shape[-1]
+        for kind, groups in {"dense": 1, "depthwise": units}.items():
+            arms = {
+                name + ", jit" * jit: step_of(
+                    layer(units, 4, groups=groups, **options[name]), x, y, jit
+                )
+                for name, layer in classes.items()
+                for jit in (True, False)
+            }
+            seconds = turns(arms, rounds, clock=time.process_time)
+            times = [f"{1e3 * each:.1f}" for each in medians(seconds).values()]
+            over = ratios(seconds, "Keras, jit")["ours, jit"]
+            shown = ", ".join(map(str, [*shape[:2], units]))
+            rows.append([shown, kind, *times, f"{over:.2f}"])
+    head = ["batch, steps, features", "kernel", *arms]
+    head += ["ours, jit / Keras, jit"]
+    return Table("linear/convolution", head, rows)
+
+
 def memory_steps(steps, units):
     """A step that loads what all need, and the step to measure."""
     x, y = data((4, steps, units, units))
@@ -138,4 +166,8 @@ def tables(quick):
     yield comparison("linear/work", shapes, rounds, time.process_time)
     long = [(32, 128, 256), (32, 2048, 128), LONG[:3]]
     yield scans([(2, 6, 3)] if quick else long, rounds)
+    same = (
+        [(2, 5, 4, 4)] if quick else [SHAPES[0], SHAPES[1], (32, 200, 64, 64)]
+    )
+    yield convolutions(same, rounds)
     yield growth([100] if quick else [1_000, 10_000, 100_000], 16)

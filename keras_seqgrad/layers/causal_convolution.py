@@ -126,13 +126,11 @@ class CausalConv1DCell(LinearCell):
 
     def recurrence(self, inputs, earlier):
         window = [*reversed(earlier), inputs]
+        kernels = tf.unstack(self.cast(self.kernel))
+        pairs = zip(window, kernels, strict=True)
         if self.groups == 1:
-            # One product over the window, which stands side by side.
-            kernel = tf.concat(tf.unstack(self.cast(self.kernel)), axis=0)
-            rows = self.project(tf.concat(window, axis=-1), kernel)
+            rows = tf.add_n([self.project(*pair) for pair in pairs])
         else:
-            kernels = tf.unstack(self.cast(self.kernel))
-            pairs = zip(window, kernels, strict=True)
             rows = tf.add_n([_by_groups(*p, self.groups) for p in pairs])
         if self.bias is not None:
             rows += self.cast(self.bias)

@@ -23,11 +23,13 @@ def values_and_gradients(layer):
     return outputs, tape.gradient(loss, [inputs, *weights])
 
 
-@pytest.mark.parametrize("kernel_size", [1, 2, 4, 9])
-def test_it_is_the_layer_of_keras(kernel_size):
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("kernel_size", [1, 4, 9])
+def test_it_is_the_layer_of_keras(kernel_size, groups):
     given = {"activation": "tanh", "bias_initializer": "ones"}
-    theirs = keras.layers.Conv1D(5, kernel_size, padding="causal", **given)
-    ours = ksg.layers.CausalConv1D(5, kernel_size, **given)
+    given |= {"groups": groups}
+    theirs = keras.layers.Conv1D(8, kernel_size, padding="causal", **given)
+    ours = ksg.layers.CausalConv1D(8, kernel_size, **given)
     for layer in (theirs, ours):
         layer.build(INPUTS.shape)
     ours.set_weights(theirs.get_weights())
