@@ -174,7 +174,7 @@ def from_backup(start, network, chosen, folder, stop):
     backup = ksg.callbacks.BackupAndRestore
     model = start()
     try:
-        training.fit(
+        history = training.fit(
             model,
             network,
             chosen,
@@ -182,6 +182,8 @@ def from_backup(start, network, chosen, folder, stop):
         )
     except InterruptedError:
         model = start()
+    else:
+        return model, history  # there were fewer batches than that
     history = training.fit(
         model,
         network,

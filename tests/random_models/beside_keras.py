@@ -86,9 +86,11 @@ def of_truncated(seed):
     network = networks.draw(source, CUT)
     windows, length = source.integer(1, 3), source.integer(1, 4)
     carried = source.chance(0.6)
-    # Keras multiplies the loss of each row by the weights of all rows where
-    # there is one step, its labels (batch, 1, 1) and its weights (batch, 1).
-    given = {"columns": False, "validation": "none", "class_weight": None}
+    given = {"validation": "none", "class_weight": None}
+    if length == 1 or network.steps % length == 1:
+        # With one step, labels (batch, 1, 1) and weights (batch, 1) Keras
+        # multiplies the loss of each row by the weights of all rows.
+        given["weights"] = "none"
     chosen = settings.draw(source, network, as_dataset=True, **given)
     chosen = dataclasses.replace(
         chosen, compiled=by_hand(chosen.compiled), rows=source.integer(2, 4)
