@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.documentation import of_linear_layer
 from keras_seqgrad.layers.linear_cell import LinearCell
 from keras_seqgrad.layers.linear_rnn import LinearRNN
+from keras_seqgrad.ops import common
 from keras_seqgrad.tensors import arguments
 
 
@@ -126,14 +127,15 @@ class CausalConv1DCell(LinearCell):
 
     def recurrence(self, inputs, earlier):
         window = [*reversed(earlier), inputs]
-        kernels = tf.unstack(self.cast(self.kernel))
+        # In the precision of the inputs, which `trace_rule` has wider.
+        kernels = tf.unstack(tf.cast(self.kernel, inputs.dtype))
         pairs = zip(window, kernels, strict=True)
         if self.groups == 1:
-            rows = tf.add_n([self.project(*pair) for pair in pairs])
+            rows = tf.add_n([common.project(*pair) for pair in pairs])
         else:
             rows = tf.add_n([_by_groups(*p, self.groups) for p in pairs])
         if self.bias is not None:
-            rows += self.cast(self.bias)
+            rows += tf.cast(self.bias, inputs.dtype)
         return None, self.activation(rows)
 
     def remembered(self, inputs):

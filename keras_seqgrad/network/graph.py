@@ -22,26 +22,13 @@ from keras_seqgrad.network.tracing import (
     encodes_steps,
     is_graph,
     is_own,
-    normalises,
+    mixes_time,
     retrace,
     start_of,
     starts,
     tensors,
 )
 from keras_seqgrad.tensors import masks, pieces
-
-# Layers known to mix time steps, and what to say about them. What is not
-# listed here is judged by `cuttable.check`, which compares numbers.
-MIXES_TIME = {
-    "Bidirectional": "its backward half reads the sequence from the end",
-    "MultiHeadAttention": "every step attends to other steps",
-    "GroupedQueryAttention": "every step attends to other steps",
-    "Attention": "every step attends to other steps",
-    "AdditiveAttention": "every step attends to other steps",
-    "Flatten": "it joins the steps to one vector",
-    "Permute": "it moves the time axis",
-    "RepeatVector": "it makes a time axis of a fixed length",
-}
 
 
 class Graph:
@@ -296,17 +283,7 @@ class Graph:
             if isinstance(layer, RecurrentNode) or is_graph(layer):
                 continue
             kind = layer.__class__.__name__
-            reason = MIXES_TIME.get(kind)
-            if normalises(layer):
-                reason = (
-                    "in training its statistics are taken over all steps of "
-                    "the window; use LayerNormalization, or freeze it"
-                )
-            if getattr(layer, "padding", None) == "causal":
-                reason = (
-                    "it looks back at steps before; ksg.layers.CausalConv1D "
-                    "carries these to the next segment, and has its weights"
-                )
+            reason = mixes_time(layer)
             made = [t for t in tensors(result) if id(t) in self.temporal]
             has_time = kind == "Bidirectional" or bool(made)
             has_time |= any(

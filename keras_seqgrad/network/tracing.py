@@ -5,6 +5,32 @@ import keras
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.tensors import origin
 
+# Layers known to mix time steps, and what to say about them. What is not
+# listed here is judged by `cuttable.check`, which compares numbers.
+MIXES_TIME = {
+    "Bidirectional": "its backward half reads the sequence from the end",
+    "MultiHeadAttention": "every step attends to other steps",
+    "GroupedQueryAttention": "every step attends to other steps",
+    "Attention": "every step attends to other steps",
+    "AdditiveAttention": "every step attends to other steps",
+    "Flatten": "it joins the steps to one vector",
+    "Permute": "it moves the time axis",
+    "RepeatVector": "it makes a time axis of a fixed length",
+}
+# Layers that look at the neighbours along the axes behind the rows. They are
+# known before they run: some end Python where there are too few steps.
+LOOKS_AROUND = tuple(
+    getattr(keras.layers, f"{kind}{axes}D")
+    for kind, most in {
+        "Conv": 3,
+        "DepthwiseConv": 2,
+        "SeparableConv": 2,
+        "AveragePooling": 3,
+        "MaxPooling": 3,
+    }.items()
+    for axes in range(1, most + 1)
+)
+
 
 def tensors(structure):
     """The Keras tensors of a nested structure, flattened."""
@@ -20,12 +46,26 @@ def is_own(layer):
     return origin.is_own(type(layer)) or isinstance(layer, keras.layers.Lambda)
 
 
-def normalises(layer):
-    """Whether statistics of a batch are taken anywhere inside `layer`."""
-    return any(
+def mixes_time(layer):
+    """Why `layer` cannot be cut in time, if it is known to mix steps."""
+    if any(
         isinstance(part, keras.layers.BatchNormalization) and part.trainable
         for part in parts(layer)
-    )
+    ):
+        return (
+            "in training its statistics are taken over all steps of the "
+            "window; use LayerNormalization, or freeze it"
+        )
+    if type(layer) in LOOKS_AROUND:
+        size = getattr(layer, "kernel_size", None) or layer.pool_size
+        if size[0] > 1 and layer.padding == "causal":
+            return (
+                "it looks back at steps before; ksg.layers.CausalConv1D, which "
+                "has the weights of Conv1D, carries these to the next segment"
+            )
+        if size[0] > 1:
+            return "it looks at the steps around a step"
+    return MIXES_TIME.get(type(layer).__name__)
 
 
 def start_of(args, kwargs):

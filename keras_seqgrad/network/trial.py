@@ -134,10 +134,10 @@ class Trial:
         try:
             pieces = values(0, steps - 1), values(steps - 1, 1)
         except LayerFailure as failure:
+            refuse_other_lengths(graph, failure.values)
             raise ValueError(
                 f"Layer {failure.name!r} cannot be cut in time: it fails on a "
-                "part of the sequence. Leave it out of the SequenceModel. The "
-                f"layer's own error: {failure}"
+                f"part of the sequence by {failure}. Leave it out of the model."
             ) from failure
         again = None
         for call, name, tensor in each_result(graph):

@@ -187,7 +187,7 @@ def test_compiled_is_eager():
 def test_half_precision_keeps_traces_in_float32():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        stock = network("lru")
+        stock = network("convolution", "lru")
     finally:
         keras.config.set_dtype_policy("float64")
     model = wide.compiled(stock, SnAp(2), stateful=True)
