@@ -7,6 +7,7 @@ graph       any Sequential or Functional model, traced on the same layers
 example     inputs on which a model can be tried
 replay      the calls of a graph once more, layer by layer
 compared    whether two ways to compute a tensor agree
+refusals    what a trial refuses by what it has seen
 trial       a graph tried on inputs, whole and in segments
 cuttable    proof by numbers that a graph may be cut in time
 naming      inputs by name, beside their companions

@@ -13,10 +13,15 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.cells import draws_masks, parts
-from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network import compared
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.network.refusals import (
+    each_result,
+    refuse_losses_of_cells,
+    refuse_other_shapes,
+    steps_of,
+)
 from keras_seqgrad.network.replay import (
     NOISES,
     LayerFailure,
@@ -24,7 +29,7 @@ from keras_seqgrad.network.replay import (
     replay,
     step_alone,
 )
-from keras_seqgrad.network.tracing import is_graph, is_own, tensors
+from keras_seqgrad.network.tracing import is_own, tensors
 
 # Steps on which recurrent layers are compared with those of Keras: for drawn
 # inputs, and for the user's, which may begin with padding. No segment of them
@@ -96,7 +101,7 @@ class Trial:
                     self.compare_cut(inputs, steps, training)
             self.compare_stock(inputs, min(steps, self.short))
         except LayerFailure as failure:
-            refuse_other_lengths(self.graph, failure.values)
+            refuse_other_shapes(self.graph, failure.values)
             # What fits the model best is tried first, and tells most.
             self.failure = self.failure or failure
 
@@ -134,10 +139,11 @@ class Trial:
         try:
             pieces = values(0, steps - 1), values(steps - 1, 1)
         except LayerFailure as failure:
-            refuse_other_lengths(graph, failure.values)
+            refuse_other_shapes(graph, failure.values, whole)
             raise ValueError(
                 f"Layer {failure.name!r} cannot be cut in time: it fails on a "
-                f"part of the sequence by {failure}. Leave it out of the model."
+                "part of the sequence. Leave it out of the SequenceModel. The "
+                f"layer's own error: {failure}"
             ) from failure
         again = None
         for call, name, tensor in each_result(graph):
@@ -253,14 +259,6 @@ class Trial:
         return self.graph.original.name
 
 
-def each_result(graph):
-    """(call, name of its layer, tensor) of every tensor that a layer gives."""
-    for call in graph.calls:
-        if not is_graph(call[0]):
-            for tensor in tensors(call[-1]):
-                yield call, call[1], tensor
-
-
 def given_to_recurrent(graph, values):
     """What the recurrent layers of `graph` are given, as arrays."""
     return [
@@ -269,39 +267,6 @@ def given_to_recurrent(graph, values):
         if isinstance(layer, RecurrentNode)
         for tensor in tensors([args, kwargs])
     ]
-
-
-def steps_of(graph, inputs):
-    """Number of steps of the inputs that have time."""
-    return next(
-        tensor.shape[1]
-        for tensor, has_time in zip(
-            keras.tree.flatten(inputs), graph.temporal_inputs, strict=True
-        )
-        if has_time
-    )
-
-
-def refuse_other_lengths(graph, values):
-    """Refuses a layer that made another number of steps than it was given.
-
-    Args:
-        graph: The `Graph`.
-        values: Values of its first tensors, by their ids.
-    """
-    inputs = keras.tree.flatten(graph.inputs)
-    steps = steps_of(graph, [values[id(tensor)] for tensor in inputs])
-    for call, name, tensor in each_result(graph):
-        made = values.get(id(tensor))
-        if made is None or id(tensor) not in graph.temporal:
-            continue
-        if made.shape[1:2] not in ((steps,), (1,)):
-            raise ValueError(
-                f"Layer {name!r} ({type(call[0]).__name__}) cannot be cut in "
-                f"time: of {steps} steps it makes {tuple(made.shape)}, which "
-                "has not one step for each step given. Leave it out of the "
-                "SequenceModel."
-            )
 
 
 def numbers(layers):
@@ -331,20 +296,3 @@ def seeds(part):
         for leaf in keras.tree.flatten(value)
         if isinstance(leaf, keras.random.SeedGenerator)
     ]
-
-
-def refuse_losses_of_cells(graph):
-    """Refuses cells that add losses, which a scan cannot hand out."""
-    for name, node in graph.nodes.items():
-        cell = node.held[0].cell
-        if state_is_output(cell):
-            continue
-        regularised = [
-            v for v in cell.trainable_variables if v.regularizer is not None
-        ]
-        if len(cell.losses) > len(regularised):
-            raise ValueError(
-                f"The cell of layer {name!r} adds losses at each step, which "
-                "do not reach the gradient. Give what they need as an output "
-                "and add them in a layer behind."
-            )

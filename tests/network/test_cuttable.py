@@ -116,6 +116,16 @@ def test_what_is_below_a_recurrent_layer_is_named_and_not_that(layer, steps):
         model.compile("sgd", "mse")
 
 
+def test_a_layer_whose_steps_grow_with_the_sequence_is_named():
+    inputs = signal(STEPS)
+    hidden = lstm()(inputs)
+    products = L.Dot(2, name="mixer")([hidden, hidden])
+    network = keras.Model(inputs, lstm(2)(products))
+    model = ksg.SequenceModel.from_model(network)
+    with pytest.raises(ValueError, match=r"mixer' \(Dot\).* of others \(2, "):
+        model.compile("sgd", "mse")
+
+
 def test_kernels_of_a_single_step_are_taken():
     inputs = keras.Input((None, 4, 3))
     x = L.Conv2D(2, (1, 3), padding="same")(inputs)
