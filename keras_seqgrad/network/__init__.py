@@ -10,6 +10,7 @@ compared    whether two ways to compute a tensor agree
 refusals    what a trial refuses by what it has seen
 trial       a graph tried on inputs, whole and in segments
 cuttable    proof by numbers that a graph may be cut in time
+reached     what a loss on some of the outputs depends on
 naming      inputs by name, beside their companions
 export      a segmented model as functions for serving
 scans       which scan runs each recurrent layer, and whether XLA does

@@ -182,8 +182,7 @@ class FPTT(keras.optimizers.Optimizer):
 
         Args:
             grads: One gradient, or None, for each variable.
-            trainable_variables: The variables; by default all those the
-                optimizer was built on.
+            trainable_variables: The variables; default: all it was built on.
         """
         if trainable_variables is None and not self.built:
             raise ValueError(
@@ -192,10 +191,9 @@ class FPTT(keras.optimizers.Optimizer):
             )
         if trainable_variables is None:
             trainable_variables = self.built_on
-        variables = list(trainable_variables)
+        grads, variables = list(grads), list(trainable_variables)
         if not self.built:
             self.build(variables)
-        grads = list(grads)
         places = self._places(variables)
         # What each has before the update, which both rules need.
         held = {}
@@ -203,6 +201,9 @@ class FPTT(keras.optimizers.Optimizer):
             if grads[place] is not None:
                 held[place] = self._values(known)
                 grads[place] = self._regularize(grads[place], *held[place])
+        for known in {*range(len(self.averages))} - {places[p] for p in held}:
+            # What stays as it is, is its own average.
+            self.assign(self.averages[known], self._values(known)[-1])
         inner = self.inner_optimizer
         before = tf.convert_to_tensor(inner.iterations)
         inner.apply(grads, variables)

@@ -1,10 +1,13 @@
 """What a method does to the model: it moves parameters and enters losses."""
 
+import functools
+
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.network.reached import not_reached
 from keras_seqgrad.tensors import nested, replicas, updates
-from keras_seqgrad.window import missing
+from keras_seqgrad.window import missing, per_step
 from keras_seqgrad.window.by_output import paths_of
 
 
@@ -33,7 +36,23 @@ class Learner:
         optimizer, guard = self.model.optimizer, self.window.guard
         if guard is not None:
             gradients = guard.see_gradients(gradients, optimizer)
-        updates.apply(optimizer, gradients, self.window.variables)
+        variables = self.window.variables
+        # Keras lets alone what no loss depends on, where a gradient of zero
+        # would let its weight decay.
+        gradients = [
+            None if id(variable) in self.not_reached else gradient
+            for gradient, variable in zip(gradients, variables, strict=True)
+        ]
+        updates.apply(optimizer, gradients, variables)
+
+    @functools.cached_property
+    def not_reached(self):
+        """Ids of the variables that nothing but outputs without a loss has."""
+        model = self.model
+        judged = [bool(losses) for losses in per_step.losses_of(model)]
+        if model.is_opaque or not any(judged) or all(judged):
+            return set()
+        return not_reached(model.graph, judged)
 
     # --- books ------------------------------------------------------------
 

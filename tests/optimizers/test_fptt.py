@@ -325,3 +325,5 @@ def test_a_variable_without_gradient_and_a_sparse_one():
         twin.apply([dense], expected[:1])
     zoo.assert_same(variables[:1], expected[:1])
     np.testing.assert_array_equal(variables[1].numpy(), first)
+    optimizer.average()
+    np.testing.assert_array_equal(variables[1].numpy(), first)

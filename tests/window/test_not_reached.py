@@ -1,0 +1,66 @@
+"""Outputs without a loss: what they alone depend on stays as it is."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import keras_seqgrad as ksg
+from tests import zoo
+from tests.methods.table import TABLE
+
+L = keras.layers
+LOSSES = {"judged": "mse", "other": None}
+
+
+def network():
+    """Of two heads, over a layer each, over one of both."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, zoo.FEATURES))
+    both = L.GRU(3, return_sequences=True)(inputs)
+    outputs = {
+        name: L.Dense(2, name=name)(
+            L.SimpleRNN(2, return_sequences=True, name=f"below_{name}")(both)
+        )
+        for name in LOSSES
+    }
+    return keras.Model(inputs, outputs)
+
+
+def trained(model, **options):
+    decaying = keras.optimizers.AdamW(0.01, weight_decay=0.5)
+    model.compile(decaying, LOSSES, run_eagerly=True, **options)
+    x, y = zoo.data()
+    y = {"judged": y, "other": y}
+    with warnings.catch_warnings():
+        # Keras says that they have no gradients.
+        warnings.simplefilter("ignore")
+        model.fit(x, y, batch_size=3, verbose=0)
+
+
+def test_weights_move_as_in_keras():
+    ours, theirs = network(), network()
+    trained(ksg.SequenceModel.from_model(ours), method=ksg.methods.BPTT())
+    trained(theirs)
+    zoo.assert_same(ours.get_weights(), theirs.get_weights())
+
+
+@pytest.mark.parametrize("name", ["tbptt", "artbp", "dni", "fptt", "tprop"])
+def test_what_no_loss_depends_on_does_not_decay(name):
+    stock, before = network(), network()
+    method = TABLE[name].method()
+    trained(ksg.SequenceModel.from_model(stock), method=method)
+    for layer, other in zip(stock.layers, before.layers, strict=True):
+        for a, b in zip(layer.weights, other.weights, strict=True):
+            still = np.array_equal(a.numpy(), b.numpy())
+            assert still == (layer.name in ("other", "below_other"))
+
+
+def test_a_regulariser_is_a_loss():
+    stock = network()
+    stock.get_layer("other").kernel.regularizer = keras.regularizers.L2(0.1)
+    before = stock.get_layer("other").get_weights()
+    trained(ksg.SequenceModel.from_model(stock), method="bptt")
+    kernel, bias = stock.get_layer("other").get_weights()
+    assert np.any(kernel != before[0]) and np.array_equal(bias, before[1])
