@@ -64,6 +64,7 @@ SHOWN = {
         "cuttable",
         "original",
         "passage",
+        "reached",
         "scans",
         "segmented",
         "tracing",
