@@ -56,7 +56,8 @@ def mixes_time(layer):
             "in training its statistics are taken over all steps of the "
             "window; use LayerNormalization, or freeze it"
         )
-    if type(layer) in LOOKS_AROUND:
+    # With its channels first it looks along other axes than that of time.
+    if type(layer) in LOOKS_AROUND and layer.data_format == "channels_last":
         size = getattr(layer, "kernel_size", None) or layer.pool_size
         if size[0] > 1 and layer.padding == "causal":
             return (

@@ -126,6 +126,13 @@ def test_a_layer_whose_steps_grow_with_the_sequence_is_named():
         model.compile("sgd", "mse")
 
 
+def test_pooling_over_features_is_taken():
+    inputs = keras.Input((None, 4))
+    x = L.AveragePooling1D(2, data_format="channels_first")(inputs)
+    model = ksg.SequenceModel.from_model(keras.Model(inputs, lstm(2)(x)))
+    model.compile("sgd", "mse")
+
+
 def test_kernels_of_a_single_step_are_taken():
     inputs = keras.Input((None, 4, 3))
     x = L.Conv2D(2, (1, 3), padding="same")(inputs)
