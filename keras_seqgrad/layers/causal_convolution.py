@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.documentation import of_linear_layer
-from keras_seqgrad.layers.linear_cell import LinearCell
+from keras_seqgrad.layers.linear_cell import LooksBack
 from keras_seqgrad.layers.linear_rnn import LinearRNN
 from keras_seqgrad.ops import common
 from keras_seqgrad.tensors import arguments
@@ -14,7 +14,7 @@ from keras_seqgrad.tensors import arguments
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
 @of_linear_layer
-class CausalConv1DCell(LinearCell):
+class CausalConv1DCell(LooksBack):
     """One step of a causal convolution, for `keras.layers.RNN` and generation.
 
     To a scan it is a recurrence that forgets at every step, over a product
@@ -105,10 +105,6 @@ class CausalConv1DCell(LinearCell):
         self.use_bias = arguments.flag(use_bias, "use_bias")
         self.adapt_to(None)
 
-    def adapt_to(self, features):
-        if self.delays:
-            self.state_size = [self.units, *[features] * self.delays]
-
     def build(self, input_shape):
         features = input_shape[-1]
         if features % self.groups:
@@ -130,16 +126,10 @@ class CausalConv1DCell(LinearCell):
         # In the precision of the inputs, which `trace_rule` has wider.
         kernels = tf.unstack(tf.cast(self.kernel, inputs.dtype))
         pairs = zip(window, kernels, strict=True)
-        if self.groups == 1:
-            rows = tf.add_n([common.project(*pair) for pair in pairs])
-        else:
-            rows = tf.add_n([_by_groups(*p, self.groups) for p in pairs])
+        rows = tf.add_n([_by_groups(*pair, self.groups) for pair in pairs])
         if self.bias is not None:
             rows += tf.cast(self.bias, inputs.dtype)
         return None, self.activation(rows)
-
-    def remembered(self, inputs):
-        return [inputs] if self.delays else []
 
     def trace_rule(self):
         # No weight moves what is remembered, and the output is not looked at.
@@ -171,6 +161,8 @@ def _by_groups(inputs, kernel, groups):
         kernel: (features / groups, filters).
         groups: Number of groups.
     """
+    if groups == 1:
+        return common.project(inputs, kernel)
     width, filters = kernel.shape
     if width == 1:
         return tf.repeat(inputs, filters // groups, axis=-1) * kernel[0]

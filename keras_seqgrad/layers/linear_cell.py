@@ -210,6 +210,17 @@ class LinearCell(cells.WithMasks, keras.layers.Layer):
         return output, [*parts, *held]
 
 
+class LooksBack(LinearCell):
+    """A linear cell that sees inputs of `delays` steps before its own."""
+
+    def adapt_to(self, features):
+        if self.delays:
+            self.state_size = [self.units, *[features] * self.delays]
+
+    def remembered(self, inputs):
+        return [inputs] if self.delays else []
+
+
 def wide(tensor):
     """`tensor` in the precision in which a state is carried."""
     return tf.cast(tensor, carry_dtype(tensor.dtype))

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.documentation import of_linear_layer
-from keras_seqgrad.layers.linear_cell import LinearCell, wide
+from keras_seqgrad.layers.linear_cell import LooksBack, wide
 from keras_seqgrad.layers.linear_rnn import LinearRNN
 from keras_seqgrad.tensors import arguments
 
@@ -15,7 +15,7 @@ POOLINGS = {"f": 2, "fo": 3}
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
 @of_linear_layer
-class QRNNCell(LinearCell):
+class QRNNCell(LooksBack):
     """One step of a QRNN, for `keras.layers.RNN` and for generation.
 
     {cell_purpose}
@@ -79,10 +79,6 @@ class QRNNCell(LinearCell):
         self.state_is_output = pooling == "f"
         self.adapt_to(None)
 
-    def adapt_to(self, features):
-        if self.delays:
-            self.state_size = [self.units, *[features] * self.delays]
-
     def build(self, input_shape):
         features = input_shape[-1]
         self.adapt_to(features)
@@ -118,9 +114,6 @@ class QRNNCell(LinearCell):
 
     def outputs(self, states, *passed):
         return tf.sigmoid(passed[0]) * states if passed else states
-
-    def remembered(self, inputs):
-        return [inputs] if self.delays else []
 
     def get_config(self):
         config = {
