@@ -58,7 +58,7 @@ SHOWN = {
         "loops",
         "rnn",
     },
-    "layers": {"cells", "cudnn", "scan"},
+    "layers": {"cells", "cudnn", "pooling", "scan"},
     "optimizers": {"average_weights", "fptt", "regularizer"},
     "network": {
         "cuttable",

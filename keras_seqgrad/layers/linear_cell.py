@@ -299,16 +299,7 @@ def before(series, start, links, restart):
     """What each step finds of a series that the steps hand on."""
     found = tf.concat([start[tf.newaxis], series[:-1]], axis=0)
     if links.gates is not None:
-        found = _gated(found, tf.cast(links.gates, found.dtype))
+        found = common.gated(found, tf.cast(links.gates, found.dtype))
     if links.reset is not None:
         found = tf.where(links.reset, restart, found)
     return common.with_shape(found, series.shape)
-
-
-@tf.custom_gradient
-def _gated(series, gates):
-    def gradient(d_series):
-        # A cut link stays cut when the gradient behind it has exploded.
-        return tf.math.multiply_no_nan(d_series, gates), None
-
-    return tf.identity(series), gradient

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers import cells
 from keras_seqgrad.layers.linear_cell import LinearCell, run_series
+from keras_seqgrad.layers.pooling import PoolingCell, pool_series
 from keras_seqgrad.ops.fast_cell import DESCRIBED
 from keras_seqgrad.ops.fast_scan import fast_scan
 from keras_seqgrad.ops.rnn import rnn
@@ -29,6 +30,7 @@ def scan(
     description in `keras_seqgrad.ops`, as `ksg.ops.lstm`, on its weights; for
     a `LinearCell` it is `ksg.ops.linear_scan`; without a mask
     `keras.layers.StackedRNNCells` run one after another, each by its own scan;
+    a `PoolingCell`, of whose outputs there is the last alone, needs no loop;
     otherwise it is `ksg.ops.rnn` on the cell itself. All give the cell's own
     outputs and gradients; the meaning of `mask`, `gates`, `reset`,
     `reset_state` and `previous_output` is that of `ksg.ops.rnn`.
@@ -114,6 +116,17 @@ def scan(
             previous_output=previous_output,
         )
 
+    if isinstance(cell, PoolingCell):
+        return pool_series(
+            cell,
+            sequences,
+            state,
+            mask=mask,
+            gates=gates,
+            reset=reset,
+            reset_state=reset_state,
+        )
+
     def step(inputs, state):
         return cell(inputs, state, training=training)
 
@@ -149,6 +162,8 @@ def state_is_output(cell):
     if is_linear(cell):
         return cell.state_is_output
     kind = type(cell)
+    if kind is PoolingCell:
+        return True
     return kind in DESCRIBED and cells.is_as_written(cell, kind, "call")
 
 
@@ -204,7 +219,7 @@ def _listed(state):
 
 def _description(cell, training):
     """The `FastCell` that does what `cell` does, None where there is none."""
-    if is_linear(cell) or not state_is_output(cell):
+    if type(cell) not in DESCRIBED or not state_is_output(cell):
         return None
     if training and not cells.drops_inputs_alone(cell):
         return None

@@ -12,7 +12,9 @@ import keras
 
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network.nodes import (
+    PoolingNode,
     RecurrentNode,
+    pools_time,
     refuse_configuration,
     refuse_overrides,
 )
@@ -39,7 +41,8 @@ class Graph:
 
     Attributes:
         original: The model in functional form.
-        nodes: Recurrent nodes by key, in the order of the graph.
+        nodes: Recurrent nodes by key, in the order of the graph. A pooling
+            over time is one of them, too.
         temporal_inputs: For each flattened input, whether it has a time axis.
         temporal_outputs: The same for each flattened output.
         temporal: Ids of all tensors of the graph that have a time axis.
@@ -60,7 +63,7 @@ class Graph:
                 f"{model.name!r}"
             )
         refuse_overrides(model, model.name, ["call"])
-        self.takes_initial_state = False
+        self.takes_initial_state, self.poolings = False, None
         self.original = functional = as_functional(model)
         self._trace(functional, relax=False)
         temporal = self._temporal_tensors()
@@ -69,11 +72,16 @@ class Graph:
         self._refuse_lengths()
         outputs = keras.tree.flatten(self.outputs)
         self.temporal_outputs = [id(t) in temporal for t in outputs]
+        self.poolings = {
+            layer.key
+            for layer, _, args, _, _ in self.calls
+            if isinstance(layer, PoolingNode) and id(args[0]) in temporal
+        }
         self._trace(functional, relax=True)
         self.temporal = self._temporal_tensors()
         self._refuse_known()
         self._refuse_late_start()
-        if not self.nodes:
+        if self.nodes.keys() <= self.poolings:
             raise ValueError(
                 "A SequenceModel needs at least one recurrent layer "
                 "(SimpleRNN, GRU, LSTM, RNN, ConvLSTM). "
@@ -95,7 +103,10 @@ class Graph:
     def called(self):
         """(layer, what it gives) of each call, also of what nodes replace."""
         return [
-            (layer.held[0] if isinstance(layer, RecurrentNode) else layer, made)
+            (
+                layer.original if isinstance(layer, RecurrentNode) else layer,
+                made,
+            )
             for layer, *_, made in self.calls
             if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
         ]
@@ -189,6 +200,12 @@ class Graph:
             if starts(args, kwargs):
                 self.takes_initial_state, given = True, None
             layer = self.nodes[key] = RecurrentNode(layer, key, given)
+        elif pools_time(layer, args):
+            key = self._unique(name)
+            # Which of them pool over time is known when all has been traced.
+            if self.poolings is None or key in self.poolings:
+                layer = PoolingNode(layer, key, args[0].shape)
+                self.nodes[key] = layer
         elif encodes_steps(layer, args):
             # Keras takes a single step for the axis of the classes.
             spread = keras.layers.Reshape((-1, 1), name=f"{layer.name}_steps")
@@ -239,7 +256,9 @@ class Graph:
         """Ids of the tensors that have a time axis, by unification."""
         temporal, static = set(), set()
         for layer, _, args, kwargs, result in self.calls:
-            if isinstance(layer, RecurrentNode):
+            if isinstance(layer, PoolingNode):
+                static.update(id(t) for t in tensors(result))
+            elif isinstance(layer, RecurrentNode):
                 first, *state = tensors(result)
                 temporal.add(id(tensors(args[0])[0]))
                 sequences = layer.held[0].return_sequences
@@ -293,7 +312,8 @@ class Graph:
                 reason = (
                     "its output has not one step for each step given (what is "
                     "read at the end of a sequence is given by a recurrent "
-                    "layer with return_sequences=False)"
+                    "layer with return_sequences=False, or by "
+                    "GlobalAveragePooling1D or GlobalMaxPooling1D)"
                 )
                 if kind == "Reshape":
                     any_number = (-1, *layer.target_shape[1:])

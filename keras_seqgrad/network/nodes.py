@@ -7,9 +7,15 @@ import tensorflow as tf
 
 from keras_seqgrad.layers import cudnn
 from keras_seqgrad.layers.cells import is_as_written
+from keras_seqgrad.layers.pooling import MAXIMUM, MEAN, PoolingCell
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.tensors import masks, origin
+
+POOLINGS = {
+    keras.layers.GlobalAveragePooling1D: MEAN,
+    keras.layers.GlobalMaxPooling1D: MAXIMUM,
+}
 
 
 @functools.cache
@@ -30,21 +36,26 @@ class RecurrentNode(keras.layers.Layer):
     """Stands for a recurrent layer in the traced graph; owns no weights.
 
     Attributes:
-        held: The layer, alone in a tuple.
+        held: The layer, and the one of the model that it runs for.
         constant_start: The initial state, where the graph gives a constant.
     """
 
-    def __init__(self, layer, key, constant_start=None):
+    def __init__(self, layer, key, constant_start=None, original=None):
         super().__init__(name=key, dtype=layer.dtype_policy)
         self.supports_masking = True
         self.key = key
         # In a tuple, so that the weights stay with their own model alone.
-        self.held = (layer,)
+        self.held = (layer, original or layer)
         self.constant_start = constant_start
         # Asked here, where nothing is being traced.
         self.means_over_rows = (
-            layer.activity_regularizer is not None and means_over_rows()
+            self.original.activity_regularizer is not None and means_over_rows()
         )
+
+    @property
+    def original(self):
+        """The layer of the model for which it stands."""
+        return self.held[1]
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.held[0]
@@ -80,14 +91,14 @@ class RecurrentNode(keras.layers.Layer):
         )
         result = outputs if layer.return_sequences else last
         made = (result, *state) if layer.return_state else result
-        if layer.activity_regularizer is not None:
+        if self.original.activity_regularizer is not None:
             for tensor in keras.tree.flatten(made):
-                layer.add_loss(self.activity_loss(tensor))
+                self.original.add_loss(self.activity_loss(tensor))
         return made
 
     def activity_loss(self, tensor):
         """What Keras adds to the loss for a tensor that the layer gives."""
-        loss = self.held[0].activity_regularizer(tensor)
+        loss = self.original.activity_regularizer(tensor)
         rows = tf.cast(tf.shape(tensor)[0], loss.dtype)
         return loss / rows if self.means_over_rows else loss
 
@@ -126,6 +137,23 @@ class RecurrentNode(keras.layers.Layer):
             return carried[:-1], carried[-1:]
         return carried, []
 
+    def learned(self, carried):
+        """The leaves of a state whose start can be learned."""
+        state, _ = self.split(carried)
+        leaves = keras.tree.flatten(state)
+        return [leaf for leaf in leaves if leaf.dtype.is_floating]
+
+    def moved(self, carried, weights):
+        """A state, the next of the weights added to each leaf of `learned`."""
+        learned = {id(leaf) for leaf in self.learned(carried)}
+
+        def move(leaf):
+            if id(leaf) not in learned:
+                return leaf
+            return leaf + tf.cast(next(weights), leaf.dtype)
+
+        return keras.tree.map_structure(move, carried)
+
     def start(self, batch_size, initial_state=None):
         """State at the start of a sequence, as a list."""
         layer = self.held[0]
@@ -158,6 +186,42 @@ class RecurrentNode(keras.layers.Layer):
 
     def compute_mask(self, inputs, mask):
         return self.held[0].compute_mask(inputs, mask)
+
+
+class PoolingNode(RecurrentNode):
+    """Stands for one of Keras' poolings over time, `POOLINGS`.
+
+    A recurrent layer of a `PoolingCell` is what it holds.
+    """
+
+    def __init__(self, layer, key, shape):
+        exact = layer.compute_dtype == "float64"
+        dtype = "float64" if exact else "float32"
+        cell = PoolingCell(POOLINGS[type(layer)], shape[-1], dtype=dtype)
+        held = keras.layers.RNN(cell, name=layer.name, dtype=dtype)
+        held.build(shape)
+        super().__init__(held, key, original=layer)
+
+    def learned(self, carried):
+        # Nothing was pooled at the start, whatever the state says.
+        return []
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        layer = self.original
+        if not layer.supports_masking:
+            mask = None
+        pooled = super().call(sequences, None, mask, training)
+        pooled = tf.cast(pooled, layer.compute_dtype)
+        return pooled[:, tf.newaxis] if layer.keepdims else pooled
+
+
+def pools_time(layer, args):
+    """Whether `layer` is one of `POOLINGS`, over the second axis."""
+    return (
+        type(layer) in POOLINGS
+        and layer.data_format == "channels_last"
+        and args[0].shape[-1] is not None
+    )
 
 
 def refuse_overrides(layer, name, methods=("call", "inner_loop")):

@@ -26,7 +26,7 @@ def not_reached(graph, judged):
         variables = []
         if isinstance(layer, keras.layers.Layer) and not is_graph(layer):
             if isinstance(layer, RecurrentNode):
-                layer = layer.held[0]
+                layer = layer.original
             counts |= any(
                 is_own(part) or part.activity_regularizer is not None
                 for part in parts(layer)

@@ -57,7 +57,7 @@ def replay(graph, inputs, training, stock=False):
         if isinstance(layer, keras.layers.Layer):
             kwargs["training"] = training
         if stock and isinstance(layer, RecurrentNode):
-            layer = layer.held[0]
+            layer = layer.original
         try:
             made = layer(*args, **kwargs)
         except Exception as error:

@@ -5,6 +5,7 @@ import contextlib
 import keras
 
 from keras_seqgrad.layers import cudnn
+from keras_seqgrad.network.nodes import PoolingNode
 from keras_seqgrad.tensors import devices
 
 
@@ -85,6 +86,7 @@ def choices(model, obstacle):
     return {
         key: cudnn.choose(node.held[0], obstacle)
         for key, node in model.graph.nodes.items()
+        if not isinstance(node, PoolingNode)
     }
 
 

@@ -51,8 +51,8 @@ class SegmentedModel(Handles):
                 "make that state depend on a weight instead."
             )
         for key, state in self.graph.zero_state(1).items():
-            learned, _ = self.graph.nodes[key].split(state)
-            for position, leaf in enumerate(keras.tree.flatten(learned)):
+            learned = self.graph.nodes[key].learned(state)
+            for position, leaf in enumerate(learned):
                 self.initial_state_weights.append(
                     self.add_weight(
                         shape=leaf.shape[1:],
@@ -88,11 +88,7 @@ class SegmentedModel(Handles):
         start = self.graph.initial_state(None, batch_size)
         weights = iter(map(tf.convert_to_tensor, self.initial_state_weights))
         for key in start if self.initial_state_weights else ():
-            state, output = self.graph.nodes[key].split(start[key])
-            state = keras.tree.map_structure(
-                lambda zero: zero + tf.cast(next(weights), zero.dtype), state
-            )
-            start[key] = [*state, *output]
+            start[key] = self.graph.nodes[key].moved(start[key], weights)
         return start
 
     def call_segment(

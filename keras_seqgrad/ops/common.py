@@ -27,6 +27,17 @@ def last(*tensors):
     return list(tensors), refuse
 
 
+@tf.custom_gradient
+def gated(tensor, gates):
+    """`tensor`, whose gradient is multiplied by `gates` on its way back."""
+
+    def gradient(d_tensor):
+        # A cut link stays cut when the gradient behind it has exploded.
+        return tf.math.multiply_no_nan(d_tensor, gates), None
+
+    return tf.identity(tensor), gradient
+
+
 def first_derivative(function):
     """`tf.custom_gradient`, and an error in place of a second derivative.
 

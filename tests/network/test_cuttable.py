@@ -49,7 +49,6 @@ MIXERS = {
     "Conv1D": L.Conv1D(2, 3, padding="same", name="mixer"),
     "causal Conv1D": L.Conv1D(2, 3, padding="causal", name="mixer"),
     "valid Conv1D": L.Conv1D(2, 3, name="mixer"),
-    "pooling": L.GlobalAveragePooling1D(name="mixer"),
     "pooling in twos": L.MaxPooling1D(2, name="mixer"),
     "doubling": L.UpSampling1D(2, name="mixer"),
     "BatchNormalization": L.BatchNormalization(name="mixer"),

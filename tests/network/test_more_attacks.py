@@ -152,7 +152,6 @@ REFUSED = {
     "padding": lambda: between(L.ZeroPadding1D((1, 0), **NAME)),
     "cropping": lambda: between(L.Cropping1D((1, 0), **NAME)),
     "softmax over time": lambda: behind(L.Softmax(1, **NAME)),
-    "pooling of the end": lambda: behind(L.GlobalMaxPooling1D(**NAME)),
     "products of steps": lambda: behind(
         lambda hidden: L.Dot((1, 1), **NAME)([hidden, hidden])
     ),

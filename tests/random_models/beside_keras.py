@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_seqgrad as ksg
-from tests.random_models import networks, settings, training, wild
+from tests.random_models import networks, settings, structures, training, wild
 from tests.random_models.drawing import Comparison, Source, told
 from tests.random_models.networks import Limits
 
@@ -209,7 +209,7 @@ def segments(stock, network, window, length, reset):
             value if name in static else value[:, piece]
             for name, value in zip(names, flat(x, names), strict=True)
         ]
-        of_x = networks.arranged(network.structures[0], names, values)
+        of_x = structures.arranged(network.structures[0], names, values)
         of_y = keras.tree.map_structure(lambda a, p=piece: a[:, p], y)
         of_weights = weights
         if weights is not None:
@@ -303,7 +303,7 @@ def by_pieces(stock, network, x, starts):
                 else v[row : row + 1, begin:end]
                 for name, v in zip(names, flat(x, names), strict=True)
             ]
-            piece = networks.arranged(network.structures[0], names, values)
+            piece = structures.arranged(network.structures[0], names, values)
             pieces.append(stock(piece, training=True))
         rows.append(joined(pieces, 1))
     return joined(rows, 0)

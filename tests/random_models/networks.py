@@ -3,6 +3,7 @@
 import dataclasses
 
 from tests.random_models.drawing import Input, Output, Tensor
+from tests.random_models.structures import written_as
 
 ACTIVATIONS = ["tanh", "relu", "sigmoid", "softsign", "elu", "linear", "gelu"]
 GATES = ["sigmoid", "hard_sigmoid", "tanh"]
@@ -94,7 +95,11 @@ class Drawing:
         for place in range(layers):
             tensor = self.between(tensor)
             ends = last and place == layers - 1
-            below, tensor = tensor, self.recurrent(tensor, ends)
+            pools = ends and source.chance(0.3)
+            below = tensor
+            tensor = self.recurrent(tensor, ends and not pools)
+            if pools:
+                tensor = self.pooled(tensor)
             same = below.features == tensor.features and tensor.timed
             if same and source.chance(0.5):
                 tensor = self.joined(below, tensor, "Add")
@@ -105,6 +110,14 @@ class Drawing:
         if tensor.timed:
             tensor = self.between(tensor)
         return self.ended(self.heads(tensor))
+
+    def pooled(self, tensor):
+        """The mean or the largest of all steps."""
+        kinds = ["Average"] if tensor.masked else ["Average", "Max"]
+        kind = self.source.choice(kinds)
+        made = f"L.Global{kind}Pooling1D()({tensor.name})"
+        made = self.source.add(made)
+        return Tensor(made, tensor.features, False)
 
     def add_input(self, name, first):
         source = self.source
@@ -327,20 +340,3 @@ class Drawing:
             self.steps,
             any(each.kind == "tokens" for each in self.inputs),
         )
-
-
-def written_as(structure, names):
-    if structure == "single":
-        return names[0]
-    if structure == "list":
-        return f"[{', '.join(names)}]"
-    return "{" + ", ".join(f"{n!r}: {n}" for n in names) + "}"
-
-
-def arranged(structure, names, values):
-    """Values in a structure, as `written_as` writes it."""
-    if structure == "single":
-        return values[0]
-    if structure == "list":
-        return list(values)
-    return dict(zip(names, values, strict=True))

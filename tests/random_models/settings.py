@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tests.random_models.networks import arranged
+from tests.random_models.structures import arranged
 
 LOSSES = {
     "regression": [

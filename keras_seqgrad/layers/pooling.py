@@ -1,0 +1,138 @@
+"""Keras' poolings over time, as a recurrent cell and a series of its steps."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.ops import common
+
+MEAN, MAXIMUM = "mean", "maximum"
+
+
+class PoolingCell(keras.layers.Layer):
+    """The mean or the maximum of each feature over the steps so far.
+
+    Rule, with n_t the number of steps up to step t:
+
+        mean     y_t = y_{t-1} + (x_t - y_{t-1}) / n_t
+        maximum  y_t = max(y_{t-1}, x_t),  y_1 = x_1
+
+    The state is [y, n]. The number is an integer, so that nothing takes it for
+    something to differentiate or to be learned from. It has no weights.
+
+    Args:
+        kind: MEAN or MAXIMUM.
+        features: Number of features.
+        **kwargs: As for every layer. The dtype is one in which many steps can
+            be summed.
+    """
+
+    def __init__(self, kind, features, **kwargs):
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.state_size = [features, 1]
+        self.output_size = features
+
+    def get_initial_state(self, batch_size=None):
+        features, one = self.state_size
+        return [
+            tf.zeros((batch_size, features), self.compute_dtype),
+            tf.zeros((batch_size, one), "int32"),
+        ]
+
+    def call(self, inputs, states):
+        pooled, number = self.added(inputs, *states)
+        return pooled, [pooled, number]
+
+    def added(self, inputs, pooled, number):
+        """The state after one more step, (..., features) and (..., 1)."""
+        after = number + tf.ones((), number.dtype)
+        if self.kind == MEAN:
+            share = tf.cast(after, inputs.dtype)
+            return pooled + (inputs - pooled) / share, after
+        higher = tf.maximum(pooled, inputs)
+        return tf.where(number > 0, higher, inputs), after
+
+    def trace_rule(self):
+        """How weights move the state: it has none (see `ksg.methods.SnAp`)."""
+
+        def step(inputs, rows, states):
+            return list(self.added(inputs, *states))
+
+        return [], step
+
+
+def pool_series(
+    cell,
+    sequences,
+    state,
+    *,
+    mask=None,
+    gates=None,
+    reset=None,
+    reset_state=None,
+):
+    """`keras_seqgrad.layers.scan.scan` for a `PoolingCell`, without a loop.
+
+    Of its outputs there is the last alone, (batch, 1, features).
+    """
+    pooled, number = state
+    steps = tf.range(tf.shape(sequences)[1])
+    taken, restarted = mask, None
+    if reset is not None:
+        # What is before the last reset counts no more.
+        last = tf.reduce_max(tf.where(reset, steps, -1), axis=1, keepdims=True)
+        taken = steps >= last if mask is None else mask & (steps >= last)
+        restarted = last >= 0
+    if gates is not None:
+        sequences, factors = gated_by_later(sequences, gates)
+        pooled = common.gated(pooled, factors[:, :1])
+    if restarted is not None:
+        fresh = reset_state or [tf.zeros_like(tensor) for tensor in state]
+        first = fresh[0]
+        if gates is not None:
+            at = tf.broadcast_to(factors[:, 1:], tf.shape(reset))
+            at = tf.gather(at, tf.maximum(last, 0), axis=1, batch_dims=1)
+            first = common.gated(first, at)
+        pooled = tf.where(restarted, first, pooled)
+        number = tf.where(restarted, fresh[1], number)
+    if taken is None:
+        added = tf.ones_like(number) * tf.size(steps)
+    else:
+        added = tf.reduce_sum(
+            tf.cast(taken, number.dtype), axis=1, keepdims=True
+        )
+        taken = taken[..., tf.newaxis]
+    after = number + added
+    if cell.kind == MEAN:
+        if taken is not None:
+            sequences = tf.where(taken, sequences, 0.0)
+        total = pooled * tf.cast(number, pooled.dtype)
+        total += tf.reduce_sum(sequences, axis=1)
+        mean = total / tf.cast(tf.maximum(after, 1), pooled.dtype)
+        pooled = tf.where(added > 0, mean, pooled)
+    else:
+        if taken is not None:
+            sequences = tf.where(taken, sequences, sequences.dtype.min)
+        highest = tf.reduce_max(sequences, axis=1)
+        higher = tf.where(number > 0, tf.maximum(pooled, highest), highest)
+        pooled = tf.where(added > 0, higher, pooled)
+    return pooled[:, tf.newaxis], [pooled, after]
+
+
+def gated_by_later(sequences, gates):
+    """A series whose gradient goes through the gates of all later steps.
+
+    Args:
+        sequences: (batch, time, features).
+        gates: (time,) or (batch, time).
+
+    Returns:
+        The series, and the products of the gates from each step on and of
+        none, (batch or 1, time + 1).
+    """
+    gates = tf.stop_gradient(tf.cast(gates, sequences.dtype))
+    if gates.shape.rank == 1:
+        gates = gates[tf.newaxis]
+    products = tf.math.cumprod(gates, axis=1, reverse=True)
+    factors = tf.concat([products, tf.ones_like(products[:, :1])], axis=1)
+    return common.gated(sequences, factors[:, 1:, tf.newaxis]), factors
