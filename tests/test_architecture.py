@@ -40,6 +40,7 @@ SHOWN = {
     "tensors": {
         "arguments",
         "devices",
+        "logits",
         "masks",
         "nested",
         "origin",

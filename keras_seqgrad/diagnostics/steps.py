@@ -15,7 +15,7 @@ from keras_seqgrad.layers.scan import scan as cell_scan
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.state.vector import differentiable, join
-from keras_seqgrad.tensors import masks, nested, pieces
+from keras_seqgrad.tensors import logits, masks, nested, pieces
 from keras_seqgrad.window.loops import each_segment_kept
 from keras_seqgrad.window.pullback import pull_loss
 
@@ -156,7 +156,7 @@ def pull_steps(window, tiles, chosen, use, found):
         for d_output, temporal, output in zip(
             d_outputs,
             window.model.temporal_outputs,
-            keras.tree.flatten(made),
+            logits.leaves(made),
             strict=True,
         ):
             if temporal:
@@ -170,7 +170,7 @@ def pull_steps(window, tiles, chosen, use, found):
             cotangents.append(tf.reshape(tiled * d_output, tf.shape(output)))
         sources = leaves, [nudges.added[name] for name in nodes]
         pulled = tape.gradient(
-            [*keras.tree.flatten(made), *differentiable(state)],
+            [*logits.leaves(made), *differentiable(state)],
             sources,
             output_gradients=[*cotangents, *d_state],
             unconnected_gradients=tf.UnconnectedGradients.ZERO,

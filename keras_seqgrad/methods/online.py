@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras_seqgrad.methods.base import Method
 from keras_seqgrad.state.carried import CarriedState
 from keras_seqgrad.state.vector import differentiable
-from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors import logits, nested
 from keras_seqgrad.window import added
 from keras_seqgrad.window.ends import split_at_end
 from keras_seqgrad.window.loops import (
@@ -215,7 +215,7 @@ class OnlineMethod(Method):
                 window,
                 segment,
                 carry,
-                lambda made: [*keras.tree.flatten(made), *summed.of_segment()],
+                lambda made: [*logits.leaves(made), *summed.of_segment()],
                 [*window.cut_cotangents(d_outputs, segment, rows), *ones],
             )
             return outputs, (carry, nested.add(gradients, pulled))

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.methods.base import Method, serializable
-from keras_seqgrad.tensors import arguments, nested
+from keras_seqgrad.tensors import arguments, logits, nested
 from keras_seqgrad.truncation import Fixed
 from keras_seqgrad.window import added
 from keras_seqgrad.window.ends import before_ends, split_at_end
@@ -270,7 +270,7 @@ class TruncatedBPTT(Method):
                 outputs, end = reach.forward(window, state)
                 more = summed.of_segment()
             pulled = tape.gradient(
-                [*keras.tree.flatten(outputs), *more],
+                [*logits.leaves(outputs), *more],
                 window.variables,
                 output_gradients=[
                     *window.cut_cotangents(d_outputs, reach.counted),

@@ -20,6 +20,7 @@ from keras_seqgrad.network.nodes import (
 )
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.tracing import (
+    as_activation,
     as_functional,
     encodes_steps,
     is_graph,
@@ -193,6 +194,7 @@ class Graph:
         name = prefix + layer.name
         if is_graph(layer):
             return self._call_nested(layer, name, args, kwargs)
+        layer, kwargs = as_activation(layer, args, kwargs)
         if isinstance(layer, keras.layers.RNN):
             refuse_configuration(layer, name)
             refuse_overrides(layer, name)

@@ -10,7 +10,7 @@ from keras_seqgrad.network import export, naming, opaque
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.handles import Handles
 from keras_seqgrad.network.passage import Passage
-from keras_seqgrad.tensors import arguments, masks, nested, pieces
+from keras_seqgrad.tensors import arguments, logits, masks, nested, pieces
 
 
 class SegmentedModel(Handles):
@@ -152,7 +152,8 @@ class SegmentedModel(Handles):
 
     def _call_passage(self, inputs, passage, training):
         if not self.is_opaque:
-            outputs = self.graph.model(inputs, training=training)
+            with logits.recorded(self.graph.layers):
+                outputs = self.graph.model(inputs, training=training)
         elif passage.is_plain:
             outputs, passage.new_state = self.call_segment(
                 inputs, passage.state, training=training

@@ -69,6 +69,28 @@ def mixes_time(layer):
     return MIXES_TIME.get(type(layer).__name__)
 
 
+def as_activation(layer, args, kwargs):
+    """A softmax or a sigmoid as the layer that has it for its `activation`.
+
+    So that its logits are kept (see `keras_seqgrad.tensors.logits`). Other
+    layers and functions of Keras are returned as they are.
+
+    Returns:
+        (layer, its keyword arguments).
+    """
+    kind = type(layer).__name__
+    if isinstance(layer, keras.layers.Layer):
+        known = type(layer) is keras.layers.Softmax
+    else:
+        known = kind in ("Softmax", "Sigmoid")
+    plain = all(value is None for value in kwargs.values())
+    if not (known and plain and getattr(layer, "axis", -1) == -1):
+        return layer, kwargs
+    dtype = getattr(layer, "dtype_policy", args[0].dtype)
+    made = keras.layers.Activation(kind.lower(), name=layer.name, dtype=dtype)
+    return made, {}
+
+
 def start_of(args, kwargs):
     """The initial state among the arguments of a recurrent layer, or None."""
     return args[1] if len(args) > 1 else kwargs.get("initial_state")

@@ -10,6 +10,8 @@ import functools
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.tensors import logits
+
 # The square of a number up to here is one in float32.
 LARGEST = 1e18
 
@@ -33,8 +35,8 @@ class _AttachMask(keras.layers.Layer):
     def __init__(self):
         super().__init__(name="attach_mask", autocast=False)
 
-    def call(self, inputs):
-        return tf.identity(inputs[0])
+    def call(self, inputs, activation=None):
+        return logits.made(activation, tf.identity(inputs[0]))
 
     def compute_mask(self, inputs, previous_mask):
         return inputs[1]
@@ -58,7 +60,8 @@ def attach(tensor, mask):
     """`tensor`, carrying `mask`; as it is where `mask` is None."""
     if mask is None:
         return tensor
-    return _AttachMask()([tensor, mask])
+    activation, leaf = logits.read(tensor)
+    return _AttachMask()([leaf, mask], activation=activation)
 
 
 def combine(first, second):

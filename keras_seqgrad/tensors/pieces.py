@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, replicas
+from keras_seqgrad.tensors import logits, masks, replicas
 
 
 def divide(steps, length):
@@ -90,9 +90,9 @@ def steps(tensor, start, length):
 
 
 def cut(tensor, start, length):
-    """`steps` of a tensor, its mask with it."""
+    """`steps` of a tensor, its mask and its logits with it."""
     mask = masks.read(tensor)
-    piece = steps(tensor, start, length)
+    piece = logits.mapped(lambda leaf: steps(leaf, start, length), tensor)
     return (
         piece
         if mask is None

@@ -7,7 +7,7 @@ gradient comes back through it.
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import arguments, nested, pieces
+from keras_seqgrad.tensors import arguments, logits, nested, pieces
 from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
 from keras_seqgrad.window.pullback import pull_window
 from keras_seqgrad.window.summed import Summed
@@ -87,7 +87,7 @@ def _pull_segments(window, every, gates):
             made = window.forward(segment, start, _of_segment(gates, segment))
             more = summed.of_segment()
         pulled, d_start = tape.gradient(
-            [*keras.tree.flatten(made), *more],
+            [*logits.leaves(made), *more],
             (window.variables, leaves),
             output_gradients=[
                 *window.cut_cotangents(d_outputs, segment),

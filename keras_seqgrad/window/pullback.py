@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, nested
+from keras_seqgrad.tensors import logits, masks, nested
 
 
 def pull_window(window, gates=None, scan=None):
@@ -54,19 +54,21 @@ def pull_loss(window, outputs, loss=None):
         loss: Function (segment, outputs) -> scalar; by default the model's.
 
     Returns:
-        (loss, flat gradients by the outputs, gradients by the variables: those
-        of the regularisers).
+        (loss, gradients by `logits.leaves` of the outputs, gradients by the
+        variables: those of the regularisers).
     """
-    # Bare tensors: a softmax of Keras takes along the logits it is made of,
-    # and a crossentropy would go back through those.
-    flat = [
-        masks.attach(tf.identity(output), masks.read(output))
-        for output in keras.tree.flatten(outputs)
-    ]
-    outputs = keras.tree.pack_sequence_as(outputs, flat)
+    carried = [masks.read(output) for output in keras.tree.flatten(outputs)]
+    flat = [tf.identity(leaf) for leaf in logits.leaves(outputs)]
     loss = window.loss if loss is None else loss
     with tf.GradientTape() as tape:
         tape.watch(flat)
+        made = [
+            masks.attach(logits.made(logits.read(given)[0], leaf), mask)
+            for given, leaf, mask in zip(
+                keras.tree.flatten(outputs), flat, carried, strict=True
+            )
+        ]
+        outputs = keras.tree.pack_sequence_as(outputs, made)
         value = loss(window.whole(), outputs)
         scaled = window.scale(value)
     d_outputs, gradients = tape.gradient(scaled, (flat, window.variables))

@@ -7,7 +7,7 @@ for the sequence, which belongs to its last step.
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, nested, pieces
+from keras_seqgrad.tensors import logits, masks, nested, pieces
 from keras_seqgrad.window.by_output import by_output, of_leaves
 
 
@@ -131,12 +131,14 @@ def let_through(outputs, rows, temporal):
 
     Unlike by weights of 0, no weighted mean gets another divisor by that.
     """
+
+    def let(leaf):
+        return nested.select(rows, leaf, tf.stop_gradient(leaf))
+
     return keras.tree.pack_sequence_as(
         outputs,
         [
-            output
-            if has_time
-            else nested.select(rows, output, tf.stop_gradient(output))
+            output if has_time else logits.mapped(let, output)
             for output, has_time in zip(
                 keras.tree.flatten(outputs), temporal, strict=True
             )

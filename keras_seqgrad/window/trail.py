@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import logits, masks
 
 
 class Trail:
@@ -23,7 +23,7 @@ class Trail:
     def __init__(self, temporal, specs, before, full):
         self.temporal = temporal
         self.structure = before
-        self.masked = None
+        self.masked = self.activations = None
         self.rest = None
         kept = []
         for flag, (shape, dtype) in zip(temporal, specs, strict=True):
@@ -90,13 +90,16 @@ class Trail:
         for position, array in enumerate(arrays):
             joined.append((array, None if rest is None else rest[position]))
         result, place = [], 0
-        for flag, masked in zip(self.temporal, self.masked, strict=True):
+        for flag, masked, activation in zip(
+            self.temporal, self.masked, self.activations, strict=True
+        ):
             if not flag:
                 array, tail = joined[place]
-                result.append(array.stack()[-1] if tail is None else tail)
+                last = array.stack()[-1] if tail is None else tail
+                result.append(logits.made(activation, last))
                 place += 1
                 continue
-            output = _join(*joined[place])
+            output = logits.made(activation, _join(*joined[place]))
             if masked:
                 output = masks.attach(output, _join(*joined[place + 1]))
             result.append(output)
@@ -105,12 +108,14 @@ class Trail:
 
     def _pieces(self, outputs):
         """Outputs, each of those with time followed by its mask."""
-        pieces, self.masked = [], []
+        pieces, self.masked, self.activations = [], [], []
         for flag, output in zip(
             self.temporal, keras.tree.flatten(outputs), strict=True
         ):
             # Else TensorFlow would look for a way back through the loop.
-            pieces.append(tf.stop_gradient(output))
+            activation, leaf = logits.read(output)
+            self.activations.append(activation)
+            pieces.append(tf.stop_gradient(leaf))
             masked = False
             if flag:
                 mask, masked = _mask_of(output)
@@ -128,7 +133,7 @@ class PiecesTrail:
     """
 
     def __init__(self, specs, count):
-        self.structure, self.masked = None, None
+        self.structure = self.masked = self.activations = None
         # Time first: what is put together are first axes.
         self.arrays = [
             tf.TensorArray(
@@ -143,11 +148,14 @@ class PiecesTrail:
 
     def write(self, arrays, index, outputs):
         """`arrays` with the outputs of piece `index`."""
-        self.structure, self.masked, kept = outputs, [], []
+        self.structure, self.masked, self.activations = outputs, [], []
+        kept = []
         for output in keras.tree.flatten(outputs):
             mask, masked = _mask_of(output)
             self.masked.append(masked)
-            kept += [output, mask]
+            activation, leaf = logits.read(output)
+            self.activations.append(activation)
+            kept += [leaf, mask]
         return [
             array.write(index, _swapped(tensor))
             for array, tensor in zip(arrays, kept, strict=True)
@@ -157,9 +165,15 @@ class PiecesTrail:
         """Outputs of the window, masks with them."""
         joined = [_swapped(array.concat()) for array in arrays]
         made = [
-            masks.attach(output, mask) if masked else output
-            for output, mask, masked in zip(
-                joined[::2], joined[1::2], self.masked, strict=True
+            masks.attach(
+                logits.made(activation, leaf), mask if masked else None
+            )
+            for activation, leaf, mask, masked in zip(
+                self.activations,
+                joined[::2],
+                joined[1::2],
+                self.masked,
+                strict=True,
             )
         ]
         return keras.tree.pack_sequence_as(self.structure, made)

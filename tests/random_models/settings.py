@@ -116,7 +116,8 @@ def draw(source, network, **fixed):
             compiled["steps_per_execution"] = "2"
     weights = source.choice(["none", "none", "each"])
     timed = any(output.timed for output in outputs)
-    one = structure != "dict" and (len(outputs) == 1 or not timed)
+    # Keras spreads weights of rows over outputs in a list, those of steps not.
+    one = structure == "single" or (structure == "list" and not timed)
     if weights == "each" and one and source.chance(0.3):
         weights = "one"
     classes = structure == "single" and outputs[0].task in (

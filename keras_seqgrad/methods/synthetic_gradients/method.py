@@ -21,7 +21,7 @@ from keras_seqgrad.methods.synthetic_gradients.synthesis import (
 )
 from keras_seqgrad.methods.synthetic_gradients.twins import Twins
 from keras_seqgrad.state.vector import differentiable, size_of, split
-from keras_seqgrad.tensors import arguments, nested
+from keras_seqgrad.tensors import arguments, logits, nested
 from keras_seqgrad.window.loops import (
     each_segment,
     each_segment_kept,
@@ -306,7 +306,7 @@ class SyntheticGradients(Method):
             received = self._received(window, guess) / terms
             ends = differentiable(end)
             pulled = tape.gradient(
-                [*keras.tree.flatten(outputs), *ends, *more],
+                [*logits.leaves(outputs), *ends, *more],
                 window.variables,
                 output_gradients=[
                     *window.cut_cotangents(

@@ -7,7 +7,7 @@ window of T steps is one scan of B steps over T / B times as many rows.
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, pieces
+from keras_seqgrad.tensors import logits, masks, pieces
 from keras_seqgrad.window.loops import each_segment_kept
 from keras_seqgrad.window.window import Window
 
@@ -19,7 +19,9 @@ def regroup(tensor, leading, axes):
         dynamic[axis] if size is None else size
         for axis, size in enumerate(tensor.shape)
     ]
-    made = tf.reshape(tensor, [*leading, *shape[axes:]])
+    made = logits.mapped(
+        lambda leaf: tf.reshape(leaf, [*leading, *shape[axes:]]), tensor
+    )
     mask = masks.read(tensor) if axes == 2 else None
     if mask is None:
         return made
@@ -28,7 +30,9 @@ def regroup(tensor, leading, axes):
 
 def append(first, second):
     """Two pieces of a sequence as one; masks with them."""
-    joined = tf.concat([first, second], axis=1)
+    joined = logits.mapped(
+        lambda *leaves: tf.concat(leaves, axis=1), first, second
+    )
     marks = [masks.read(first), masks.read(second)]
     if any(mask is None for mask in marks):
         return joined
@@ -184,7 +188,7 @@ class Blocks:
                 output = output if rest is None else append(output, rest)
             else:
                 output = regroup(output, [rows, full], 1)
-                output = self._of_last(output, rest)
+                output = logits.mapped(self._of_last, output, rest)
             joined.append(output)
         return keras.tree.pack_sequence_as(outputs, joined)
 
