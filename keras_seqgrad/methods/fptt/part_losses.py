@@ -193,6 +193,7 @@ class ClassDistributions(keras.layers.Layer):
             factors: More of them, of which the sums take no notice.
         """
         (labels,) = keras.tree.flatten(y)
+        (outputs,) = keras.tree.flatten(outputs)
         outputs = tf.cast(outputs, "float32")
         if self.sparse:
             labels = tf.reshape(tf.cast(labels, "int32"), [-1])

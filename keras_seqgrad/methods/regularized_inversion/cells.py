@@ -33,6 +33,16 @@ def is_known(cell):
     return activation_of(cell) in simple_rnn.INVERSES
 
 
+def said_of(cell):
+    """The activations of a cell, as its arguments."""
+    names = ["activation", "recurrent_activation"]
+    return ", ".join(
+        f"{name}={keras.activations.serialize(getattr(cell, name))!r}"
+        for name in names
+        if hasattr(cell, name)
+    )
+
+
 def rules_of(cell):
     """The written rules of a cell, by name."""
     return simple_rnn.RULES if type(cell) is SIMPLE else gru.RULES
@@ -56,8 +66,7 @@ def refuse(cell, name, propagation):
         raise ValueError(
             f"Layer {name!r} ({kind}) needs an activation that the rule knows: "
             f"{', '.join(simple_rnn.INVERSES)} for SimpleRNN, those "
-            "of its defaults for GRU. Received: "
-            f"activation={keras.activations.serialize(cell.activation)!r}"
+            f"of its defaults for GRU. Received: {said_of(cell)}"
         )
     if cell.recurrent_dropout:
         raise ValueError(

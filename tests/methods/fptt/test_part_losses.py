@@ -30,7 +30,7 @@ def network(activation=None, steps=None):
 
 def model_of(loss, method, rate=0.1, jit=False, net=None, **options):
     model = SequenceModel.from_model(net or network())
-    options |= {"metrics": ["accuracy"], "jit_compile": jit}
+    options = {"metrics": ["accuracy"], "jit_compile": jit, **options}
     model.compile(keras.optimizers.SGD(rate), loss, method=method, **options)
     return model
 
@@ -123,6 +123,24 @@ def value(model, x, y, weights, part, end):
     state = window.advance(0, 3 * part, window.state) if part else window.state
     outputs, _ = window.forward(segment, state)
     return float(part_losses.terminal(window, 3)(segment, outputs))
+
+
+@pytest.mark.parametrize("form", ["list", "dict"])
+def test_an_output_may_be_in_a_list_or_a_dict(form):
+    x, y = numbers()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    results = []
+    for nested in (False, True):
+        net = network()
+        output = net.outputs[0]
+        if nested:
+            output = [output] if form == "list" else {"out": output}
+        net = keras.Model(net.inputs[0], output)
+        given = dict(y={"out": y} if nested and form == "dict" else y)
+        model = model_of(loss, FPTT(3), net=net, metrics=None)
+        model.fit(x, **given, epochs=2, verbose=0)
+        results.append(model.get_weights())
+    zoo.assert_same(*results)
 
 
 def test_rows_of_weight_0_are_not_in_the_table():

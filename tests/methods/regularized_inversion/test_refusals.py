@@ -56,6 +56,11 @@ def test_refused_arguments(arguments, text):
             "linearized",
             "Received: activation='relu'",
         ),
+        (
+            lambda: L.GRU(3, recurrent_activation="tanh"),
+            "linearized",
+            "activation='tanh', recurrent_activation='tanh'",
+        ),
         (lambda: L.GRU(3), "difference", r"\('linearized', 'learned'\)"),
         (
             lambda: L.SimpleRNN(3, recurrent_dropout=0.5),
