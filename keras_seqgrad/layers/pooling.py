@@ -5,22 +5,53 @@ import tensorflow as tf
 
 from keras_seqgrad.ops import common
 
-MEAN, MAXIMUM = "mean", "maximum"
+MEAN, MAXIMUM, LAST = "mean", "maximum", "last"
+
+
+class OverTime(keras.layers.Layer):
+    """`keras.ops.mean(x, axis=1)`, `max`, or `x[:, -1]`, as a layer.
+
+    Args:
+        kind: MEAN, MAXIMUM or LAST.
+        keepdims: Whether a time axis of one step is left.
+        **kwargs: As for every layer.
+    """
+
+    def __init__(self, kind, keepdims=False, **kwargs):
+        super().__init__(**kwargs)
+        self.kind = kind
+        self.keepdims = keepdims
+        # Keras' functions know of no mask, and hand none on.
+        self.supports_masking = True
+
+    def call(self, inputs):
+        if self.kind == LAST:
+            return inputs[:, -1]
+        pool = keras.ops.mean if self.kind == MEAN else keras.ops.max
+        return pool(inputs, axis=1, keepdims=self.keepdims)
+
+    def compute_output_shape(self, input_shape):
+        rows, _, *features = input_shape
+        return (rows, *[1] * self.keepdims, *features)
+
+    def compute_mask(self, inputs, previous_mask):
+        return None
 
 
 class PoolingCell(keras.layers.Layer):
-    """The mean or the maximum of each feature over the steps so far.
+    """The mean, the maximum or the last of each feature over the steps so far.
 
     Rule, with n_t the number of steps up to step t:
 
         mean     y_t = y_{t-1} + (x_t - y_{t-1}) / n_t
         maximum  y_t = max(y_{t-1}, x_t),  y_1 = x_1
+        last     y_t = x_t
 
     The state is [y, n]. The number is an integer, so that nothing takes it for
     something to differentiate or to be learned from. It has no weights.
 
     Args:
-        kind: MEAN or MAXIMUM.
+        kind: MEAN, MAXIMUM or LAST.
         features: Number of features.
         **kwargs: As for every layer. The dtype is one in which many steps can
             be summed.
@@ -49,6 +80,8 @@ class PoolingCell(keras.layers.Layer):
         if self.kind == MEAN:
             share = tf.cast(after, inputs.dtype)
             return pooled + (inputs - pooled) / share, after
+        if self.kind == LAST:
+            return inputs, after
         higher = tf.maximum(pooled, inputs)
         return tf.where(number > 0, higher, inputs), after
 
@@ -103,7 +136,13 @@ def pool_series(
         )
         taken = taken[..., tf.newaxis]
     after = number + added
-    if cell.kind == MEAN:
+    if cell.kind == LAST:
+        found = sequences[:, -1]
+        if taken is not None:
+            place = tf.reduce_max(tf.where(taken[..., 0], steps, 0), axis=1)
+            found = tf.gather(sequences, place, axis=1, batch_dims=1)
+        pooled = tf.where(added > 0, found, pooled)
+    elif cell.kind == MEAN:
         if taken is not None:
             sequences = tf.where(taken, sequences, 0.0)
         total = pooled * tf.cast(number, pooled.dtype)

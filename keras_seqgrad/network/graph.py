@@ -14,14 +14,14 @@ from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network.nodes import (
     PoolingNode,
     RecurrentNode,
-    pools_time,
+    pooling_of,
     refuse_configuration,
     refuse_overrides,
 )
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.tracing import (
-    as_activation,
     as_functional,
+    as_layer,
     encodes_steps,
     is_graph,
     is_own,
@@ -194,7 +194,7 @@ class Graph:
         name = prefix + layer.name
         if is_graph(layer):
             return self._call_nested(layer, name, args, kwargs)
-        layer, kwargs = as_activation(layer, args, kwargs)
+        layer, args, kwargs = as_layer(layer, args, kwargs)
         if isinstance(layer, keras.layers.RNN):
             refuse_configuration(layer, name)
             refuse_overrides(layer, name)
@@ -202,7 +202,7 @@ class Graph:
             if starts(args, kwargs):
                 self.takes_initial_state, given = True, None
             layer = self.nodes[key] = RecurrentNode(layer, key, given)
-        elif pools_time(layer, args):
+        elif pooling_of(layer):
             key = self._unique(name)
             # Which of them pool over time is known when all has been traced.
             if self.poolings is None or key in self.poolings:

@@ -7,7 +7,12 @@ import tensorflow as tf
 
 from keras_seqgrad.layers import cudnn
 from keras_seqgrad.layers.cells import is_as_written
-from keras_seqgrad.layers.pooling import MAXIMUM, MEAN, PoolingCell
+from keras_seqgrad.layers.pooling import (
+    MAXIMUM,
+    MEAN,
+    OverTime,
+    PoolingCell,
+)
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.tensors import masks, origin
@@ -189,7 +194,7 @@ class RecurrentNode(keras.layers.Layer):
 
 
 class PoolingNode(RecurrentNode):
-    """Stands for one of Keras' poolings over time, `POOLINGS`.
+    """Stands for one of Keras' poolings over time, or an `OverTime`.
 
     A recurrent layer of a `PoolingCell` is what it holds.
     """
@@ -197,7 +202,7 @@ class PoolingNode(RecurrentNode):
     def __init__(self, layer, key, shape):
         exact = layer.compute_dtype == "float64"
         dtype = "float64" if exact else "float32"
-        cell = PoolingCell(POOLINGS[type(layer)], shape[-1], dtype=dtype)
+        cell = PoolingCell(pooling_of(layer), shape[-1], dtype=dtype)
         held = keras.layers.RNN(cell, name=layer.name, dtype=dtype)
         held.build(shape)
         super().__init__(held, key, original=layer)
@@ -208,20 +213,23 @@ class PoolingNode(RecurrentNode):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.original
-        if not layer.supports_masking:
-            mask = None
+        if type(layer) is not keras.layers.GlobalAveragePooling1D:
+            mask = None  # it knows of none
         pooled = super().call(sequences, None, mask, training)
         pooled = tf.cast(pooled, layer.compute_dtype)
         return pooled[:, tf.newaxis] if layer.keepdims else pooled
 
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        return self.original.compute_output_shape(sequences_shape)
 
-def pools_time(layer, args):
-    """Whether `layer` is one of `POOLINGS`, over the second axis."""
-    return (
-        type(layer) in POOLINGS
-        and layer.data_format == "channels_last"
-        and args[0].shape[-1] is not None
-    )
+
+def pooling_of(layer):
+    """What a layer does over the second of three axes, or None."""
+    if isinstance(layer, OverTime):
+        return layer.kind
+    if getattr(layer, "data_format", None) != "channels_last":
+        return None
+    return POOLINGS.get(type(layer))
 
 
 def refuse_overrides(layer, name, methods=("call", "inner_loop")):

@@ -3,6 +3,7 @@
 import keras
 
 from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.layers.pooling import LAST, MAXIMUM, MEAN, OverTime
 from keras_seqgrad.tensors import origin
 
 # Layers known to mix time steps, and what to say about them. What is not
@@ -69,26 +70,67 @@ def mixes_time(layer):
     return MIXES_TIME.get(type(layer).__name__)
 
 
-def as_activation(layer, args, kwargs):
-    """A softmax or a sigmoid as the layer that has it for its `activation`.
+def as_layer(layer, args, kwargs):
+    """A call of Keras that is the same as that of a layer which we know.
 
-    So that its logits are kept (see `keras_seqgrad.tensors.logits`). Other
-    layers and functions of Keras are returned as they are.
+    A softmax or sigmoid becomes a layer with that `activation`, so that its
+    logits are kept (see `keras_seqgrad.tensors.logits`); a mean, a maximum or
+    the last of all steps an `OverTime`. Other calls stay as they are.
 
     Returns:
-        (layer, its keyword arguments).
+        (layer, its arguments, its keyword arguments).
     """
     kind = type(layer).__name__
-    if isinstance(layer, keras.layers.Layer):
-        known = type(layer) is keras.layers.Softmax
-    else:
-        known = kind in ("Softmax", "Sigmoid")
+    given = args[0] if args else None
     plain = all(value is None for value in kwargs.values())
-    if not (known and plain and getattr(layer, "axis", -1) == -1):
-        return layer, kwargs
-    dtype = getattr(layer, "dtype_policy", args[0].dtype)
-    made = keras.layers.Activation(kind.lower(), name=layer.name, dtype=dtype)
-    return made, {}
+    if not (plain and isinstance(given, keras.KerasTensor)):
+        return layer, args, kwargs
+    options = {"name": layer.name, "dtype": given.dtype}
+    made = None
+    if isinstance(layer, keras.layers.Layer):
+        if type(layer) is keras.layers.Softmax and layer.axis == -1:
+            options["dtype"] = layer.dtype_policy
+            made = keras.layers.Activation("softmax", **options)
+    elif kind == "Sigmoid" or (kind == "Softmax" and layer.axis == -1):
+        made = keras.layers.Activation(kind.lower(), **options)
+    elif len(given.shape) == 3 and given.shape[-1] and "float" in given.dtype:
+        pooling, keepdims = over_time(kind, layer, args)
+        if pooling:
+            made = OverTime(pooling, keepdims, **options)
+    return (layer, args, kwargs) if made is None else (made, (given,), {})
+
+
+def over_time(kind, function, args):
+    """What a function of Keras does over the second of three axes, or None.
+
+    Args:
+        kind: Its name.
+        function: The function, as a graph has it.
+        args: What it is called with.
+
+    Returns:
+        (a kind of `OverTime` or None, whether the axis stays).
+    """
+    if kind == "GetItem":
+        return (LAST if is_last_step(args[1]) else None), False
+    pooling = {"Mean": MEAN, "Max": MAXIMUM, "Amax": MAXIMUM}.get(kind)
+    if pooling is None or getattr(function, "initial", None) is not None:
+        return None, False
+    over = keras.tree.flatten(function.axis)
+    return (pooling if over in ([1], [-2]) else None), function.keepdims
+
+
+def is_last_step(key):
+    """Whether `x[key]` is the last step of an x of three axes."""
+    if not (isinstance(key, tuple) and len(key) in (2, 3)):
+        return False
+    rows, step, *features = key
+    whole = [each for each in (rows, *features) if isinstance(each, slice)]
+    return (
+        type(step) is int
+        and step == -1
+        and whole == [slice(None)] * (len(key) - 1)
+    )
 
 
 def start_of(args, kwargs):

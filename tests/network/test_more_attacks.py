@@ -196,7 +196,7 @@ def test_refused_with_what_to_write_instead():
     two = keras.Model([first, second], L.GRU(2)(first) + L.GRU(2)(second))
     for network, text in {
         fixed: r"Reshape\(\(-1, 2\)\) makes any",
-        behind(lambda x: x[:, -1]): "layer with return_sequences=False",
+        behind(lambda x: x[:, 1]): "layer with return_sequences=False",
         two: r"of steps: \{'a': 5, 'b': 4\}",
     }.items():
         with pytest.raises(ValueError, match=text):

@@ -13,19 +13,24 @@ METHODS = ksg.methods
 X, Y = zoo.data(STEPS, per_sequence=True)
 PADDED = np.array(X)
 PADDED[0, 4:] = PADDED[2, :2] = 0
+OPS = keras.ops
 POOLINGS = {
-    "mean": L.GlobalAveragePooling1D,
-    "maximum": L.GlobalMaxPooling1D,
+    "mean": L.GlobalAveragePooling1D(),
+    "maximum": L.GlobalMaxPooling1D(),
+    "function of the mean": lambda x: OPS.mean(x, axis=1),
+    "function of the maximum": lambda x: OPS.max(x, -2, keepdims=True)[:, 0],
+    "last": lambda x: x[:, -1],
+    "last, all features": lambda x: x[:, -1, :],
 }
 
 
-def pooled(kind="mean", masked=False, **options):
+def pooled(kind="mean", masked=False, layer=None):
     """A network that reads what it has pooled."""
     keras.utils.set_random_seed(1)
     inputs = hidden = signal()
     if masked:
         hidden = L.Masking()(hidden)
-    hidden = POOLINGS[kind](**options)(lstm()(hidden))
+    hidden = (layer or POOLINGS[kind])(lstm()(hidden))
     return keras.Model(inputs, L.Dense(2)(hidden))
 
 
@@ -37,7 +42,7 @@ def both_of_several():
     each = [
         L.GlobalAveragePooling1D(name="pool")(hidden),
         inner(hidden),
-        L.Flatten()(L.GlobalAveragePooling1D(keepdims=True)(inputs)),
+        L.GlobalAveragePooling1D(keepdims=True)(inputs)[:, 0, :],
         L.GlobalMaxPooling1D(name="of_what_stays")(still),
         L.GRU(2)(hidden),
     ]
@@ -57,14 +62,21 @@ def assert_same(found, expected, tolerance=2e-6):
         np.testing.assert_allclose(a, b, atol=tolerance)
 
 
-@pytest.mark.parametrize("kind", POOLINGS)
-@pytest.mark.parametrize("masked", [False, True])
+EXACT = {
+    "BPTT": METHODS.BPTT(),
+    "checkpoints": METHODS.BPTT(checkpoint_every=3),
+    "RTRL": METHODS.RTRL(2),
+}
+LAYERS = ["mean", "maximum"]
+
+
 @pytest.mark.parametrize(
-    "method",
-    [METHODS.BPTT(), METHODS.BPTT(checkpoint_every=3), METHODS.RTRL(2)],
-    ids=["BPTT", "checkpoints", "RTRL"],
+    "kind, masked, name",
+    [(k, m, n) for k in LAYERS for m in (False, True) for n in EXACT]
+    + [(k, True, "checkpoints") for k in POOLINGS if k not in LAYERS],
 )
-def test_training_is_that_of_keras(method, masked, kind):
+def test_training_is_that_of_keras(kind, masked, name):
+    method = EXACT[name]
     x = PADDED if masked else X
     stock = pooled(kind, masked)
     expected = trained(stock, x)
@@ -140,8 +152,7 @@ def test_a_stream_is_pooled_from_its_start_and_anew_after_a_reset():
     assert_same([found[0:1]], [network(X[:1])])
 
 
-def test_what_layers_hide_is_not_pooled_and_a_mask_given_beside_is_kept():
-    """Keras' maximum knows no masks of layers, its mean does."""
+def test_what_a_mask_beside_the_inputs_hides_is_not_pooled():
     mask = np.ones((zoo.BATCH, STEPS), "bool")
     mask[0, 4:] = False
     for kind in POOLINGS:
@@ -164,7 +175,9 @@ def test_a_learned_start_is_that_of_the_recurrent_layers_alone():
 
 def test_a_penalty_on_what_is_pooled_is_that_of_keras():
     def penalised():
-        return pooled(activity_regularizer=keras.regularizers.L2(1.0))
+        penalty = keras.regularizers.L2(1.0)
+        layer = L.GlobalAveragePooling1D(activity_regularizer=penalty)
+        return pooled(layer=layer)
 
     expected = trained(penalised())
     model = ksg.SequenceModel.from_model(penalised())

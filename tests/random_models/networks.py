@@ -112,11 +112,15 @@ class Drawing:
         return self.ended(self.heads(tensor))
 
     def pooled(self, tensor):
-        """The mean or the largest of all steps."""
-        kinds = ["Average"] if tensor.masked else ["Average", "Max"]
-        kind = self.source.choice(kinds)
-        made = f"L.Global{kind}Pooling1D()({tensor.name})"
-        made = self.source.add(made)
+        """The mean, the largest or the last of all steps."""
+        name = tensor.name
+        made = [f"L.GlobalAveragePooling1D()({name})", f"{name}[:, -1]"]
+        made += [
+            f"keras.ops.{kind}({name}, axis=1)" for kind in ("mean", "max")
+        ]
+        if not tensor.masked:
+            made.append(f"L.GlobalMaxPooling1D()({name})")
+        made = self.source.add(self.source.choice(made))
         return Tensor(made, tensor.features, False)
 
     def add_input(self, name, first):
