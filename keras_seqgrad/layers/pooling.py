@@ -108,54 +108,68 @@ def pool_series(
 
     Of its outputs there is the last alone, (batch, 1, features).
     """
-    pooled, number = state
-    steps = tf.range(tf.shape(sequences)[1])
-    taken, restarted = mask, None
-    if reset is not None:
-        # What is before the last reset counts no more.
-        last = tf.reduce_max(tf.where(reset, steps, -1), axis=1, keepdims=True)
-        taken = steps >= last if mask is None else mask & (steps >= last)
-        restarted = last >= 0
-    if gates is not None:
-        sequences, factors = gated_by_later(sequences, gates)
-        pooled = common.gated(pooled, factors[:, :1])
-    if restarted is not None:
-        fresh = reset_state or [tf.zeros_like(tensor) for tensor in state]
-        first = fresh[0]
-        if gates is not None:
-            at = tf.broadcast_to(factors[:, 1:], tf.shape(reset))
-            at = tf.gather(at, tf.maximum(last, 0), axis=1, batch_dims=1)
-            first = common.gated(first, at)
-        pooled = tf.where(restarted, first, pooled)
-        number = tf.where(restarted, fresh[1], number)
-    if taken is None:
-        added = tf.ones_like(number) * tf.size(steps)
-    else:
-        added = tf.reduce_sum(
-            tf.cast(taken, number.dtype), axis=1, keepdims=True
-        )
-        taken = taken[..., tf.newaxis]
+    sequences, taken, (pooled, number) = counted(
+        sequences, state, mask, gates, reset, reset_state
+    )
+    added = tf.ones_like(number) * tf.shape(sequences)[1]
+    if taken is not None:
+        flags = tf.cast(taken, number.dtype)
+        added = tf.reduce_sum(flags, axis=1)
     after = number + added
     if cell.kind == LAST:
-        found = sequences[:, -1]
-        if taken is not None:
-            place = tf.reduce_max(tf.where(taken[..., 0], steps, 0), axis=1)
-            found = tf.gather(sequences, place, axis=1, batch_dims=1)
-        pooled = tf.where(added > 0, found, pooled)
+        found = last_of(sequences, taken)
     elif cell.kind == MEAN:
         if taken is not None:
             sequences = tf.where(taken, sequences, 0.0)
         total = pooled * tf.cast(number, pooled.dtype)
         total += tf.reduce_sum(sequences, axis=1)
-        mean = total / tf.cast(tf.maximum(after, 1), pooled.dtype)
-        pooled = tf.where(added > 0, mean, pooled)
+        found = total / tf.cast(tf.maximum(after, 1), pooled.dtype)
     else:
         if taken is not None:
             sequences = tf.where(taken, sequences, sequences.dtype.min)
-        highest = tf.reduce_max(sequences, axis=1)
-        higher = tf.where(number > 0, tf.maximum(pooled, highest), highest)
-        pooled = tf.where(added > 0, higher, pooled)
+        found = tf.reduce_max(sequences, axis=1)
+        found = tf.where(number > 0, tf.maximum(pooled, found), found)
+    pooled = tf.where(added > 0, found, pooled)
     return pooled[:, tf.newaxis], [pooled, after]
+
+
+def counted(sequences, state, mask, gates, reset, reset_state):
+    """What of a series and of the state before it counts at its end.
+
+    Returns:
+        The series, its gradient gated; the steps of it that count, (batch,
+        time, 1), or None for all; and the state that they are added to.
+    """
+    pooled, number = state
+    taken = mask
+    if gates is not None:
+        sequences, factors = gated_by_later(sequences, gates)
+        pooled = common.gated(pooled, factors[:, :1])
+    if reset is not None:
+        # What is before the last reset counts no more.
+        steps = tf.range(tf.shape(sequences)[1])
+        last = tf.reduce_max(tf.where(reset, steps, -1), axis=1, keepdims=True)
+        taken = steps >= last if mask is None else mask & (steps >= last)
+        fresh = reset_state or [tf.zeros_like(tensor) for tensor in state]
+        first, none = fresh
+        if gates is not None:
+            at = tf.broadcast_to(factors[:, 1:], tf.shape(reset))
+            at = tf.gather(at, tf.maximum(last, 0), axis=1, batch_dims=1)
+            first = common.gated(first, at)
+        pooled = tf.where(last >= 0, first, pooled)
+        number = tf.where(last >= 0, none, number)
+    if taken is not None:
+        taken = taken[..., tf.newaxis]
+    return sequences, taken, (pooled, number)
+
+
+def last_of(sequences, taken):
+    """The last step of each row that is taken; any where none is."""
+    if taken is None:
+        return sequences[:, -1]
+    steps = tf.range(tf.shape(sequences)[1])
+    place = tf.reduce_max(tf.where(taken[..., 0], steps, 0), axis=1)
+    return tf.gather(sequences, place, axis=1, batch_dims=1)
 
 
 def gated_by_later(sequences, gates):

@@ -202,7 +202,7 @@ class Graph:
             if starts(args, kwargs):
                 self.takes_initial_state, given = True, None
             layer = self.nodes[key] = RecurrentNode(layer, key, given)
-        elif pooling_of(layer):
+        elif pooling_of(layer) and args[0].shape[-1]:
             key = self._unique(name)
             # Which of them pool over time is known when all has been traced.
             if self.poolings is None or key in self.poolings:
