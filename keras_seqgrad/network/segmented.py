@@ -10,6 +10,7 @@ from keras_seqgrad.network import export, naming, opaque
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.handles import Handles
 from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.network.tracing import looked_into
 from keras_seqgrad.tensors import arguments, logits, masks, nested, pieces
 
 
@@ -152,12 +153,13 @@ class SegmentedModel(Handles):
 
     def _call_passage(self, inputs, passage, training):
         if not self.is_opaque:
-            with logits.recorded(self.graph.layers):
+            with logits.recorded(looked_into(self.graph.layers)):
                 outputs = self.graph.model(inputs, training=training)
         elif passage.is_plain:
-            outputs, passage.new_state = self.call_segment(
-                inputs, passage.state, training=training
-            )
+            with logits.recorded(looked_into(self.layers)):
+                outputs, passage.new_state = self.call_segment(
+                    inputs, passage.state, training=training
+                )
         else:
             outputs = opaque.call_by_steps(self, inputs, passage, training)
         if passage.mask is None:

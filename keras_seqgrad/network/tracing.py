@@ -47,6 +47,12 @@ def is_own(layer):
     return origin.is_own(type(layer)) or isinstance(layer, keras.layers.Lambda)
 
 
+def looked_into(layers):
+    """Layers, and all that are inside of those of the user's own."""
+    each = [parts(layer) if is_own(layer) else [layer] for layer in layers]
+    return [part for inside in each for part in inside]
+
+
 def mixes_time(layer):
     """Why `layer` cannot be cut in time, if it is known to mix steps."""
     if any(

@@ -16,11 +16,9 @@ NAME = "keras_seqgrad_logits"
 
 
 def ends_by(layer):
-    """Whether a layer applies one of `ACTIVATIONS` to what it gives."""
-    return (
-        not isinstance(layer, keras.layers.RNN)
-        and getattr(layer, "activation", None) in ACTIVATIONS
-    )
+    """Whether a layer, not recurrent, applies one of `ACTIVATIONS`."""
+    recurrent = hasattr(layer, "state_size")
+    return not recurrent and getattr(layer, "activation", None) in ACTIVATIONS
 
 
 @contextlib.contextmanager

@@ -123,9 +123,57 @@ def test_checkpoints_train_as_keras_under_xla():
     assert_same(model.get_weights(), expected.get_weights())
 
 
+class Own(ksg.SequenceModel):
+    """A subclass that reads the last state by a softmax, or gives logits."""
+
+    def __init__(self, activation):
+        super().__init__()
+        parts = saturated("gru", activation)
+        self.recurrent, self.readout = parts.layers
+
+    def initial_state(self, batch_size):
+        return [tf.zeros((batch_size, 3))]
+
+    def call_segment(self, inputs, state, training=False):
+        cell = self.recurrent.cell
+        outputs = []
+        for step in tf.unstack(inputs, axis=1):
+            output, state = cell(step, state, training=training)
+            outputs.append(output)
+        return self.readout(tf.stack(outputs, axis=1)), state
+
+
+def test_a_subclass_keeps_them_too():
+    x, _ = zoo.data()
+    results = []
+    for activation in ("softmax", None):
+        model = Own(activation)
+        from_logits = activation is None
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits)
+        method = ksg.methods.BPTT(checkpoint_every=2)
+        rate = keras.optimizers.SGD(0.01)
+        model.compile(rate, loss, method=method, run_eagerly=True)
+        logged = model.train_on_batch(x, LABELS["softmax"])
+        assert logged > 20
+        results.append([logged, *model.get_weights()])
+    assert_same(*results)
+
+
+class Head(keras.layers.Layer):
+    """A layer of the user's own that ends by a layer of Keras."""
+
+    def __init__(self):
+        super().__init__()
+        self.last = keras.layers.Activation("softmax")
+
+    def call(self, inputs):
+        return self.last(inputs * 1.0)
+
+
 ENDS = {
     "a layer": keras.layers.Softmax(),
     "an activation": keras.layers.Activation("softmax"),
+    "a layer of the user's": Head(),
     "a function": keras.ops.softmax,
     "another function": keras.ops.sigmoid,
 }
