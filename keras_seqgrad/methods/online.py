@@ -22,7 +22,7 @@ from keras_seqgrad.state.carried import CarriedState
 from keras_seqgrad.state.vector import differentiable
 from keras_seqgrad.tensors import logits, nested
 from keras_seqgrad.window import added
-from keras_seqgrad.window.ends import split_at_end
+from keras_seqgrad.window.ends import run_before, split_at_end
 from keras_seqgrad.window.loops import (
     each_segment,
     each_segment_kept,
@@ -247,13 +247,19 @@ class OnlineMethod(Method):
         before, last = split_at_end(window, self.length)
         of_window = earlier = None
 
+        def advance(segment, carry):
+            return self._pull(window, segment, carry)[2]
+
         def by_layers(outputs):
             return window.scale(added.by_layers(window))
 
         if before is not None:
             of_window = added.to_window(window)
-            targets = None if of_window is None else by_layers
-            earlier, _, carry = self._pull(window, before, carry, targets)
+            if of_window is None:
+                carry = run_before(window, before, self.length, advance, carry)
+            else:
+                pulled = self._pull(window, before, carry, by_layers)
+                earlier, _, carry = pulled
         pulled = self._pull_loss(window, last, carry, of_window)
         loss, gradients, outputs, carry = pulled
         if earlier is not None:

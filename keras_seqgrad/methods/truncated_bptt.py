@@ -13,7 +13,7 @@ from keras_seqgrad.methods.base import Method, serializable
 from keras_seqgrad.tensors import arguments, logits, nested
 from keras_seqgrad.truncation import Fixed
 from keras_seqgrad.window import added
-from keras_seqgrad.window.ends import before_ends, split_at_end
+from keras_seqgrad.window.ends import before_ends, run_before, split_at_end
 from keras_seqgrad.window.loops import each_segment, each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_window
 from keras_seqgrad.window.summed import Summed
@@ -190,13 +190,17 @@ class TruncatedBPTT(Method):
 
     def _train_at_end(self, window):
         """One update whose gradient reaches back from each row's last step."""
+
+        def advance(segment, state):
+            _, state = window.forward(segment, state)
+            return keras.tree.map_structure(tf.stop_gradient, state)
+
         before, segment = split_at_end(window, self.length)
         state, of_window, earlier = window.state, None, None
         if before is not None:
             of_window = added.to_window(window)
             if of_window is None:
-                _, state = window.forward(before, state)
-                state = keras.tree.map_structure(tf.stop_gradient, state)
+                state = run_before(window, before, self.length, advance, state)
             else:
                 _, earlier, _, state = pull(
                     window,

@@ -10,7 +10,11 @@ import dataclasses
 import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import masks, pieces
+
+# Steps that are run at once where nothing is learned from them: so many that a
+# loop over them costs nothing beside them.
+PIECE = 256
 
 
 def valid_steps(window):
@@ -138,4 +142,55 @@ def split_at_end(window, length):
     return (
         segment_before_rows(window, starts, start),
         segment_of_rows(window, starts, length),
+    )
+
+
+def run_before(window, before, length, step, carry):
+    """Runs over the steps before those that are learned from.
+
+    Piece by piece, so that memory does not grow with the window.
+
+    Args:
+        window: The window.
+        before: The first segment of `split_at_end`.
+        length: Steps that are learned from: a piece has as many at least.
+        step: Function (segment, carry) -> carry.
+        carry: Nested tensors.
+
+    Returns:
+        `carry` after the last piece.
+    """
+    size, steps = max(length, PIECE), before.length
+    if isinstance(steps, int) and steps <= size:
+        return step(before, carry)
+    # The last piece is the one that may be empty, where there are no steps.
+    full = (
+        (steps - 1) // size
+        if isinstance(steps, int)
+        else tf.maximum(steps - 1, 0) // size
+    )
+    rest = steps - full * size
+
+    def body(index, carry):
+        return step(_piece(window, before, index * size, size), carry)
+
+    carry = pieces.repeat(full, body, carry, alone=True)
+    return step(_piece(window, before, full * size, rest), carry)
+
+
+def _piece(window, segment, start, length):
+    """Some steps of a segment that starts with the window."""
+    mask, reset = (
+        None if flags is None else pieces.steps(flags, start, length)
+        for flags in (segment.mask, segment.reset)
+    )
+    return dataclasses.replace(
+        segment,
+        start=start,
+        length=length,
+        inputs=window.model.cut_inputs(segment.inputs, start, length),
+        mask=mask,
+        reset=reset,
+        first=start == 0,
+        last=False,
     )

@@ -177,3 +177,43 @@ def test_valid_steps():
     # Rows without a valid step end with their first.
     assert ends.lengths(tf.zeros((2, 3), "bool")).numpy().tolist() == [1, 1]
     assert window(model_for("bptt", masking=False), x).valid is None
+
+
+@pytest.mark.parametrize(
+    "jit", [False, pytest.param(True, marks=pytest.mark.compiled)]
+)
+@pytest.mark.parametrize("kind", ["tbptt", "snap", "rtrl"])
+def test_what_is_before_the_last_steps_is_run_piece_by_piece(
+    kind, jit, monkeypatch
+):
+    """And comes to the same, with padding, resets and states carried on."""
+    x = np.random.default_rng(0).normal(size=(ROWS, 13, 2)).astype("float32")
+    mask = np.arange(13) < np.array([9, 13, 2])[:, None]
+    reset = np.zeros((ROWS, 13), "bool")
+    reset[0, 5] = reset[1, 3] = True
+    given = {"inputs": x, "mask": mask, "reset": reset}
+    method = {
+        "tbptt": lambda: methods.TruncatedBPTT(2),
+        "snap": lambda: methods.SnAp(2),
+        "rtrl": lambda: methods.RTRL(2),
+    }[kind]
+    lengths, results = [], []
+    forward = Window.forward
+
+    def seen(self, segment, *args, **options):
+        lengths.append(segment.length)
+        return forward(self, segment, *args, **options)
+
+    monkeypatch.setattr(Window, "forward", seen)
+    for piece in (ends.PIECE, 3):
+        monkeypatch.setattr(ends, "PIECE", piece)
+        model = model_for(method(), False, True, jit_compile=jit)
+        lengths.clear()
+        for steps in (13, 8, 13):  # of which a compiled step sees no more
+            cut = {name: each[:, :steps] for name, each in given.items()}
+            model.train_on_batch(cut, np.array([0, 2, 1]))
+        results.append(model.get_weights())
+        told = {each for each in lengths if isinstance(each, int)}
+        assert jit or (11 in told) == (piece > 3)
+        assert jit or piece > 3 or {3, 2} <= told
+    zoo.assert_same(*results)
