@@ -182,7 +182,7 @@ def test_valid_steps():
 @pytest.mark.parametrize(
     "jit", [False, pytest.param(True, marks=pytest.mark.compiled)]
 )
-@pytest.mark.parametrize("kind", ["tbptt", "snap", "rtrl"])
+@pytest.mark.parametrize("kind", ["tbptt", "snap"])
 def test_what_is_before_the_last_steps_is_run_piece_by_piece(
     kind, jit, monkeypatch
 ):
@@ -195,7 +195,6 @@ def test_what_is_before_the_last_steps_is_run_piece_by_piece(
     method = {
         "tbptt": lambda: methods.TruncatedBPTT(2),
         "snap": lambda: methods.SnAp(2),
-        "rtrl": lambda: methods.RTRL(2),
     }[kind]
     lengths, results = [], []
     forward = Window.forward
