@@ -36,6 +36,7 @@ def synthetic(synthesizer):
     return ksg.methods.SyntheticGradients(3, synthesizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "synthesizer, loaded",
     [

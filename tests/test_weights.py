@@ -43,6 +43,7 @@ def kept(model):
     return [v.numpy() for v in beside.variables(model)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_weights_are_those_of_the_network(method, capsys):
     model = trained(method)

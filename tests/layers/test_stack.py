@@ -24,6 +24,7 @@ def as_one(cells):
     return StepByStep(cells.cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"dropout": 0.4}])
 def test_is_the_stack_step_by_step(options):
     ours = Problem(stack(**options))

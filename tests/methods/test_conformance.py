@@ -187,6 +187,7 @@ def test_moves_as_often_as_it_says_estimates_unmoved_and_resumes(
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
 def test_float64_is_float32_with_more_digits(name, float64):
     found, start = [], None

@@ -27,6 +27,7 @@ def linear():
 ANY = {**networks.NETWORKS, "linear recurrences": linear}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ANY)
 def test_a_step_without_a_loop_is_a_step(name):
     network = ANY[name]()

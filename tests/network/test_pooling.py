@@ -9,6 +9,8 @@ import keras_seqgrad as ksg
 from tests import zoo
 from tests.network.networks import STEPS, L, lstm, signal
 
+pytestmark = pytest.mark.slow
+
 METHODS = ksg.methods
 X, Y = zoo.data(STEPS, per_sequence=True)
 PADDED = np.array(X)

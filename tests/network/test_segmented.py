@@ -68,6 +68,7 @@ def tape(model, x, y, weight=None):
     return loss, recorded.gradient(loss, model.trainable_variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=repr)
 def test_gradients_in_the_limit_of_bptt(method):
     """Cut nowhere, each method gives the gradient of the tape."""
@@ -83,6 +84,7 @@ def test_gradients_in_the_limit_of_bptt(method):
     zoo.assert_same(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", METHODS[2:], ids=lambda method: type(method).__name__
 )

@@ -133,6 +133,7 @@ def test_shuffling_is_refused_where_keras_would_shuffle():
     assert runs.shuffling({"x": endless}, stateful=True) is True
 
 
+@pytest.mark.slow
 def test_fit_of_a_dataset_says_nothing_of_shuffling(recwarn):
     model = ksg.SequenceModel.from_model(zoo.network())
     model.compile("sgd", "mse", run_eagerly=True)

@@ -11,6 +11,8 @@ from keras_seqgrad.network.nodes import means_over_rows
 from tests import replicas, zoo
 from tests.methods.table import TABLE
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 MSE = keras.losses.MeanSquaredError()
 # They judge outputs apart from the layers that made them, or out of order.

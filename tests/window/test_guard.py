@@ -49,6 +49,7 @@ def unequal(first, second, but=()):
 ALIKE = {"bptt_checkpointed", "tbptt_stride", "artbp_rows", "dni_lambda"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(TABLE.keys() - ALIKE))
 def test_a_bad_window_leaves_no_trace(name):
     x, y = zoo.data(4)

@@ -15,6 +15,8 @@ from keras_seqgrad.tensors import logits
 from tests import zoo
 from tests.methods.table import TABLE
 
+pytestmark = pytest.mark.slow
+
 LOSSES = {
     "softmax": keras.losses.SparseCategoricalCrossentropy,
     "sigmoid": keras.losses.BinaryCrossentropy,

@@ -10,6 +10,8 @@ import keras_seqgrad as ksg
 from tests import zoo
 from tests.methods.table import TABLE
 
+pytestmark = pytest.mark.slow
+
 L = keras.layers
 LOSSES = {"judged": "mse", "other": None}
 

@@ -125,6 +125,7 @@ def value(model, x, y, weights, part, end):
     return float(part_losses.terminal(window, 3)(segment, outputs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["list", "dict"])
 def test_an_output_may_be_in_a_list_or_a_dict(form):
     x, y = numbers()
@@ -161,6 +162,7 @@ def test_it_learns():
     assert history["loss"][-1] < 0.5 * history["loss"][0]
 
 
+@pytest.mark.slow
 def test_it_resumes_bit_for_bit(tmp_path):
     x, y = numbers()
     model = model_of(SPARSE(from_logits=True), FPTT(3, 0.1), rate=0.3)

@@ -9,6 +9,8 @@ from keras_seqgrad.methods import BPTT, RTRL, UORO, SnAp
 from tests import zoo
 from tests.methods import wide
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("float64")

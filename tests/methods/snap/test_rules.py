@@ -50,6 +50,7 @@ class GatedCell(L.Layer):
         return rows, lambda inputs, rows, states: self.move(*rows, states)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_cell_of_ones_own(masked):
