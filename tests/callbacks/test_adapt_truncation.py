@@ -100,7 +100,6 @@ def test_choice_of_a_known_lag():
     assert found == 4
 
 
-@pytest.mark.slow
 def test_once_before_training(monkeypatch):
     trained = watched(monkeypatch)
     model, optimizer = linear([[0.5]], rate=0.1)
@@ -287,7 +286,6 @@ def test_what_is_brought_back_has_its_length(save_freq, stateful, tmp_path):
         np.testing.assert_array_equal(weight, other)
 
 
-@pytest.mark.slow
 def test_a_run_that_was_left(monkeypatch):
     """The next one trains with the length that was reached."""
     seen = watched(monkeypatch)
