@@ -103,28 +103,22 @@ def scan(
         return _one_by_one(
             cell.cells, sequences, state, reset_state, previous_output, links
         )
+    links = {
+        "mask": mask,
+        "gates": gates,
+        "reset": reset,
+        "reset_state": reset_state,
+    }
+    if isinstance(cell, PoolingCell):
+        return pool_series(cell, sequences, state, **links)
     if is_linear(cell):
         return run_series(
             cell,
             sequences,
             state,
             training=training,
-            mask=mask,
-            gates=gates,
-            reset=reset,
-            reset_state=reset_state,
             previous_output=previous_output,
-        )
-
-    if isinstance(cell, PoolingCell):
-        return pool_series(
-            cell,
-            sequences,
-            state,
-            mask=mask,
-            gates=gates,
-            reset=reset,
-            reset_state=reset_state,
+            **links,
         )
 
     def step(inputs, state):
@@ -138,10 +132,7 @@ def scan(
         step,
         sequences,
         state,
-        mask=mask,
-        gates=gates,
-        reset=reset,
-        reset_state=reset_state,
+        **links,
         previous_output=previous_output,
         reset_output=reset_output,
         random_state=cells.changing_variables(cell),

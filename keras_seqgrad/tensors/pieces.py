@@ -9,11 +9,11 @@ def divide(steps, length):
     """Number of full pieces of `length` steps, and the steps left over.
 
     Where `steps` is a tensor at least one step is left over, so that the piece
-    after the loop needs no condition.
+    after the loop needs no condition; of no steps none is.
     """
     if isinstance(steps, int):
         return steps // length, steps % length
-    full = (steps - 1) // length
+    full = tf.maximum(steps - 1, 0) // length
     return full, steps - full * length
 
 

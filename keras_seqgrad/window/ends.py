@@ -160,22 +160,16 @@ def run_before(window, before, length, step, carry):
     Returns:
         `carry` after the last piece.
     """
-    size, steps = max(length, PIECE), before.length
-    if isinstance(steps, int) and steps <= size:
-        return step(before, carry)
-    # The last piece is the one that may be empty, where there are no steps.
-    full = (
-        (steps - 1) // size
-        if isinstance(steps, int)
-        else tf.maximum(steps - 1, 0) // size
-    )
-    rest = steps - full * size
+    size = max(length, PIECE)
+    full, rest = pieces.divide(before.length, size)
 
     def body(index, carry):
         return step(_piece(window, before, index * size, size), carry)
 
     carry = pieces.repeat(full, body, carry, alone=True)
-    return step(_piece(window, before, full * size, rest), carry)
+    if pieces.is_left(rest):
+        carry = step(_piece(window, before, full * size, rest), carry)
+    return carry
 
 
 def _piece(window, segment, start, length):
