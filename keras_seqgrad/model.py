@@ -159,13 +159,13 @@ class SequenceModel(Saved, SegmentedModel):
             self, carried, data, True, self._class_weight, scaled=True
         )
         self.guard.train(window, carried)
-        return self.get_metrics_result()
+        return window.learner.logs()
 
     def test_step(self, data):
         carried = self.carried["evaluation"]
         window = open_window(self, carried, data)
         carried.write(window.learner.evaluate())
-        results = self.get_metrics_result().items()
+        results = window.learner.logs().items()
         own = self.method_state.metrics + self.guard.metrics
         kept = {metric.name for metric in own}
         return {name: value for name, value in results if name not in kept}

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.network.reached import not_reached
-from keras_seqgrad.tensors import nested, replicas, updates
+from keras_seqgrad.tensors import nested, origin, replicas, updates
 from keras_seqgrad.window import missing, per_step
 from keras_seqgrad.window.by_output import paths_of
 
@@ -101,9 +101,25 @@ class Learner:
         segment, outputs = missing.clear_for_metrics(
             segment, outputs, self.model
         )
-        self.model.compute_metrics(
+        told = self.model.compute_metrics(
             segment.inputs, segment.y, outputs, segment.sample_weight
         )
+        # One of the user's own is given whole windows.
+        if origin.overrides(self.model, "compute_metrics"):
+            self.window.told = told
+
+    def logs(self):
+        """What a step returns: the metrics, and what the model says of them.
+
+        Of this the method's own metrics are left as they are, which may have
+        moved since.
+        """
+        model = self.model
+        own = model.method_state.metrics + model.guard.metrics
+        names = {metric.name for metric in own}
+        told = self.window.told.items()
+        told = {name: value for name, value in told if name not in names}
+        return {**model.get_metrics_result(), **told}
 
     def output_trackers(self):
         """Metrics that are the losses of single outputs, in their order.

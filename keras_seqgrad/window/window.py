@@ -68,6 +68,7 @@ class Window:
             inputs.
         cut_weights: The same of the sample weights.
         guard: The `Guard` that sees losses and gradients, or None.
+        told: What a `compute_metrics` of the user's own has returned.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Window:
         self.training = training
         self.scaled = scaled
         self.kernels = kernels
-        self.guard = None
+        self.guard, self.told = None, {}
         self.batch_size, self.steps = model.extent(self.inputs)
         self.variables = model.trainable_variables
         temporal = model.temporal_outputs

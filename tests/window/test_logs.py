@@ -213,6 +213,38 @@ def test_metrics_that_are_no_means(name, kind):
     assert_logs(model, y, {"sample_weight": weights(ROWS, STEPS)})
 
 
+class Telling(SequenceModel):
+    """Logs what its own `compute_metrics` returns, as any Keras model does."""
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        told = super().compute_metrics(x, y, y_pred, sample_weight)
+        told["accuracy"] = 100.0 * told["accuracy"]
+        told["largest"] = keras.ops.max(y_pred)
+        return told
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_models_own_metrics(name):
+    network = one_output()
+    model = Telling(network.inputs, network.outputs)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        CROSSENTROPY(),
+        metrics=["accuracy"],
+        method=METHODS[name](),
+        on_bad_window="skip",
+    )
+    assert_logs(model, classes())
+    x, y = padded(), classes()
+    logs = model.train_on_batch(x, y, return_dict=True)
+    outputs = network.predict(x, verbose=0)
+    assert logs["largest"] == pytest.approx(outputs.max(), rel=1e-6)
+    right = 100.0 * (outputs.argmax(-1) == y)[x.any(-1)].mean()
+    assert logs["accuracy"] == pytest.approx(right, rel=1e-6)
+    own = {metric.name for metric in model.method_state.metrics}
+    assert set(logs) == own | {"loss", "accuracy", "largest", "bad_windows"}
+
+
 def test_outputs_by_key_with_losses_of_their_own():
     names = "z", "c"
     network = two_outputs(names=names)
