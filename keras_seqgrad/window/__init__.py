@@ -5,6 +5,7 @@ shapes     what shapes inputs, targets and weights may have
 timed      what must have the steps of the window
 per_step   whether a loss is a mean over steps, so that it may be cut
 by_output  what belongs to which output
+further_axes  weights and masks for losses of several places a row or step
 targets    which targets and weights have a time axis, and how they are cut
 missing    targets that are not there, where they count for nothing
 losses     the loss of a segment

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.window import agreement, targets
+from keras_seqgrad.window import agreement, further_axes, targets
 
 
 def loss_of(window, segment, outputs, at_end):
@@ -15,6 +15,7 @@ def loss_of(window, segment, outputs, at_end):
     if not everywhere and segment.last is not True:
         segment, outputs = _judged_at_end(window, segment, outputs)
     segment = window.counted(segment, outputs)
+    segment, outputs = further_axes.fitted(segment, outputs, window.model)
     return window.model.compute_loss(
         x=segment.inputs,
         y=segment.y,
@@ -48,7 +49,7 @@ def _is_weighted_mean(model):
 def _weighed(window, segment, outputs, factors):
     """A segment, its rows weighed in outputs without a time axis."""
     weight = targets.weigh_rows(
-        segment.sample_weight, outputs, factors, window.model
+        segment.sample_weight, segment.y, outputs, factors, window.model
     )
     return dataclasses.replace(segment, sample_weight=weight)
 

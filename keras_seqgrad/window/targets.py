@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import logits, masks, nested, pieces
+from keras_seqgrad.window import further_axes
 from keras_seqgrad.window.by_output import by_output, of_leaves
 
 
@@ -54,11 +55,12 @@ def _spread(weight, has_time):
     return weight[:, tf.newaxis]
 
 
-def weigh_rows(sample_weight, outputs, factors, model):
+def weigh_rows(sample_weight, y, outputs, factors, model):
     """Sample weights, those of sequence targets times a factor for each row.
 
     Args:
         sample_weight: Weights as given, or None.
+        y: Targets, nested.
         outputs: Nested outputs of the segment.
         factors: Float (batch,).
         model: The compiled model.
@@ -67,16 +69,34 @@ def weigh_rows(sample_weight, outputs, factors, model):
         Weights in the structure of the outputs.
     """
     given = by_output(sample_weight, model, shared=True)
+    values = further_axes.losses_at_places(y, outputs, model)
     weights = []
-    for weight, has_time in zip(given, model.temporal_outputs, strict=True):
+    for weight, value, has_time in zip(
+        given, values, model.temporal_outputs, strict=True
+    ):
         if weight is None:
             weight = tf.ones_like(factors)
+            if value is not None:
+                weight = _shares(value, has_time, reduction_of(model.loss))
         if not has_time:
             own = tf.cast(factors, weight.dtype)
             own = tf.reshape(own, [-1] + [1] * (len(weight.shape) - 1))
             weight = weight * own
         weights.append(_spread(weight, has_time))
     return keras.tree.pack_sequence_as(outputs, weights)
+
+
+def _shares(value, has_time, reduction):
+    """A weight for each place of a loss: of a mean by weights, its share.
+
+    So a row, or a step, has the weight 1 in that, as where it is one place.
+    """
+    weight = tf.ones_like(value)
+    if reduction != "mean_with_sample_weight":
+        return weight
+    return weight / tf.cast(
+        tf.reduce_prod(tf.shape(value)[1 + has_time :]), value.dtype
+    )
 
 
 def reduction_of(loss):

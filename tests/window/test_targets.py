@@ -184,7 +184,7 @@ def test_spread():
 def test_weigh_rows(given, each):
     outputs = [tf.zeros((3, 2)), tf.zeros((3, 4, 2))]
     factors = tf.constant([0.0, 0.5, 1.0])
-    late, found = targets.weigh_rows(given, outputs, factors, BOTH)
+    late, found = targets.weigh_rows(given, None, outputs, factors, BOTH)
     np.testing.assert_array_equal(found, each)
     times = 2.0 if isinstance(given, tf.Tensor) else 1.0
     np.testing.assert_array_equal(np.ravel(late), times * factors)
