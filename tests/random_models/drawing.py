@@ -65,6 +65,7 @@ class Output:
     task: str
     features: int
     timed: bool
+    places: tuple  # axes between those of rows and steps and the features
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tests.random_models.drawing import Input, Output, Tensor
-from tests.random_models.structures import written_as
+from tests.random_models.structures import read_at, written_as
 
 ACTIVATIONS = ["tanh", "relu", "sigmoid", "softsign", "elu", "linear", "gelu"]
 GATES = ["sigmoid", "hard_sigmoid", "tanh"]
@@ -305,22 +305,22 @@ class Drawing:
 
     def heads(self, tensor):
         """Readouts: of the last tensor, perhaps of a state or of another."""
-        source, read = self.source, [tensor]
+        source, ends = self.source, [tensor]
         if hasattr(self, "static_out") and source.chance(0.8):
-            read.append(self.static_out)
+            ends.append(self.static_out)
         if source.chance(0.25):
-            read.append(tensor)
+            ends.append(tensor)
         outputs = []
-        for place, tensor in enumerate(read):
+        for place, tensor in enumerate(ends):
             task = source.choice(list(TASKS))
             features = source.integer(1, 3) + ("sparse" in task)
             if task == "categorical":
                 features += 1
             name, end = f"out{place}", TASKS[task]
             end = f", {end!r}" if end else ""
-            made = f"L.Dense({features}{end}, name='{name}')({tensor.name})"
-            source.add(made, name)
-            outputs.append(Output(name, task, features, tensor.timed))
+            read, places = read_at(source, tensor)
+            source.add(f"L.Dense({features}{end}, name='{name}')({read})", name)
+            outputs.append(Output(name, task, features, tensor.timed, places))
         return outputs
 
     def ended(self, outputs):

@@ -118,6 +118,7 @@ def draw(source, network, **fixed):
     timed = any(output.timed for output in outputs)
     # Keras spreads weights of rows over outputs in a list, those of steps not.
     one = structure == "single" or (structure == "list" and not timed)
+    one = one and len({output.places for output in outputs}) == 1
     if weights == "each" and one and source.chance(0.3):
         weights = "one"
     classes = structure == "single" and outputs[0].task in (
@@ -126,7 +127,8 @@ def draw(source, network, **fixed):
         "categorical",
     )
     table = None
-    if classes and not outputs[0].timed and source.chance(0.4):
+    one = not outputs[0].timed and not outputs[0].places
+    if classes and one and source.chance(0.4):
         table = {k: float(k) + 0.5 for k in range(outputs[0].features)}
     as_dataset = source.chance(0.4)
     validations = ["none", "none", "data"] + ["split"] * (not as_dataset)
@@ -192,7 +194,7 @@ def data(network, settings, seed_more=0, steps=None):
     weights = None
     if settings.weights != "none":
         weights = [
-            np.round(generator.random((rows, steps)[: 1 + output.timed]), 1)
+            np.round(generator.random(weighed(output, rows, steps)), 1)
             for output in network.outputs
         ]
     structure = network.structures[1]
@@ -206,6 +208,11 @@ def data(network, settings, seed_more=0, steps=None):
     return x, arranged(structure, names, y), weights
 
 
+def weighed(output, rows, steps):
+    """The shape of an output's sample weights, as Keras takes them."""
+    return (rows, steps)[: 1 + output.timed] + (1,) * len(output.places)
+
+
 def filled(given, valid, generator):
     rows, _ = valid.shape
     if given.kind == "static":
@@ -217,7 +224,7 @@ def filled(given, valid, generator):
 
 
 def target(output, rows, steps, columns, generator):
-    shape = (rows, steps)[: 1 + output.timed]
+    shape = (rows, steps)[: 1 + output.timed] + output.places
     if "sparse" in output.task:
         labels = generator.integers(0, output.features, shape)
         return labels[..., None] if columns else labels
