@@ -5,14 +5,19 @@ import tensorflow as tf
 
 from keras_seqgrad.ops import common
 
-MEAN, MAXIMUM, LAST = "mean", "maximum", "last"
+MEAN, SUM, MAXIMUM, LAST = "mean", "sum", "maximum", "last"
+FUNCTIONS = {
+    MEAN: keras.ops.mean,
+    SUM: keras.ops.sum,
+    MAXIMUM: keras.ops.max,
+}
 
 
 class OverTime(keras.layers.Layer):
-    """`keras.ops.mean(x, axis=1)`, `max`, or `x[:, -1]`, as a layer.
+    """`keras.ops.mean(x, axis=1)`, `sum`, `max`, or `x[:, -1]`, as a layer.
 
     Args:
-        kind: MEAN, MAXIMUM or LAST.
+        kind: MEAN, SUM, MAXIMUM or LAST.
         keepdims: Whether a time axis of one step is left.
         **kwargs: As for every layer.
     """
@@ -27,7 +32,7 @@ class OverTime(keras.layers.Layer):
     def call(self, inputs):
         if self.kind == LAST:
             return inputs[:, -1]
-        pool = keras.ops.mean if self.kind == MEAN else keras.ops.max
+        pool = FUNCTIONS[self.kind]
         return pool(inputs, axis=1, keepdims=self.keepdims)
 
     def compute_output_shape(self, input_shape):
@@ -39,11 +44,12 @@ class OverTime(keras.layers.Layer):
 
 
 class PoolingCell(keras.layers.Layer):
-    """The mean, the maximum or the last of each feature over the steps so far.
+    """The mean, sum, maximum or last of each feature over the steps so far.
 
     Rule, with n_t the number of steps up to step t:
 
         mean     y_t = y_{t-1} + (x_t - y_{t-1}) / n_t
+        sum      y_t = y_{t-1} + x_t
         maximum  y_t = max(y_{t-1}, x_t),  y_1 = x_1
         last     y_t = x_t
 
@@ -51,7 +57,7 @@ class PoolingCell(keras.layers.Layer):
     something to differentiate or to be learned from. It has no weights.
 
     Args:
-        kind: MEAN, MAXIMUM or LAST.
+        kind: MEAN, SUM, MAXIMUM or LAST.
         features: Number of features.
         **kwargs: As for every layer. The dtype is one in which many steps can
             be summed.
@@ -80,6 +86,8 @@ class PoolingCell(keras.layers.Layer):
         if self.kind == MEAN:
             share = tf.cast(after, inputs.dtype)
             return pooled + (inputs - pooled) / share, after
+        if self.kind == SUM:
+            return pooled + inputs, after
         if self.kind == LAST:
             return inputs, after
         higher = tf.maximum(pooled, inputs)
@@ -118,12 +126,15 @@ def pool_series(
     after = number + added
     if cell.kind == LAST:
         found = last_of(sequences, taken)
-    elif cell.kind == MEAN:
+    elif cell.kind in (MEAN, SUM):
         if taken is not None:
             sequences = tf.where(taken, sequences, 0.0)
-        total = pooled * tf.cast(number, pooled.dtype)
-        total += tf.reduce_sum(sequences, axis=1)
-        found = total / tf.cast(tf.maximum(after, 1), pooled.dtype)
+        found = tf.reduce_sum(sequences, axis=1)
+        if cell.kind == MEAN:
+            found += pooled * tf.cast(number, pooled.dtype)
+            found /= tf.cast(tf.maximum(after, 1), pooled.dtype)
+        else:
+            found += pooled
     else:
         if taken is not None:
             sequences = tf.where(taken, sequences, sequences.dtype.min)

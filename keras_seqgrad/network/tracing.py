@@ -3,7 +3,7 @@
 import keras
 
 from keras_seqgrad.layers.cells import parts
-from keras_seqgrad.layers.pooling import LAST, MAXIMUM, MEAN, OverTime
+from keras_seqgrad.layers.pooling import LAST, MAXIMUM, MEAN, SUM, OverTime
 from keras_seqgrad.tensors import origin
 
 # Layers known to mix time steps, and what to say about them. What is not
@@ -18,6 +18,8 @@ MIXES_TIME = {
     "Permute": "it moves the time axis",
     "RepeatVector": "it makes a time axis of a fixed length",
 }
+# Functions over the steps that are kinds of `OverTime`.
+POOLINGS = {"Mean": MEAN, "Sum": SUM, "Max": MAXIMUM, "Amax": MAXIMUM}
 # Layers that look at the neighbours along the axes behind the rows. They are
 # known before they run: some end Python where there are too few steps.
 LOOKS_AROUND = tuple(
@@ -80,8 +82,8 @@ def as_layer(layer, args, kwargs):
     """A call of Keras that is the same as that of a layer which we know.
 
     A softmax or sigmoid becomes a layer with that `activation`, so that its
-    logits are kept (see `keras_seqgrad.tensors.logits`); a mean, a maximum or
-    the last of all steps an `OverTime`. Other calls stay as they are.
+    logits are kept (see `keras_seqgrad.tensors.logits`); a mean, a sum, a
+    maximum or the last of all steps an `OverTime`. Other calls stay as they are.
 
     Returns:
         (layer, its arguments, its keyword arguments).
@@ -119,7 +121,7 @@ def over_time(kind, function, args):
     """
     if kind == "GetItem":
         return (LAST if is_last_step(args[1]) else None), False
-    pooling = {"Mean": MEAN, "Max": MAXIMUM, "Amax": MAXIMUM}.get(kind)
+    pooling = POOLINGS.get(kind)
     if pooling is None or getattr(function, "initial", None) is not None:
         return None, False
     over = keras.tree.flatten(function.axis)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_seqgrad.layers.pooling import LAST, MAXIMUM, MEAN, PoolingCell
+from keras_seqgrad.layers.pooling import LAST, MAXIMUM, MEAN, SUM, PoolingCell
 from keras_seqgrad.layers.scan import scan
 from keras_seqgrad.ops import rnn
 from tests.layers.common import BATCH, FEATURES, STEPS, assert_close, random
@@ -60,7 +60,7 @@ def results(run, kind, options):
     return [outputs, *state, *found]
 
 
-@pytest.mark.parametrize("kind", [MEAN, MAXIMUM, LAST])
+@pytest.mark.parametrize("kind", [MEAN, SUM, MAXIMUM, LAST])
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_series_is_its_steps(name, kind):
     options = OPTIONS[name]
@@ -85,7 +85,7 @@ def test_what_is_masked_may_be_nan_or_infinite():
     inputs = random(BATCH, STEPS, FEATURES)
     spoilt = np.array(inputs)
     spoilt[:, 2], spoilt[:, 4] = np.nan, np.inf
-    for kind in MEAN, MAXIMUM, LAST:
+    for kind in MEAN, SUM, MAXIMUM, LAST:
         cell = PoolingCell(kind, FEATURES)
         start = cell.get_initial_state(BATCH)
         variable = tf.Variable(spoilt)

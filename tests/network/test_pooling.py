@@ -21,6 +21,11 @@ POOLINGS = {
     "maximum": L.GlobalMaxPooling1D(),
     "function of the mean": lambda x: OPS.mean(x, axis=1),
     "function of the maximum": lambda x: OPS.max(x, -2, keepdims=True)[:, 0],
+    "sum": lambda x: OPS.sum(x, axis=1),
+    "mean by a share of each step": lambda x: (
+        OPS.sum(OPS.exp(x[..., :1]) * x, axis=1)
+        / OPS.sum(OPS.exp(x[..., :1]), axis=1)
+    ),
     "last": lambda x: x[:, -1],
     "last, all features": lambda x: x[:, -1, :],
 }

@@ -116,7 +116,8 @@ class Drawing:
         name = tensor.name
         made = [f"L.GlobalAveragePooling1D()({name})", f"{name}[:, -1]"]
         made += [
-            f"keras.ops.{kind}({name}, axis=1)" for kind in ("mean", "max")
+            f"keras.ops.{kind}({name}, axis=1)"
+            for kind in ("mean", "max", "sum")
         ]
         if not tensor.masked:
             made.append(f"L.GlobalMaxPooling1D()({name})")
