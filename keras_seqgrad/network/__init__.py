@@ -3,6 +3,8 @@
 passage     what accompanies one pass over a segment
 nodes       recurrent layers inside a traced graph
 tracing     calls of layers while a graph is traced: their tensors, their kinds
+uncuttable  what cannot be cut in time, known before it runs
+spread      what a model has at every step alike
 graph       any Sequential or Functional model, traced on the same layers
 example     inputs on which a model can be tried
 replay      the calls of a graph once more, layer by layer

@@ -11,6 +11,7 @@ import functools
 import keras
 
 from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.network import spread, uncuttable
 from keras_seqgrad.network.nodes import (
     PoolingNode,
     RecurrentNode,
@@ -25,7 +26,6 @@ from keras_seqgrad.network.tracing import (
     encodes_steps,
     is_graph,
     is_own,
-    mixes_time,
     retrace,
     start_of,
     starts,
@@ -65,14 +65,16 @@ class Graph:
             )
         refuse_overrides(model, model.name, ["call"])
         self.takes_initial_state, self.poolings = False, None
+        self.spreads = set()
         self.original = functional = as_functional(model)
         self._trace(functional, relax=False)
-        temporal = self._temporal_tensors()
+        self.temporal = temporal = self._temporal_tensors()
         inputs = keras.tree.flatten(self.inputs)
         self.temporal_inputs = [id(t) in temporal for t in inputs]
-        self._refuse_lengths()
+        uncuttable.refuse_lengths(self)
         outputs = keras.tree.flatten(self.outputs)
         self.temporal_outputs = [id(t) in temporal for t in outputs]
+        self.spreads = spread.found(self)
         self.poolings = {
             layer.key
             for layer, _, args, _, _ in self.calls
@@ -80,8 +82,8 @@ class Graph:
         }
         self._trace(functional, relax=True)
         self.temporal = self._temporal_tensors()
-        self._refuse_known()
-        self._refuse_late_start()
+        uncuttable.refuse_known(self)
+        uncuttable.refuse_late_start(self)
         if self.nodes.keys() <= self.poolings:
             raise ValueError(
                 "A SequenceModel needs at least one recurrent layer "
@@ -210,8 +212,11 @@ class Graph:
                 self.nodes[key] = layer
         elif encodes_steps(layer, args):
             # Keras takes a single step for the axis of the classes.
-            spread = keras.layers.Reshape((-1, 1), name=f"{layer.name}_steps")
-            args = (self._call(spread, prefix, args, {}), *args[1:])
+            apart = keras.layers.Reshape((-1, 1), name=f"{layer.name}_steps")
+            args = (self._call(apart, prefix, args, {}), *args[1:])
+        elif len(self.calls) in self.spreads:
+            layer = spread.of_steps(layer, args[0])
+            args, kwargs = ([args[0], self._sequence],), {}
         try:
             result = layer(*args, **kwargs)
         except Exception as error:
@@ -246,6 +251,12 @@ class Graph:
         link(tensors(made), tensors(result))
         return result
 
+    @property
+    def _sequence(self):
+        """An input that has a time axis."""
+        inputs = keras.tree.flatten(self.inputs)
+        return inputs[self.temporal_inputs.index(True)]
+
     def _unique(self, name):
         """`name`, or one like it: a layer may be called more than once."""
         name = name.replace("/", ".")
@@ -275,6 +286,8 @@ class Graph:
                 given, made = tensors([args, kwargs]), tensors(result)
                 if any(id(t) in temporal for t in given):
                     temporal.update(id(t) for t in made)
+                if spread.is_repeated(layer, args):
+                    continue
                 # A size of its own, as 1, is broadcast over time.
                 sizes = [t.shape[1:2] for t in made if id(t) in temporal]
                 temporal.update(
@@ -283,67 +296,3 @@ class Graph:
                     if t.shape[1:2] in sizes and id(t) not in static
                 )
         return temporal
-
-    def _refuse_lengths(self):
-        """Refuses inputs with time that are declared of different lengths."""
-        inputs = keras.tree.flatten(self.original.input)
-        pairs = zip(inputs, self.temporal_inputs, strict=True)
-        given = {t.name: t.shape[1] for t, has_time in pairs if has_time}
-        if len({steps for steps in given.values() if steps is not None}) > 1:
-            raise ValueError(
-                "The inputs of a SequenceModel that have a time axis share "
-                f"its steps. Received inputs of these numbers of steps: {given}"
-                ". Pad them to one length (behind a Masking layer, or with a "
-                "mask), or train the model with a plain keras.Model."
-            )
-
-    def _refuse_known(self):
-        inputs = keras.tree.flatten(self.inputs)
-        lengths = {t.shape[1:2] for t in inputs if id(t) in self.temporal}
-        for layer, name, args, kwargs, result in self.calls:
-            if isinstance(layer, RecurrentNode) or is_graph(layer):
-                continue
-            kind = layer.__class__.__name__
-            reason = mixes_time(layer)
-            made = [t for t in tensors(result) if id(t) in self.temporal]
-            has_time = kind == "Bidirectional" or bool(made)
-            has_time |= any(
-                id(t) in self.temporal for t in tensors([args, kwargs])
-            )
-            if not reason and any(t.shape[1:2] not in lengths for t in made):
-                reason = (
-                    "its output has not one step for each step given (what is "
-                    "read at the end of a sequence is given by a recurrent "
-                    "layer with return_sequences=False, or by "
-                    "GlobalAveragePooling1D or GlobalMaxPooling1D)"
-                )
-                if kind == "Reshape":
-                    any_number = (-1, *layer.target_shape[1:])
-                    reason = (
-                        "it makes a fixed number of steps; "
-                        f"Reshape({any_number}) makes any"
-                    )
-            if reason and has_time:
-                raise ValueError(
-                    f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "
-                    "Leave it out of the SequenceModel, or train the model "
-                    "with a plain keras.Model."
-                )
-
-    def _refuse_late_start(self):
-        """Refuses to start from what is known at the end of a sequence."""
-        late = set()
-        for layer, name, args, kwargs, result in self.calls:
-            recurrent = isinstance(layer, RecurrentNode)
-            given = (
-                starts(args, kwargs) if recurrent else tensors([args, kwargs])
-            )
-            known_late = any(id(t) in late | self.temporal for t in given)
-            if recurrent and known_late:
-                raise ValueError(
-                    f"Layer {name!r} cannot be cut in time: its initial_state "
-                    "depends on a whole sequence, as that of a decoder does. "
-                    "Train the model with a plain keras.Model."
-                )
-            if recurrent or known_late:
-                late.update(id(t) for t in tensors(result))

@@ -6,33 +6,8 @@ from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.layers.pooling import LAST, MAXIMUM, MEAN, SUM, OverTime
 from keras_seqgrad.tensors import origin
 
-# Layers known to mix time steps, and what to say about them. What is not
-# listed here is judged by `cuttable.check`, which compares numbers.
-MIXES_TIME = {
-    "Bidirectional": "its backward half reads the sequence from the end",
-    "MultiHeadAttention": "every step attends to other steps",
-    "GroupedQueryAttention": "every step attends to other steps",
-    "Attention": "every step attends to other steps",
-    "AdditiveAttention": "every step attends to other steps",
-    "Flatten": "it joins the steps to one vector",
-    "Permute": "it moves the time axis",
-    "RepeatVector": "it makes a time axis of a fixed length",
-}
 # Functions over the steps that are kinds of `OverTime`.
 POOLINGS = {"Mean": MEAN, "Sum": SUM, "Max": MAXIMUM, "Amax": MAXIMUM}
-# Layers that look at the neighbours along the axes behind the rows. They are
-# known before they run: some end Python where there are too few steps.
-LOOKS_AROUND = tuple(
-    getattr(keras.layers, f"{kind}{axes}D")
-    for kind, most in {
-        "Conv": 3,
-        "DepthwiseConv": 2,
-        "SeparableConv": 2,
-        "AveragePooling": 3,
-        "MaxPooling": 3,
-    }.items()
-    for axes in range(1, most + 1)
-)
 
 
 def tensors(structure):
@@ -55,35 +30,12 @@ def looked_into(layers):
     return [part for inside in each for part in inside]
 
 
-def mixes_time(layer):
-    """Why `layer` cannot be cut in time, if it is known to mix steps."""
-    if any(
-        isinstance(part, keras.layers.BatchNormalization) and part.trainable
-        for part in parts(layer)
-    ):
-        return (
-            "in training its statistics are taken over all steps of the "
-            "window; use LayerNormalization, or freeze it"
-        )
-    # With its channels first it looks along other axes than that of time.
-    if type(layer) in LOOKS_AROUND and layer.data_format == "channels_last":
-        size = getattr(layer, "kernel_size", None) or layer.pool_size
-        if size[0] > 1 and layer.padding == "causal":
-            return (
-                "it looks back at steps before; ksg.layers.CausalConv1D, which "
-                "has the weights of Conv1D, carries these to the next segment"
-            )
-        if size[0] > 1:
-            return "it looks at the steps around a step"
-    return MIXES_TIME.get(type(layer).__name__)
-
-
 def as_layer(layer, args, kwargs):
     """A call of Keras that is the same as that of a layer which we know.
 
     A softmax or sigmoid becomes a layer with that `activation`, so that its
-    logits are kept (see `keras_seqgrad.tensors.logits`); a mean, a sum, a
-    maximum or the last of all steps an `OverTime`. Other calls stay as they are.
+    logits are kept (see `keras_seqgrad.tensors.logits`); what is taken over all
+    steps, or the last of them, an `OverTime`. Other calls stay as they are.
 
     Returns:
         (layer, its arguments, its keyword arguments).

@@ -98,6 +98,9 @@ def draw(source, network, **fixed):
     compiled["loss"] = written(structure, names, losses)
     if len(outputs) > 1 and source.chance(0.4):
         shares = [source.choice(["0.5", "1.0", "2.0"]) for _ in names]
+        if structure == "dict":  # Keras wants none where there is no loss
+            pairs = zip(losses, shares, strict=True)
+            shares = ["None" if loss == "None" else s for loss, s in pairs]
         compiled["loss_weights"] = written(structure, names, shares)
     for kind in ("metrics", "weighted_metrics"):
         if source.chance(0.4):
