@@ -77,6 +77,7 @@ def refusal(layer):
         "recurrent_activation='sigmoid'": cell.recurrent_activation in SIGMOID,
         "use_bias=True": cell.use_bias,
         "reset_after=True": getattr(cell, "reset_after", True),
+        "unroll=False": not layer.unroll,
         "recurrent_dropout=0": not cell.recurrent_dropout,
         "one mask of dropout": cells.drops_inputs_alone(cell),
         f"a dtype of {DTYPES}": cell.compute_dtype in DTYPES,

@@ -90,6 +90,8 @@ class RecurrentNode(keras.layers.Layer):
                 previous_output=previous[0] if previous else None,
             )
         last = outputs[:, -1]
+        if layer.zero_output_for_mask and mask is not None:
+            outputs = masks.zeroed(outputs, mask)
         state = list(state)
         passage.new_state[self.key] = (
             [*state, last] if self.carries_output else state
@@ -254,18 +256,19 @@ def refuse_configuration(layer, name):
     """Refuses what a recurrent layer may say against being cut in time."""
     advice = {
         "go_backwards": "reads the sequence from its end; reverse the data",
-        "unroll": "is unrolled; the scan used here needs no unrolling",
         "stateful": (
             "keeps a state of its own; say SequenceModel.from_model(model, "
             "stateful=True) instead, which carries the state of all layers"
-        ),
-        "zero_output_for_mask": (
-            "gives zeros at masked steps; a segment repeats the last output"
         ),
         "truncation": (
             "cuts gradients by itself; say which in compile(method=...)"
         ),
     }
+    if not layer.return_sequences:
+        advice["zero_output_for_mask"] = (
+            "has return_sequences=False, so that it gives zeros for every row "
+            "that ends in padding"
+        )
     for option, reason in advice.items():
         value = getattr(layer, option, None)
         if value:

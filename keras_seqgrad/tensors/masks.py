@@ -91,6 +91,12 @@ def clear(tensor, valid):
     return tf.where(align(valid, tensor), tensor, tf.zeros((), tensor.dtype))
 
 
+def zeroed(tensor, valid):
+    """`tensor` with zeros where its first axes are not `valid`."""
+    kept = align(tf.cast(valid, "bool"), tensor)
+    return tf.where(kept, tensor, tf.zeros_like(tensor))
+
+
 def computable(tensor):
     """Where a floating tensor has numbers whose squares are numbers."""
     limit = min(LARGEST, float(tensor.dtype.max))

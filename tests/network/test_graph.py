@@ -64,7 +64,7 @@ def test_segments_give_the_outputs_and_gradients_of_keras(name):
     zoo.assert_same([*map(dense, found)], [*map(dense, wanted)])
 
 
-@pytest.mark.parametrize("option", ["go_backwards", "unroll", "stateful"])
+@pytest.mark.parametrize("option", ["go_backwards", "stateful"])
 def test_an_option_against_cutting_is_refused(option):
     network = keras.Sequential(
         [
@@ -90,6 +90,56 @@ def test_a_network_that_does_not_know_its_inputs_is_refused():
     model = ksg.SequenceModel.from_model(network)
     with pytest.raises(ValueError, match="first layer. Received.*'unbuilt'"):
         model.compile("sgd", "mse")
+
+
+def masking(kind, **options):
+    """A layer that gives zeros at masked steps, below one that reads them."""
+    keras.utils.set_random_seed(1)
+    options |= {"return_sequences": True, "zero_output_for_mask": True}
+    made = {
+        "lstm": lambda: L.LSTM(3, **options),
+        "own": lambda: L.RNN(zoo.PlainCell(3), **options),
+        "ours": lambda: ksg.layers.GRU(3, **options),
+        "linear": lambda: ksg.layers.MinGRU(3, **options),
+    }[kind]()
+    inputs = signal()
+    hidden = made(L.Masking()(inputs))
+    # What knows of no mask takes the zeros for numbers.
+    hidden = L.GRU(2, return_sequences=True)(hidden, mask=None)
+    return keras.Model(inputs, L.Dense(2)(hidden * 2.0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lstm", "own", "ours", "linear"])
+def test_zeros_at_masked_steps_are_those_of_keras(kind):
+    x, y = zoo.data(STEPS)
+    x[0, 4:] = x[1, 2] = x[2, 0] = 0.0
+    found = []
+    for method in (None, ksg.methods.BPTT(), ksg.methods.BPTT(3)):
+        network = masking(kind)
+        model, options = network, {}
+        if method is not None:
+            model = ksg.SequenceModel.from_model(network)
+            options = {"method": method}
+        model.compile(keras.optimizers.SGD(0.3), "mse", **options)
+        logs = [model.train_on_batch(x, y) for _ in range(2)]
+        outputs = model.predict(x, verbose=0)
+        found.append([*network.get_weights(), *logs, outputs])
+    zoo.assert_same(found[1], found[0])
+    zoo.assert_same(found[2], found[0])
+
+
+@pytest.mark.slow
+def test_a_layer_that_keras_unrolls_is_scanned():
+    x, y = zoo.data(STEPS)
+    found = []
+    for unroll in False, True:
+        keras.utils.set_random_seed(1)
+        layers = [signal(STEPS), lstm(unroll=unroll), L.Dense(2)]
+        model = model_of(keras.Sequential(layers))
+        model.train_on_batch(x, y)
+        found.append(model.get_weights())
+    zoo.assert_same(*found)
 
 
 @pytest.mark.parametrize(
