@@ -98,6 +98,9 @@ def of_saved(seed):
     if way == "model" and ("lambda" in text or "largest" in text):
         # What has no name cannot be saved.
         way = "backup"
+    if way != "backup":
+        # At the end of `fit` Keras puts the averages in the weights' place.
+        text = re.sub(r", use_ema=True, ema_overwrite_frequency=\d+", "", text)
     if carried:
         fit = {**chosen.fit, "batch_size": 3}
         chosen = dataclasses.replace(chosen, rows=6, fit=fit, validation="none")

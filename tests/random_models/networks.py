@@ -4,39 +4,16 @@ import dataclasses
 
 from tests.random_models.drawing import Input, Output, Tensor
 from tests.random_models.structures import read_at, written_as
-
-ACTIVATIONS = ["tanh", "relu", "sigmoid", "softsign", "elu", "linear", "gelu"]
-GATES = ["sigmoid", "hard_sigmoid", "tanh"]
-PENALTIES = ["'l2'", "keras.regularizers.L1(0.01)"]
-CONSTRAINTS = ["'max_norm'", "'unit_norm'", "'non_neg'"]
-PLACES = ["kernel", "recurrent", "bias"]
-# What ends a task: activation of the readout, and whether it is per class.
-TASKS = {
-    "regression": None,
-    "binary": "sigmoid",
-    "sparse": "softmax",
-    "sparse logits": None,
-    "categorical": "softmax",
-}
-STATES = {"LSTM": 2, "GRU": 1, "SimpleRNN": 1}
-LINEAR = {
-    "LRU": {"output_size": (0.3, ["2, use_feedthrough=False"])},
-    "MinGRU": {
-        "candidate": (0.3, ["'positive'"]),
-        "use_bias": (0.2, ["False"]),
-    },
-    "MinLSTM": {
-        "candidate": (0.3, ["'positive'"]),
-        "use_bias": (0.2, ["False"]),
-    },
-    "QRNN": {"window": (0.5, ["1", "3"]), "pooling": (0.4, ["'f'"])},
-    "RGLRU": {"heads": (0.3, ["2"])},
-    "CausalConv1D": {
-        "kernel_size": (1.0, ["1", "2", "2", "3"]),
-        "activation": (0.5, ["'tanh'"]),
-        "use_bias": (0.2, ["False"]),
-    },
-}
+from tests.random_models.tables import (
+    ACTIVATIONS,
+    CONSTRAINTS,
+    GATES,
+    LINEAR,
+    PENALTIES,
+    PLACES,
+    STATES,
+    TASKS,
+)
 
 
 @dataclasses.dataclass
@@ -175,9 +152,13 @@ class Drawing:
             features = source.integer(1, 4)
             made = f"L.TimeDistributed(L.Dense({features}))"
         elif drawn == "wide":
-            static = self.static[0]
-            wide = f"L.Reshape((1, {features}))(L.Dense({features})"
-            wide = source.add(f"{wide}({static.name}))")
+            wide = f"L.Dense({features})({self.static[0].name})"
+            again = [f"L.Reshape((1, {features}))({wide})"]
+            if self.length:
+                again.append(f"L.RepeatVector({self.length})({wide})")
+                step = f"keras.ops.repeat({wide}[:, None], {self.length}"
+                again.append(f"{step}, axis=1)")
+            wide = source.add(source.choice(again))
             # Keras takes the (rows, 1, 1) of one feature for a bias where a
             # sequence has as many steps, or features, as there are rows.
             made = source.add(f"L.Add()([{tensor.name}, {wide}])")
@@ -240,6 +221,10 @@ class Drawing:
         source, units = self.source, self.source.choice([2, 2, 3, 4])
         kind = source.choice(self.limits.kinds)
         more = "" if ends else ", return_sequences=True"
+        if tensor.masked and not ends and source.chance(0.15):
+            more += ", zero_output_for_mask=True"
+        elif self.length and source.chance(0.1) and kind in STATES:
+            more += ", unroll=True"
         if kind in LINEAR:
             options = source.options(LINEAR[kind])
             if kind == "CausalConv1D" and ends:

@@ -180,9 +180,13 @@ def test_valid_steps():
 
 
 @pytest.mark.parametrize(
-    "jit", [False, pytest.param(True, marks=pytest.mark.compiled)]
+    "kind, jit",
+    [
+        ("tbptt", False),
+        ("snap", False),
+        pytest.param("tbptt", True, marks=pytest.mark.compiled),
+    ],
 )
-@pytest.mark.parametrize("kind", ["tbptt", "snap"])
 def test_what_is_before_the_last_steps_is_run_piece_by_piece(
     kind, jit, monkeypatch
 ):
