@@ -211,7 +211,9 @@ def of_half(seed):
             model = training.build(network, seed)
             model.set_weights(start)
             model = ksg.SequenceModel.from_model(model)
-            text, given = chosen.compiled, training.method(method)
+            # A fourth power is out of range of float16: Keras skips updates.
+            text = chosen.compiled.replace("** 4", "** 2")
+            given = training.method(method)
 
             def train(model=model, text=text, given=given):
                 training.compiled(model, text, method=given)
