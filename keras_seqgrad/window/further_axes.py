@@ -11,7 +11,8 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks
-from keras_seqgrad.window.by_output import by_output, losses_of
+from keras_seqgrad.window.by_output import by_output
+from keras_seqgrad.window.per_step import losses_of
 
 
 def fitted(segment, outputs, model):
@@ -22,11 +23,11 @@ def fitted(segment, outputs, model):
         outputs: What the model made of it.
         model: The compiled model.
     """
-    flat = keras.tree.flatten(outputs)
-    if not any(map(has_further, flat, model.temporal_outputs)):
-        return segment, outputs
-    weights = by_output(segment.sample_weight, model, shared=True)
     values = losses_at_places(segment.y, outputs, model)
+    if all(value is None for value in values):
+        return segment, outputs
+    flat = keras.tree.flatten(outputs)
+    weights = by_output(segment.sample_weight, model, shared=True)
     for index, value in enumerate(values):
         if value is None:
             continue
@@ -44,11 +45,6 @@ def fitted(segment, outputs, model):
     return segment, keras.tree.pack_sequence_as(outputs, flat)
 
 
-def has_further(output, has_time):
-    """Whether an output has axes beside rows, steps and features."""
-    return output.shape.rank > 2 + has_time
-
-
 def losses_at_places(y, outputs, model):
     """The loss of each place, for each output that has further ones.
 
@@ -61,11 +57,11 @@ def losses_at_places(y, outputs, model):
 
     Returns:
         For each flattened output a tensor (batch, ...), or None where there are
-        no further places, or no loss.
+        no further places, or no loss but one of a subclass.
     """
     return [
         _loss_at_places(losses[0], target, output)
-        if losses and target is not None and has_further(output, has_time)
+        if losses and target is not None and output.shape.rank > 2 + has_time
         else None
         for target, output, losses, has_time in zip(
             by_output(y, model),

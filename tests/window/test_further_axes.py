@@ -114,6 +114,25 @@ def test_weights_of_places_are_those_of_keras(shape):
     assert np.isfinite(logs["loss"]).all()
 
 
+def test_a_model_that_computes_its_loss_is_given_the_weights_as_they_are():
+    given = []
+
+    class Own(SequenceModel):
+        def compute_loss(self, x, y, y_pred, sample_weight, training):
+            given.append(sample_weight.shape)
+            weights = sample_weight[..., None, None]
+            return keras.ops.mean(weights * keras.ops.square(y - y_pred))
+
+    network = model_of("each", True, "even")
+    model = Own(network.inputs, network.outputs)
+    model.compile("sgd", "mse", method=METHODS["checkpoints"]())
+    y = drawn(ROWS, STEPS, PLACES, 2)
+    weights = np.ones((ROWS, STEPS), "float32")
+    model.fit(drawn(ROWS, STEPS, 2), y, sample_weight=weights, verbose=0)
+    assert {shape[0] for shape in given} == {ROWS}
+    assert {len(shape) for shape in given} == {2}
+
+
 @pytest.mark.parametrize("method", ["dni", "fptt", "even"])
 def test_a_loss_that_is_one_number_a_row(method):
     """It reduces the places itself."""
