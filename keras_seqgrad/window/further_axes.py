@@ -59,16 +59,19 @@ def losses_at_places(y, outputs, model):
         For each flattened output a tensor (batch, ...), or None where there are
         no further places, or no loss but one of a subclass.
     """
+    flat = keras.tree.flatten(outputs)
+    further = [
+        (output.shape.rank or 0) > 2 + has_time
+        for output, has_time in zip(flat, model.temporal_outputs, strict=True)
+    ]
+    if not any(further):
+        return [None] * len(flat)
     return [
         _loss_at_places(losses[0], target, output)
-        if losses and target is not None and output.shape.rank > 2 + has_time
+        if more and losses and target is not None
         else None
-        for target, output, losses, has_time in zip(
-            by_output(y, model),
-            keras.tree.flatten(outputs),
-            losses_of(model),
-            model.temporal_outputs,
-            strict=True,
+        for target, output, losses, more in zip(
+            by_output(y, model), flat, losses_of(model), further, strict=True
         )
     ]
 
