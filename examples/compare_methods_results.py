@@ -125,7 +125,7 @@ def plot(place, label, found, methods, path):
     axes[1, 1].bar_label(
         bars, [f"{shown_memory(r)} MiB" for r in found.values()], padding=3
     )
-    axes[1, 1].margins(x=0.15)
+    axes[1, 1].margins(x=0.2)
     axes[1, 1].set(
         title="Time of training, memory of a long window",
         xlabel="seconds for a million steps",
@@ -134,6 +134,7 @@ def plot(place, label, found, methods, path):
         axis.set_yticks(at, names)
         axis.invert_yaxis()
         axis.grid(axis="x", alpha=0.3)
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(found))
+    columns = min(len(found), 6)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
     figure.suptitle(f"Task: {place}")
     figure.savefig(path, dpi=110)
