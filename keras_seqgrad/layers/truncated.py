@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan, state_is_output
-from keras_seqgrad.tensors import arguments
+from keras_seqgrad.tensors import arguments, masks
 from keras_seqgrad.truncation import Fixed, Truncation
 
 
@@ -66,10 +66,7 @@ class Truncated:
             kept = tf.cumsum(tf.cast(mask, "int32"), axis=1) > 0
         else:
             return outputs
-        kept = tf.reshape(
-            kept, tf.concat([tf.shape(kept), [1] * (outputs.shape.rank - 2)], 0)
-        )
-        return tf.where(kept, outputs, tf.zeros_like(outputs))
+        return masks.zeroed(outputs, kept)
 
 
 class WithoutCudnn(Truncated):
