@@ -63,11 +63,13 @@ SHOWN = {
     "optimizers": {"average_weights", "fptt", "regularizer"},
     "network": {
         "cuttable",
+        "norming",
         "original",
         "passage",
         "reached",
         "scans",
         "segmented",
+        "statistics",
         "tracing",
     },
     "state": {

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from collections.abc import Mapping
 
 import keras
 import tensorflow as tf
@@ -22,22 +23,34 @@ WithMasks = next(
 )
 
 
-def parts(cell):
-    """`cell` and all layers inside it, each once."""
+def parts(cell, into=lambda layer: True):
+    """`cell` and all layers inside it, each once.
+
+    Args:
+        cell: A layer.
+        into: Function (layer) -> whether to look for others inside of it.
+    """
     found, waiting = [], [cell]
     while waiting:
         layer = waiting.pop(0)
         if any(layer is other for other in found):
             continue
         found.append(layer)
-        for value in vars(layer).values():
+        for value in vars(layer).values() if into(layer) else ():
             # A dictionary or list of layers is as good as an attribute.
-            waiting += [
-                leaf
-                for leaf in keras.tree.flatten(value)
-                if isinstance(leaf, keras.layers.Layer)
-            ]
+            waiting += _layers_in(value)
     return found
+
+
+def _layers_in(value):
+    """Layers in nested containers, whatever the keys of dictionaries are."""
+    if isinstance(value, keras.layers.Layer):
+        return [value]
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, (list, tuple)):
+        return []
+    return [layer for each in value for layer in _layers_in(each)]
 
 
 def is_as_written(layer, cls, name):

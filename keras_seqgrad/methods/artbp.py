@@ -78,7 +78,8 @@ class ARTBP(WindowMethod):
         ValueError: An argument is out of its range, or with update="cut" the
             model is compiled with XLA, has targets that are not at every
             step, there are several replicas and run_eagerly=False, or
-            `checkpoint_every` is given.
+            `checkpoint_every` is given; with checkpoints, a BatchNormalization
+            norms several steps at once.
 
     Reference:
         Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
@@ -132,6 +133,9 @@ class ARTBP(WindowMethod):
     gates_inside = True
     cuts_targets = property(lambda self: self.update == "cut")
     compiles = property(lambda self: self.update == "window")
+
+    def check(self, model):
+        checkpoints.check(model, self.checkpoint_every)
 
     def build(self, model):
         if self.update == "cut" and model.jit_compile:

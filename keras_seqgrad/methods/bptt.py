@@ -40,7 +40,8 @@ class BPTT(WindowMethod):
 
     Raises:
         ValueError: `checkpoint_every` is neither a positive integer, "auto"
-            nor None.
+            nor None; on `compile`, it is given and a BatchNormalization norms
+            several steps at once.
 
     Reference:
         Gruslys et al., 2016. Memory-efficient backpropagation through time.
@@ -58,6 +59,9 @@ class BPTT(WindowMethod):
         self, checkpoint_every: int | Literal["auto"] | None = None
     ) -> None:
         self.checkpoint_every = checkpoints.checked(checkpoint_every)
+
+    def check(self, model):
+        checkpoints.check(model, self.checkpoint_every)
 
     def pull(self, window, seed=None):
         return checkpoints.pull_checkpointed(window, self.checkpoint_every)

@@ -9,6 +9,7 @@ from keras_seqgrad.methods.vectors import (
     as_vectors,
     dtype_of,
     flat,
+    refuse_joined_rows,
     refuse_unbuilt,
     sizes_of,
 )
@@ -48,8 +49,9 @@ class RTRL(OnlineMethod):
 
     Raises:
         ValueError: `length` or `budget` is not a positive integer; on
-            `compile`, a model has more units x parameters than `budget`, or
-            weights that are not built yet.
+            `compile`, a model has more units x parameters than `budget`,
+            weights that are not built yet, or a BatchNormalization below a
+            recurrent layer.
 
     Reference:
         Williams and Zipser, 1989. A learning algorithm for continually running
@@ -69,6 +71,7 @@ class RTRL(OnlineMethod):
 
     def check(self, model):
         refuse_unbuilt(model, type(self).__name__)
+        refuse_joined_rows(model, type(self).__name__)
         units, size = sizes_of(model)
         if units * size > self.budget:
             raise ValueError(

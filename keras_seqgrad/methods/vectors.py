@@ -4,6 +4,7 @@ import math
 
 import tensorflow as tf
 
+from keras_seqgrad.network import norming
 from keras_seqgrad.state.vector import differentiable, join, size_of
 
 
@@ -16,6 +17,16 @@ def refuse_unbuilt(model, method):
             f"Expected layers that are built, received {layers[0].name!r}, "
             "which is not. Call the model on one batch before `compile`."
         )
+
+
+def refuse_joined_rows(model, method):
+    """Refuses a model in which the state of a row depends on other rows."""
+    norming.refuse(
+        norming.below_states(model),
+        f"{method} carries the influence of the weights on each row's state by "
+        "itself, which there depends on other rows.",
+        "Train by TruncatedBPTT or SnAp",
+    )
 
 
 def sizes_of(model):

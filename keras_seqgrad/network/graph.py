@@ -11,7 +11,7 @@ import functools
 import keras
 
 from keras_seqgrad.layers.cells import parts
-from keras_seqgrad.network import spread, uncuttable
+from keras_seqgrad.network import spread, statistics, uncuttable
 from keras_seqgrad.network.nodes import (
     PoolingNode,
     RecurrentNode,
@@ -82,6 +82,9 @@ class Graph:
         }
         self._trace(functional, relax=True)
         self.temporal = self._temporal_tensors()
+        for layer, _, args, _, _ in self.calls:
+            if isinstance(layer, statistics.NormalizationNode):
+                layer.has_time = id(args[0]) in self.temporal
         uncuttable.refuse_known(self)
         uncuttable.refuse_late_start(self)
         if self.nodes.keys() <= self.poolings:
@@ -106,10 +109,7 @@ class Graph:
     def called(self):
         """(layer, what it gives) of each call, also of what nodes replace."""
         return [
-            (
-                layer.original if isinstance(layer, RecurrentNode) else layer,
-                made,
-            )
+            (statistics.original(layer), made)
             for layer, *_, made in self.calls
             if isinstance(layer, keras.layers.Layer) and not is_graph(layer)
         ]
@@ -127,6 +127,11 @@ class Graph:
             for layer in self.layers
             for part in parts(layer)
         )
+
+    @functools.cached_property
+    def keepers(self):
+        """What layers may keep statistics (see `statistics.keepers`)."""
+        return statistics.keepers(self)
 
     @property
     def results(self):
@@ -210,6 +215,8 @@ class Graph:
             if self.poolings is None or key in self.poolings:
                 layer = PoolingNode(layer, key, args[0].shape)
                 self.nodes[key] = layer
+        elif type(layer) is keras.layers.BatchNormalization:
+            layer = statistics.NormalizationNode(layer, self._unique(name))
         elif encodes_steps(layer, args):
             # Keras takes a single step for the axis of the classes.
             apart = keras.layers.Reshape((-1, 1), name=f"{layer.name}_steps")

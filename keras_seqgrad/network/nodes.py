@@ -37,30 +37,40 @@ def means_over_rows():
     return float(of_two) < 1.5 * float(of_one)
 
 
-class RecurrentNode(keras.layers.Layer):
-    """Stands for a recurrent layer in the traced graph; owns no weights.
+class Node(keras.layers.Layer):
+    """Stands for a layer in the traced graph; owns no weights.
 
     Attributes:
-        held: The layer, and the one of the model that it runs for.
-        constant_start: The initial state, where the graph gives a constant.
+        held: What it runs, and the layer of the model that it runs for.
     """
 
-    def __init__(self, layer, key, constant_start=None, original=None):
+    def __init__(self, layer, key, original=None):
         super().__init__(name=key, dtype=layer.dtype_policy)
         self.supports_masking = True
         self.key = key
         # In a tuple, so that the weights stay with their own model alone.
         self.held = (layer, original or layer)
-        self.constant_start = constant_start
-        # Asked here, where nothing is being traced.
-        self.means_over_rows = (
-            self.original.activity_regularizer is not None and means_over_rows()
-        )
 
     @property
     def original(self):
         """The layer of the model for which it stands."""
         return self.held[1]
+
+
+class RecurrentNode(Node):
+    """Stands for a recurrent layer, or what is run as one.
+
+    Attributes:
+        constant_start: The initial state, where the graph gives a constant.
+    """
+
+    def __init__(self, layer, key, constant_start=None, original=None):
+        super().__init__(layer, key, original)
+        self.constant_start = constant_start
+        # Asked here, where nothing is being traced.
+        self.means_over_rows = (
+            self.original.activity_regularizer is not None and means_over_rows()
+        )
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         layer = self.held[0]

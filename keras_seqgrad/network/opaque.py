@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_seqgrad.network import norming, statistics
 from keras_seqgrad.ops.rnn import rnn
 
 
@@ -14,6 +15,14 @@ def call_by_steps(model, inputs, passage, training):
         passage: The `Passage`, which gets the state after the segment.
         training: Whether to run in training mode.
     """
+
+    if training:
+        norming.refuse(
+            norming.everywhere(model),
+            "Gates, resets and masks run a `call_segment` of your own step by "
+            "step, in which layers would norm by single steps.",
+            "Train by a method without gates, on windows without both",
+        )
 
     def step(x, state):
         x = keras.tree.map_structure(lambda t: t[:, None], x)
@@ -31,7 +40,10 @@ def call_by_steps(model, inputs, passage, training):
         gates=passage.gates,
         reset=passage.reset,
         reset_state=passage.reset_state,
-        random_state=model.running_variables,
+        random_state=[
+            *model.running_variables,
+            *statistics.variables(model),
+        ],
     )
     return model.each_output(
         lambda o, has_time: o if has_time else o[:, -1], outputs

@@ -3,7 +3,7 @@
 import keras
 
 from keras_seqgrad.layers.cells import parts
-from keras_seqgrad.network.nodes import RecurrentNode
+from keras_seqgrad.network.nodes import Node
 from keras_seqgrad.network.tracing import is_graph, is_own, tensors
 
 
@@ -25,7 +25,7 @@ def not_reached(graph, judged):
         counts = any(id(tensor) in alive for tensor in tensors(result))
         variables = []
         if isinstance(layer, keras.layers.Layer) and not is_graph(layer):
-            if isinstance(layer, RecurrentNode):
+            if isinstance(layer, Node):
                 layer = layer.original
             counts |= any(
                 is_own(part) or part.activity_regularizer is not None

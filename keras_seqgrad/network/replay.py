@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.network.nodes import RecurrentNode
+from keras_seqgrad.network.statistics import norms
 from keras_seqgrad.network.tracing import is_graph, is_own
 
 NOISES = (
@@ -113,7 +114,8 @@ def step_alone(cell, sequences, state, *, training=False, **_):
 def without_dropout(layers):
     """Sets the rates of Keras' own noises to zero while it is open.
 
-    And cuDNN aside, whose kernels take no masks but those at the end.
+    Freezes what norms by the steps that it is given, and sets cuDNN aside,
+    whose kernels take no masks but those at the end.
     """
     kept = []
     for part in {id(p): p for layer in layers for p in parts(layer)}.values():
@@ -124,10 +126,15 @@ def without_dropout(layers):
             names = ["dropout", "recurrent_dropout"]
         elif hasattr(part, "use_cudnn"):
             names = ["use_cudnn"]
+        elif norms(part):
+            names = ["trainable"]
         kept += [(part, name, getattr(part, name)) for name in names]
+        if norms(part):  # its variables are frozen with it
+            kept += [(v, "trainable", v.trainable) for v in part.variables]
     try:
         for part, name, _ in kept:
-            setattr(part, name, False if name == "use_cudnn" else 0.0)
+            flag = name in ("use_cudnn", "trainable")
+            setattr(part, name, False if flag else 0.0)
         yield
     finally:
         for part, name, rate in kept:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.network import export, naming, opaque
+from keras_seqgrad.network import export, naming, norming, opaque
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.handles import Handles
 from keras_seqgrad.network.passage import Passage
@@ -153,6 +153,8 @@ class SegmentedModel(Handles):
 
     def _call_passage(self, inputs, passage, training):
         if not self.is_opaque:
+            if training and passage.mask is not None:
+                norming.refuse_beside_mask(self)
             with logits.recorded(looked_into(self.graph.layers)):
                 outputs = self.graph.model(inputs, training=training)
         elif passage.is_plain:

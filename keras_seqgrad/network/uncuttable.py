@@ -6,6 +6,7 @@ What is not known here is judged by `cuttable.check`, which compares numbers.
 import keras
 
 from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.network import statistics
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.tracing import is_graph, starts, tensors
 
@@ -37,13 +38,15 @@ LOOKS_AROUND = tuple(
 
 def mixes_time(layer):
     """Why `layer` cannot be cut in time, if it is known to mix steps."""
+    seen = {id(part) for part in statistics.run_at_once(layer)}
     if any(
-        isinstance(part, keras.layers.BatchNormalization) and part.trainable
+        statistics.norms(part) and part.trainable and id(part) not in seen
         for part in parts(layer)
     ):
         return (
-            "in training its statistics are taken over all steps of the "
-            "window; use LayerNormalization, or freeze it"
+            "it runs a BatchNormalization, whose statistics in training are "
+            "those of all steps, on parts of them; put that beside it, use "
+            "LayerNormalization, or freeze it"
         )
     # With its channels first it looks along other axes than that of time.
     if type(layer) in LOOKS_AROUND and layer.data_format == "channels_last":
@@ -79,6 +82,7 @@ def refuse_known(graph):
     for layer, name, args, kwargs, result in graph.calls:
         if isinstance(layer, RecurrentNode) or is_graph(layer):
             continue
+        layer = statistics.original(layer)
         kind = layer.__class__.__name__
         reason = mixes_time(layer)
         made = [t for t in tensors(result) if id(t) in graph.temporal]

@@ -7,6 +7,7 @@ gradient comes back through it.
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.network import norming
 from keras_seqgrad.tensors import arguments, logits, nested, pieces
 from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
 from keras_seqgrad.window.pullback import pull_window
@@ -24,6 +25,17 @@ def checked(every):
             "an integer of 1 or more, 'auto' or None",
         )
     return int(every)
+
+
+def check(model, every):
+    """Refuses a model of which segments are not what the window is."""
+    if every is not None:
+        norming.refuse(
+            norming.of_steps(model),
+            f"checkpoint_every={every!r} runs a window in segments, which "
+            "would be normed each by itself.",
+            "Set checkpoint_every=None",
+        )
 
 
 def pull_checkpointed(window, every, gates=None):

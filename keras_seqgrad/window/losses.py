@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.network import norming
 from keras_seqgrad.window import agreement, further_axes, targets
 
 
@@ -13,6 +14,13 @@ def loss_of(window, segment, outputs, at_end):
     agreement.need_targets(window.model, segment.y)
     everywhere = window.all_steps or (window.one_target and not at_end)
     if not everywhere and segment.last is not True:
+        if window.training and window.lengths is not None:
+            norming.refuse(
+                norming.at_ends(window.model),
+                "Rows that end in padding are judged where each of them ends, "
+                "and normed there beside others that have not ended.",
+                "Train by BPTT() or TruncatedBPTT",
+            )
         segment, outputs = _judged_at_end(window, segment, outputs)
     segment = window.counted(segment, outputs)
     segment, outputs = further_axes.fitted(segment, outputs, window.model)

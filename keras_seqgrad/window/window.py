@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.network import statistics
 from keras_seqgrad.tensors import masks, nested, pieces, replicas
 from keras_seqgrad.window import (
     added,
@@ -208,21 +209,23 @@ class Window:
         fresh = None
         if self.model.sets_initial_state and segment.first is not False:
             fresh = tf.logical_and(self.fresh, segment.first)
-        return self.model.run_segment(
-            segment.inputs,
-            state,
-            training=self.training,
-            fresh=fresh,
-            gates=gates,
-            reset=segment.reset,
-            mask=segment.mask,
-            scan=scan,
-            kernels=self.kernels,
-        )
+        with statistics.put_back(self._moved(once=True), segment.last):
+            return self.model.run_segment(
+                segment.inputs,
+                state,
+                training=self.training,
+                fresh=fresh,
+                gates=gates,
+                reset=segment.reset,
+                mask=segment.mask,
+                scan=scan,
+                kernels=self.kernels,
+            )
 
     def advance(self, start, length, state):
-        """State after `length` steps from `start`, without a gradient."""
-        _, state = self.forward(self.segment(start, length), state)
+        """State after `length` steps that are run again, without a gradient."""
+        with statistics.put_back(self._moved()):
+            _, state = self.forward(self.segment(start, length), state)
         return keras.tree.map_structure(tf.stop_gradient, state)
 
     def peek(self, start, state):
@@ -325,10 +328,14 @@ class Window:
         """What the method learns or draws (see `MethodState`)."""
         return self.model.method_state
 
-    @property
+    @functools.cached_property
     def random_state(self):
         """Variables that change while layers run, as seeds of dropout do."""
-        return self.model.running_variables
+        return [*self.model.running_variables, *self._moved()]
+
+    def _moved(self, once=False):
+        """Variables of statistics (see `statistics.variables`)."""
+        return statistics.variables(self.model, once) if self.training else []
 
     @property
     def recurrent_layers(self):

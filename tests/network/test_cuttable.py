@@ -51,7 +51,6 @@ MIXERS = {
     "valid Conv1D": L.Conv1D(2, 3, name="mixer"),
     "pooling in twos": L.MaxPooling1D(2, name="mixer"),
     "doubling": L.UpSampling1D(2, name="mixer"),
-    "BatchNormalization": L.BatchNormalization(name="mixer"),
     "BatchNormalization inside": L.TimeDistributed(
         L.BatchNormalization(), name="mixer"
     ),

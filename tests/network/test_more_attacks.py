@@ -137,11 +137,6 @@ REFUSED = {
     "statistics of all steps": lambda: between(
         L.TimeDistributed(L.BatchNormalization(), **NAME)
     ),
-    "statistics in a cell": recurrent(
-        lambda: L.RNN(
-            Cell(L.BatchNormalization()), return_sequences=True, **NAME
-        )
-    ),
     "causal convolution": lambda: between(
         L.Conv1D(2, 2, padding="causal", **NAME)
     ),
@@ -273,6 +268,12 @@ RIGHT = {
             lambda: L.RNN(
                 Cell(L.LayerNormalization(), (2, 1)), return_sequences=True
             )
+        ),
+        X,
+    ),
+    "statistics in a cell": (
+        recurrent(
+            lambda: L.RNN(Cell(L.BatchNormalization()), return_sequences=True)
         ),
         X,
     ),

@@ -18,6 +18,7 @@ from keras_seqgrad.methods.target_propagation.lagrangian import (
     run_from_zeros,
     run_in_order,
 )
+from keras_seqgrad.network import norming
 from keras_seqgrad.tensors import arguments, nested, pieces
 
 
@@ -97,7 +98,8 @@ class TargetPropagation(Method):
     Raises:
         ValueError: An argument is out of its range, or without effect in the
             scheme; on `compile`, the state has integers, and `start` is not
-            "forward"; in training, layers add losses of their own.
+            "forward", or there is a BatchNormalization; in training, layers
+            add losses of their own.
 
     Reference:
         Wiseman et al., 2017. Training language models using
@@ -161,6 +163,14 @@ class TargetPropagation(Method):
         settings.refuse_without_effect(self.get_config())
 
     # --- what is kept -----------------------------------------------------
+
+    def check(self, model):
+        norming.refuse(
+            norming.everywhere(model),
+            "TargetPropagation runs blocks side by side, and again and again, "
+            "whose states would be normed together.",
+            "Train by another method",
+        )
 
     def build(self, model):
         kinds = [kind for _, kind in model.state_spec()]

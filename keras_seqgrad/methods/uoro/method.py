@@ -10,6 +10,7 @@ from keras_seqgrad.methods.vectors import (
     as_vectors,
     dtype_of,
     flat,
+    refuse_joined_rows,
     refuse_unbuilt,
     sizes_of,
 )
@@ -91,7 +92,8 @@ class UORO(OnlineMethod):
 
     Raises:
         ValueError: `length` is not a positive integer; on `compile`, weights
-            are not built yet, or the model is a subclass with its own
+            are not built yet, there is a BatchNormalization below a
+            recurrent layer, or the model is a subclass with its own
             `call_segment`.
 
     Reference:
@@ -117,6 +119,7 @@ class UORO(OnlineMethod):
                 "its own `call_segment`. Use ksg.methods.RTRL there."
             )
         refuse_unbuilt(model, type(self).__name__)
+        refuse_joined_rows(model, type(self).__name__)
 
     def build(self, model):
         parts, sizes = model.method_state.parts, sizes_of(model)
