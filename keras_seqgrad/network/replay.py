@@ -10,6 +10,7 @@ from keras_seqgrad.layers.cells import draws_masks, parts
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.statistics import norms
 from keras_seqgrad.network.tracing import is_graph, is_own
+from keras_seqgrad.tensors import masks
 
 NOISES = (
     keras.layers.Dropout,
@@ -53,7 +54,9 @@ def replay(graph, inputs, training, stock=False):
     for layer, name, args, kwargs, result in graph.calls:
         args, kwargs = filled((args, kwargs), values)
         if is_graph(layer):
-            values[id(result)] = tf.cast(args[0], result.dtype)
+            # A cast leaves the mask behind; Keras hands it on.
+            made = tf.cast(args[0], result.dtype)
+            values[id(result)] = masks.attach(made, masks.read(args[0]))
             continue
         if isinstance(layer, keras.layers.Layer):
             kwargs["training"] = training

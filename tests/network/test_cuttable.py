@@ -161,6 +161,18 @@ def test_a_decoder_that_starts_from_the_last_state_is_refused():
         model.compile("sgd", "mse")
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_masks_enter_nested_models_in_half_precision(policy):
+    keras.config.set_dtype_policy(policy)
+    try:
+        inner = keras.Sequential([signal(), lstm(2), L.Dense(2)])
+        layers = [signal(), L.Masking(), lstm(2), inner, L.SimpleRNN(4)]
+        network = keras.Sequential(layers)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    ksg.SequenceModel.from_model(network).compile("sgd", "mse")
+
+
 def test_frozen_batch_normalisation_is_accepted():
     network = mixing(L.BatchNormalization(trainable=False))
     ksg.SequenceModel.from_model(network).compile("sgd", "mse")

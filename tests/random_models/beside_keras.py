@@ -120,14 +120,18 @@ def of_truncated(seed):
             found += training.refusing(
                 lambda: model.fit(of_windows(data), verbose=0)
             ).history["loss"]
-            losses = [
-                segments(stock, network, window, length, reset)
-                for window, reset in zip(
-                    data,
-                    [True] + [not carried] * (windows - 1),
-                    strict=True,
-                )
-            ]
+            try:
+                losses = [
+                    segments(stock, network, window, length, reset)
+                    for window, reset in zip(
+                        data,
+                        [True] + [not carried] * (windows - 1),
+                        strict=True,
+                    )
+                ]
+            except tf.errors.InvalidArgumentError as error:
+                # It takes no weights of steps for outputs with more axes.
+                raise training.NotInKeras(str(error)) from error
             # As the end of `fit` does, where weights are averaged.
             stock.optimizer.finalize_variable_values(stock.trainable_variables)
         same_weights(model.network, stock)
@@ -237,7 +241,9 @@ def flat(structure, names):
 def of_resets(seed):
     """A reset inside a window is two sequences: outputs and gradients."""
     source = Source([seed, 4])
-    limits = dataclasses.replace(CUT, masks=False, added=False, stacks=True)
+    limits = dataclasses.replace(
+        CUT, masks=False, added=False, stacks=True, joins=False
+    )
     network = networks.draw(source, limits)
     chosen = settings.draw(source, network, columns=False, weights="none")
     generator = np.random.default_rng(seed)

@@ -28,6 +28,7 @@ class Limits:
     starts: bool = True  # initial states from another layer
     stacks: bool = True  # several cells in one layer
     nests: bool = True  # models inside of models
+    joins: bool = True  # rows and steps, which are normed together
     layers: int = 3  # recurrent ones at most
     dropout: float = 0.0  # rate of dropout layers and of recurrent layers
     kinds: tuple = (*STATES, *STATES, "RNN", "RNN", *LINEAR)
@@ -139,6 +140,7 @@ class Drawing:
         source, features = self.source, tensor.features
         drawn = source.choice(
             [None, None, None, "dense", "norm", "dropout", "each", "wide"]
+            + ["batch"] * self.limits.joins
         )
         if drawn == "wide" and not (self.static and features > 1):
             return tensor
@@ -166,6 +168,7 @@ class Drawing:
         else:
             made = {
                 "norm": "L.LayerNormalization()",
+                "batch": "L.BatchNormalization(momentum=0.8)",
                 "dropout": f"L.Dropout({self.limits.dropout})",
             }[drawn]
         made = source.add(f"{made}({tensor.name})")
