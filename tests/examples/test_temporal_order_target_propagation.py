@@ -16,7 +16,8 @@ def example():
 @pytest.mark.slow
 def test_quick_run(example, tmp_path, capsys):
     arguments = ["--quick", "--no-jit", "--out", str(tmp_path)]
-    arguments += ["--lengths", "10", "--iterations", "400", "--every", "200"]
+    arguments += ["--lengths", "10", "--iterations", "200", "--every", "200"]
+    arguments += ["--rate", "0.3"]
     results = example.main(arguments)
     best = {run["arm"]: max(run["accuracy"]) for run in results}
     for name in ("BPTT", "TP-RI through time", "TPTT"):

@@ -80,7 +80,8 @@ LAYERS = ["mean", "maximum"]
 @pytest.mark.parametrize(
     "kind, masked, name",
     [(kind, True, name) for kind in LAYERS for name in EXACT if name != "RTRL"]
-    + [("mean", True, "RTRL")]
+    # A pass a row and unit: many eager ones take longer than to compile one.
+    + [pytest.param("mean", True, "RTRL", marks=pytest.mark.compiled)]
     + [(kind, False, "checkpoints") for kind in LAYERS]
     + [(k, True, "checkpoints") for k in POOLINGS if k not in LAYERS],
 )

@@ -1,5 +1,6 @@
 """Models that are trained here and served where this package is not."""
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import zoo
@@ -91,6 +93,14 @@ def several_outputs():
     return keras.Model({"x": x, "y": y}, outputs)
 
 
+@contextlib.contextmanager
+def eagerly():
+    """For few steps, of which tracing would be all: exports are compiled."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 def trained(network, x, **options):
     """A model after `fit` to the outputs that it starts with, plus one."""
     jit = options.pop("jit_compile", False)
@@ -99,7 +109,8 @@ def trained(network, x, **options):
     losses = dict.fromkeys(y, "mse") if isinstance(y, dict) else "mse"
     method = ksg.methods.TruncatedBPTT(zoo.STEPS)
     model.compile("adam", losses, method=method, jit_compile=jit)
-    model.fit(x, y, shuffle=False, verbose=0)
+    with eagerly():
+        model.fit(x, y, shuffle=False, verbose=0)
     return model
 
 
@@ -120,7 +131,8 @@ def exported(folder):
 
 def assert_served_as_predicted(model, inputs, found):
     given = inputs if len(inputs) > 1 else inputs["tokens"]
-    expected = keras.tree.flatten(model.predict(given, verbose=0))
+    with eagerly():
+        expected = keras.tree.flatten(model.predict(given, verbose=0))
     assert len(found.files) == 4 * len(expected)
     for key in found.files:
         _, rows, place = key.split()
@@ -148,7 +160,8 @@ def test_served_where_the_package_is_not(tmp_path, monkeypatch):
         with np.load(tmp_path / f"{name}.found.npz") as found:
             assert_served_as_predicted(model, inputs, found)
     model, x = names["model"], names["x"]
-    expected = model.predict(x[:1], verbose=0)[0, :, 0]
+    with eagerly():
+        expected = model.predict(x[:1], verbose=0)[0, :, 0]
     printed = [*map(float, printed.split())]
     np.testing.assert_allclose(printed, expected, atol=1e-6)
     exec(litert, names)
