@@ -78,31 +78,51 @@ import keras_seqgrad
     assert f"Received: backend 'torch', from {source}." in error
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "config, environment",
-    [
-        ({"backend": "jax"}, {"KERAS_BACKEND": "tensorflow"}),
-        ({"floatx": "float32"}, {"KERAS_BACKEND": ""}),
-        (None, {}),
-    ],
-)
-def test_backend_is_the_one_that_keras_chooses(run, config, environment):
-    # The file is run alone: importing the package would import Keras first.
-    code = f"""
-import runpy, sys
-
-chosen_backend = runpy.run_path({str(ksg._installed.__file__)!r})[
-    "chosen_backend"
+# Of (file, environment variable), each set before Keras is imported.
+CHOICES = [
+    ({"backend": "jax"}, "tensorflow"),
+    ({"floatx": "float32"}, ""),
+    (None, None),
 ]
-assert "keras" not in sys.modules
-chosen, _ = chosen_backend()
-import keras
 
-print(chosen, keras.config.backend())
+
+@pytest.mark.slow
+def test_backend_is_the_one_that_keras_chooses(run, tmp_path):
+    """Each choice in a fork, since TensorFlow takes seconds to be imported."""
+    choices = []
+    for place, (config, backend) in enumerate(CHOICES):
+        home = tmp_path / str(place)
+        home.mkdir()
+        if config is not None:
+            (home / "keras.json").write_text(json.dumps(config))
+        environment = {"KERAS_HOME": str(home)}
+        if backend is not None:
+            environment["KERAS_BACKEND"] = backend
+        choices.append(environment)
+    # The file is run alone: importing the package would import Keras first, as
+    # TensorFlow would, too, but for what it is told.
+    code = f"""
+import os, runpy, sys
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+import tensorflow
+
+for environment in {choices!r}:
+    if os.fork() == 0:
+        os.environ.update(environment)
+        chosen_backend = runpy.run_path({str(ksg._installed.__file__)!r})[
+            "chosen_backend"
+        ]
+        assert "keras" not in sys.modules
+        chosen, _ = chosen_backend()
+        import keras
+
+        print(chosen, keras.config.backend(), flush=True)
+        os._exit(0)
+    os.wait()
 """
-    result = run(code, config, **environment)
-    assert result.stdout.split() == ["tensorflow"] * 2, result.stderr
+    result = run(code)
+    assert result.stdout.split() == ["tensorflow"] * 6, result.stderr
 
 
 def test_missing_tensorflow_is_named(run):

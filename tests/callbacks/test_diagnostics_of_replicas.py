@@ -45,8 +45,10 @@ def trained(scope, name, folder=None, windows=3):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tbptt", "dni"])
-def test_training_is_the_same_to_the_last_bit(tmp_path, name):
+def test_training_is_the_same_to_the_last_bit(tmp_path):
+    """Of a method that draws and learns as it goes."""
+    name = "dni"
+
     def scope():
         return replicas.strategy().scope()
 

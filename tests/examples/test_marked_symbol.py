@@ -65,12 +65,13 @@ def test_traces_learn_what_truncation_of_their_memory_does_not(
     example, tmp_path, capsys
 ):
     """Shorter delays than the default's, so that it takes less time."""
-    arguments = ["--steps", "8000", "--delay", "20", "30", "--units", "16"]
+    arguments = ["--steps", "6000", "--every", "1000", "--delay", "20", "24"]
+    arguments += ["--units", "8", "--learning-rate", "0.03"]
     arguments += ["--arms", "SnAp(10)", "TBPTT(20)", "--out", str(tmp_path)]
     traced, cut = example.main(arguments)
-    assert traced["kept"] == 16 * 5 * 10 + 3 * 16 * (10 + 16 + 2)
-    assert cut["kept"] == 16 * 5 * 20
-    assert traced["updates"] == 800 and cut["updates"] == 400
+    assert traced["kept"] == 8 * 5 * 10 + 3 * 8 * (10 + 8 + 2)
+    assert cut["kept"] == 8 * 5 * 20
+    assert traced["updates"] == 600 and cut["updates"] == 300
     assert traced["learnt_at"] is not None and cut["learnt_at"] is None
     assert traced["accuracy"] > 0.95 > 0.5 > cut["accuracy"]
     assert (tmp_path / "accuracy.png").stat().st_size > 10_000

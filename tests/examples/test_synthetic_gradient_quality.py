@@ -5,7 +5,7 @@ import pytest
 from tests.examples import script
 
 
-def test_a_quick_run_measures_and_draws(tmp_path, capsys):
+def test_a_quick_run_measures_and_draws(tmp_path, capsys, eagerly):
     example = script.load("synthetic_gradient_quality")
     example.main(["--quick", "--out", str(tmp_path)])
     rows = json.loads((tmp_path / "rows.json").read_text())
