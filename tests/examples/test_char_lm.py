@@ -10,9 +10,8 @@ import keras_seqgrad as ksg
 from tests import zoo
 from tests.examples import script
 
-SMALL = ["--units", "16", "--layers", "1", "--sample", "5", "--window", "20"]
-SMALL += ["--length", "10", "--batch-size", "8", "--limit", "3000"]
-# Compiling is most of the time, and not what is looked at here.
+SMALL = ["--units", "16", "--layers", "1", "--sample", "5", "--window", "6"]
+SMALL += ["--length", "3", "--batch-size", "8", "--limit", "200"]
 SMALL += ["--no-jit", "--diagnostics", "0"]
 
 
@@ -21,10 +20,9 @@ def example():
     return script.load("char_lm")
 
 
-@pytest.fixture
-def short_text(monkeypatch):
-    """A corpus that is quickly validated on."""
-    corpus = ksg.data.text.get("stdlib", limit=140_000)
+def shorten(monkeypatch, limit):
+    """Makes and returns a corpus that is quickly validated on."""
+    corpus = ksg.data.text.get("stdlib", limit=limit)
     monkeypatch.setattr(ksg.data.text, "get", lambda *_, **options: corpus)
     return corpus
 
@@ -47,7 +45,8 @@ def bits_per_token(model, tokens, rows, window):
     return -np.mean(np.take_along_axis(logits, y[..., None], -1)) / np.log(2)
 
 
-def test_quick_run(example, short_text, tmp_path, monkeypatch, capsys):
+def test_quick_run(example, tmp_path, monkeypatch, capsys):
+    corpus = shorten(monkeypatch, 140_000)
     monkeypatch.chdir(tmp_path)
     example.main(["--quick", "--no-jit"])
     printed = capsys.readouterr().out
@@ -64,17 +63,18 @@ def test_quick_run(example, short_text, tmp_path, monkeypatch, capsys):
     # The model is whole without the script that made it.
     model = keras.models.load_model(out / "epoch-001.keras")
     assert model.method.length == 50
-    found = bits_per_token(model, short_text.valid, 32, 200)
+    found = bits_per_token(model, corpus.valid, 32, 200)
     assert found == pytest.approx(bits, abs=1e-3)
 
 
 def test_resumed_equals_uninterrupted(
-    example, short_text, tmp_path, capsys, monkeypatch
+    example, tmp_path, capsys, monkeypatch, eagerly
 ):
     """Left in the second epoch, with files that are half written.
 
     By ARTBP two windows are run at once.
     """
+    shorten(monkeypatch, 6000)
     whole, parts = str(tmp_path / "whole"), tmp_path / "parts"
     arguments = [*SMALL, "--method", "artbp", "--epochs", "2"]
     example.main([*arguments, "--out", whole])
