@@ -122,9 +122,9 @@ def test_zeros_at_masked_steps_are_those_of_keras(kind):
             model = ksg.SequenceModel.from_model(network)
             options = {"method": method}
         model.compile(keras.optimizers.SGD(0.3), "mse", **options)
-        logs = [model.train_on_batch(x, y) for _ in range(2)]
+        loss = model.train_on_batch(x, y)
         outputs = model.predict(x, verbose=0)
-        found.append([*network.get_weights(), *logs, outputs])
+        found.append([*network.get_weights(), loss, outputs])
     zoo.assert_same(found[1], found[0])
     zoo.assert_same(found[2], found[0])
 
