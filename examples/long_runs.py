@@ -89,7 +89,7 @@ class Run(keras.callbacks.Callback):
         super().__init__()
         self.path, self.end = path, end
         self.found = {"reports": [], **opened(path, said)}
-        self.spent = self.began = None
+        self.spent = self.began = self.kept = None
 
     @property
     def reports(self):
@@ -98,7 +98,11 @@ class Run(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if self.spent is None:
             # The state that goes on may be older than the last report.
-            self.forget(int(self.model.optimizer.iterations))
+            if self.kept is not None and self.kept.position.batch:
+                # It comes when the batches behind it in its epoch have passed.
+                del self.reports[epoch:]
+            else:
+                self.forget(int(self.model.optimizer.iterations))
             self.spent = self.reports[-1]["seconds"] if self.reports else 0.0
 
     def forget(self, updates):
@@ -132,6 +136,7 @@ class Run(keras.callbacks.Callback):
 
     def states(self, folder, save_freq="epoch"):
         """The callback that keeps the state of the training."""
-        return ksg.callbacks.BackupAndRestore(
+        self.kept = ksg.callbacks.BackupAndRestore(
             folder / self.path.stem, save_freq, delete_checkpoint=False
         )
+        return self.kept

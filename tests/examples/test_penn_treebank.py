@@ -89,10 +89,13 @@ def test_equal_updates_on_equal_text(example):
 
 @pytest.mark.slow
 def test_seeds_follow_the_search_and_nothing_is_run_twice(
-    example, short_text, tmp_path, capsys
+    example, short_text, tmp_path, monkeypatch, capsys
 ):
+    """Nor is what a run has done that is stopped within an epoch."""
     arguments = ["--quick", "--window", "40", "--length", "20", "--rates"]
-    arguments += ["0.003", "--seeds", "2", "--out", str(tmp_path)]
+    arguments += ["0.003", "--seeds"]
+    parts = [*arguments, "1", "--out", str(tmp_path / "parts")]
+    arguments += ["2", "--out", str(tmp_path)]
     assert example.main(arguments) == 0.003
     names = [f"character_tbptt_20_0.003_{seed}.json" for seed in (0, 1)]
     assert [p.name for p in sorted(tmp_path.glob("*.json"))] == names
@@ -112,28 +115,22 @@ def test_seeds_follow_the_search_and_nothing_is_run_twice(
     assert (
         example.main([*arguments, "--seconds", "0.001", "--rates", "1"]) is None
     )
-
-
-@pytest.mark.slow
-def test_a_run_stopped_within_an_epoch_goes_on(
-    example, short_text, tmp_path, monkeypatch
-):
+    # In the second epoch: it has as many windows as the first.
+    batches = found[0]["reports"][0]["updates"] // 2
+    begins = iter([False] * (batches + 3) + [True])
     monkeypatch.setattr(example, "SAVE", 1)
-    arguments = ["--quick", "--window", "40", "--length", "20", "--epochs", "1"]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    example.main([*arguments, "--out", str(whole)])
-    begins = iter([False, False, False, True])
     monkeypatch.setattr(example.Run, "is_over", lambda _: next(begins, False))
-    assert example.main([*arguments, "--out", str(parts)]) is None
-    assert not list(parts.glob("*.json")) and list(parts.glob("states/*/*"))
-    assert example.main([*arguments, "--out", str(parts)]) == 0.003
-    assert not list(parts.glob("states/*"))
-    first, second = (
-        json.loads(next(folder.glob("*.json")).read_text())["reports"][0]
-        for folder in (whole, parts)
+    assert example.main(parts) is None
+    [stopped] = (tmp_path / "parts").glob("*.json")
+    assert len(json.loads(stopped.read_text())["reports"]) == 1
+    assert list((tmp_path / "parts" / "states").glob("*/*"))
+    assert example.main(parts) == 0.003
+    assert not list((tmp_path / "parts" / "states").glob("*"))
+    whole, goes_on = (
+        [(r["val_loss"], r["updates"]) for r in run["reports"]]
+        for run in (found[0], json.loads(stopped.read_text()))
     )
-    assert first["val_loss"] == second["val_loss"]
-    assert first["updates"] == second["updates"]
+    assert whole == goes_on
 
 
 @pytest.mark.slow
