@@ -150,6 +150,7 @@ class Training:
         while unfinished and time.perf_counter() < until:
             if os.path.exists(unfinished):
                 break
+            time.sleep(1e-4)
         os.kill(self.process, signal.SIGKILL)
         return self.wait()
 
