@@ -88,7 +88,7 @@ def test_padded_sequences(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_packed_documents(capsys):
-    small = dict(CHARACTERS=400, STEPS=15, ROWS=2, UNITS=2, EPOCHS=1, SEEDS=1)
+    small = dict(CHARACTERS=200, STEPS=8, ROWS=2, UNITS=2, EPOCHS=1, SEEDS=1)
     names, printed = run("packed_documents", capsys, **small)
     right = re.search(r"with resets: +loss (\S+), gradient (\S+)", printed)
     wrong = re.search(r"without resets: loss (\S+), gradient (\S+)", printed)
@@ -102,7 +102,7 @@ def test_packed_documents(capsys):
     starts = set(names["starts"].tolist())
     row = len(names["tokens"]) // 2
     for k, (x, _, weight) in enumerate(names["windows"]):
-        steps = np.arange(2)[:, np.newaxis] * row + 15 * k + np.arange(15)
+        steps = np.arange(2)[:, np.newaxis] * row + 8 * k + np.arange(8)
         begins = np.isin(steps, [*starts])
         ends = np.isin(steps + 1, [*starts, len(names["tokens"])])
         np.testing.assert_array_equal(x["reset"], begins)
