@@ -20,7 +20,10 @@ from tests.methods.table import TABLE
 
 
 class Copy(keras.callbacks.Callback):
-    """Copies the folder of states when so many batches are done in all."""
+    """Copies the folder of states when so many batches are done in all.
+
+    It has the state after the batch before: states are written last.
+    """
 
     def __init__(self, folder, to, after):
         super().__init__()
@@ -64,7 +67,7 @@ def test_every_method_goes_on_bit_for_bit(method, tmp_path):
     data = windows(2, 3, 1 if method == "rtrl" else zoo.BATCH)
     expected = Logs()
     backup = ksg.callbacks.BackupAndRestore(tmp_path / "states", 1)
-    copy = Copy(tmp_path / "states", kept, 3)
+    copy = Copy(tmp_path / "states", kept, 4)
     whole.fit(data, epochs=2, verbose=0, callbacks=[backup, copy, expected])
     logs = run(found, data, kept)
     assert logs == {1: expected.epochs[1]}
@@ -78,5 +81,5 @@ def test_compiled_by_xla_in_executions_of_several_steps(tmp_path):
         lambda: model_of("artbp", jit_compile=True, steps_per_execution=2),
         lambda: windows(5, 4),
         tmp_path / "states",
-        [4],
+        [5],
     )
