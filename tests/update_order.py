@@ -202,3 +202,10 @@ def of(run, folder):
         pairs += found
         count += looked_at
     return pairs, count
+
+
+def check(run, folder):
+    """Fails where an update may come before an earlier read."""
+    unordered, pairs = of(run, folder)
+    assert pairs > 20
+    assert not unordered

@@ -42,7 +42,9 @@ TABLE = {
         2,
     ),
     "dni_lambda": Row(
-        lambda: methods.SyntheticGradients(2, "linear", lambda_=0.7),
+        lambda: methods.SyntheticGradients(
+            2, "linear", lambda_=0.7, auxiliary=0.1
+        ),
         "biased",
         2,
     ),
