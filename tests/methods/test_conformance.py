@@ -96,8 +96,9 @@ def test_compiled_equals_eager_learns_and_never_retraces(name, tmp_path):
 
     The first row of each class has two states; one of them has a shorter last
     segment, which is traced once more, and a cell without a scan of its own
-    above the other. What remembers nothing from window to window is asked about one.
-    Where no test of unknown lengths looks at the order of updates, it is here.
+    above the other. What remembers nothing from window to window is asked
+    about one. Where no test of unknown lengths looks at the order of updates,
+    it is looked at here.
     """
     first = name == first_like(name)
     estimates = name in ESTIMATED
