@@ -39,16 +39,28 @@ MORE = {
         start="parallel",
     ),
     "artbp_cut": lambda: ksg.methods.ARTBP(2, update="cut", seed=1),
-    "dni_recurrent": lambda: ksg.methods.SyntheticGradients(2, recurrent),
+    # All that they add to what one synthesiser learns, and the parent's too.
+    "dni_all": lambda: ksg.methods.SyntheticGradients(
+        2,
+        "linear",
+        1.0,
+        auxiliary=0.1,
+        condition="next_input",
+        lambda_=0.7,
+    ),
+    "alternating_recurrent": lambda: ksg.methods.AlternatingGradients(
+        2, recurrent, switch_epochs=[1, 3]
+    ),
     "inversion_difference": lambda: ksg.methods.RegularizedInversion(
         0.5, 0.5, "difference"
     ),
 }
 # Rows that ask of other replicas what another case asks by the same lines.
-LIKE_OTHERS = {"artbp_window", "dni", "inversion"}
+LIKE_OTHERS = {"artbp_window", "dni", "dni_next", "dni_lambda", "alternating"}
+LIKE_OTHERS |= {"inversion"}
 CASES = [
     *[(name, True) for name in [*TABLE, *MORE] if name not in LIKE_OTHERS],
-    *[(name, False) for name in ["tbptt", "dni", "uoro"]],
+    *[(name, False) for name in ["tbptt"]],
 ]
 # Of parts of a norm there is no mean that is the whole's.
 APART = {"synthesizer_norm_ratio"}

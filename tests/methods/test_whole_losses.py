@@ -9,9 +9,14 @@ from tests import zoo
 from tests.methods.table import TABLE
 from tests.methods.test_conformance import fit, make, network_for
 
+# The model refuses for a method that cuts, whichever it is, and variants of one
+# method take the whole loss by the same lines.
+ALIKE = {"tbptt_stride", "dni_next", "dni_lambda", "alternating", "rtrl"}
+ALIKE |= {"artbp_rows", "artbp_window", "inversion_learned"}
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", sorted(TABLE.keys() - ALIKE))
 def test_labels_of_a_sequence_are_never_cut(name):
     """Of another length than the inputs, they have no steps to cut."""
     x, _ = zoo.data(4)

@@ -20,7 +20,7 @@ def windows(count=3):
     return generator.normal(size=shape).astype("float32")
 
 
-def trained(scope, choice, x, y, name="tbptt"):
+def trained(scope, choice, x, y, name="tbptt", eagerly=False):
     """(logs or the error's text, snapshot) of a training with a state."""
     keras.utils.set_random_seed(1)
     with scope:
@@ -33,6 +33,7 @@ def trained(scope, choice, x, y, name="tbptt"):
             method=TABLE[name].method(),
             on_bad_window=choice,
             jit_compile=False,
+            run_eagerly=eagerly,
         )
     options = {"batch_size": ROWS, "shuffle": False, "verbose": 0}
     if choice == "skip":
