@@ -48,8 +48,8 @@ def trained(scope, choice, x, y, name="tbptt", eagerly=False):
 
 def check_as_one(*args, **options):
     """What was found, the same on one device and on two."""
-    scopes = contextlib.nullcontext(), replicas.strategy().scope()
-    alone, two = (trained(scope, *args, **options) for scope in scopes)
+    alone = trained(contextlib.nullcontext(), *args, eagerly=True, **options)
+    two = trained(replicas.strategy().scope(), *args, **options)
     for group in {*alone[1]} - {"metrics"}:
         pairs = zip(alone[1][group], two[1][group], strict=True)
         for mine, others in pairs:

@@ -108,17 +108,17 @@ def test_a_large_penalty_approaches_bptt():
     _, exact = gradients(network, BPTT(), x, y, eagerly=True)
     _, cut = gradients(network, TruncatedBPTT(3), x, y, eagerly=True)
     errors = []
-    for penalty in (1.0, 10.0, 100.0):
+    for penalty in (10.0, 100.0):
         # Before the epoch from which multipliers move, they are 0.
         method = converged(penalty, multipliers_from=1)
         errors.append(distance(gradients(network, method, x, y)[1], exact))
     # The error goes with 1 / penalty, and ends far below truncation's.
-    assert errors[2] < 0.15 * errors[1] < 0.05 * errors[0]
-    assert errors[2] < 0.05 * distance(cut, exact)
+    assert errors[1] < 0.15 * errors[0]
+    assert errors[1] < 0.05 * distance(cut, exact)
     # Multipliers do that without a large penalty.
     method = converged(10.0, rounds=4)
     assert distance(gradients(network, method, x, y)[1], exact) < (
-        0.5 * errors[1]
+        0.5 * errors[0]
     )
 
 
