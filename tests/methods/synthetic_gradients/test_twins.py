@@ -170,7 +170,7 @@ def test_mixed_precision(counted):
 
 
 def test_beside_resets_and_masks(counted):
-    x, y = zoo.data(STEPS)
+    x, y = zoo.data(STEPS + LENGTH)
     reset, hidden = np.random.default_rng(2).random((2, *x.shape[:2])) < 0.3
     inputs = {"inputs": x, "reset": reset, "mask": ~hidden}
     compare(counted, two_layers, inputs, y, learn_initial_state=True)
