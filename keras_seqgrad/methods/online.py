@@ -42,6 +42,7 @@ class Run:
         end: State after it.
         scan: What ran the recurrent layers, as `OnlineMethod.scan` gave it.
         drawn: From what layers drew (see `Window.draws`).
+        taped: What `pull` has recorded, where it may be pulled back again.
     """
 
     window: Any
@@ -50,6 +51,7 @@ class Run:
     end: Any
     scan: Any
     drawn: list
+    taped: Any = None
 
     @property
     def leaves(self):
@@ -72,7 +74,8 @@ class Run:
     def pull(self, d_ends):
         """Gradients of the state after by that before and by the variables.
 
-        The segment is run once more: XLA cannot pull one run back twice.
+        The segment is run once more, and in a graph each time: XLA cannot
+        pull one run back twice.
 
         Args:
             d_ends: What they are multiplied by, like `ends`.
@@ -81,13 +84,19 @@ class Run:
             (gradients by `leaves`, gradients by the window's variables).
         """
         leaves, variables = self.leaves, self.window.variables
-        with tf.GradientTape() as tape:
-            tape.watch(leaves)
-            ends = differentiable(self.again())
+        tape, ends = self.taped or self._recorded(leaves)
         found = tape.gradient(
             ends, (leaves, variables), output_gradients=d_ends
         )
         return nested.fill(found[0], leaves), nested.fill(found[1], variables)
+
+    def _recorded(self, leaves):
+        eagerly = tf.executing_eagerly()
+        with tf.GradientTape(persistent=eagerly) as tape:
+            tape.watch(leaves)
+            ends = differentiable(self.again())
+        self.taped = (tape, ends) if eagerly else None
+        return tape, ends
 
 
 class Kept(keras.layers.Layer):
