@@ -20,33 +20,45 @@ def everywhere(model):
             own all that norm are found, wherever they are.
     """
     if model.is_opaque:
-        found = [part for layer in model.layers for part in parts(layer)]
-        return [*{part.name for part in found if _norms(part)}]
+        return _inside(model, _norms)
     return [name for _, name, _ in _norming(model.graph)]
-
-
-def _norming(graph):
-    """(layer, name, what it makes) of the calls of such layers."""
-    return [
-        (layer, name, {id(tensor) for tensor in tensors(result)})
-        for layer, name, _, _, result in graph.calls
-        if isinstance(layer, keras.layers.Layer)
-        and not is_graph(layer)
-        and any(map(_norms, parts(statistics.original(layer))))
-    ]
 
 
 def _norms(part):
     return statistics.norms(part) and part.trainable
 
 
-def of_steps(model):
-    """Those of `everywhere` that norm several steps at once; no cell does."""
+def _inside(model, norms):
+    """Names of such layers of a subclass with its own `call_segment`."""
+    found = [part for layer in model.layers for part in parts(layer)]
+    return [*{part.name for part in found if norms(part)}]
+
+
+def _norming(graph, norms=_norms):
+    """(layer, name, what it makes) of the calls of such layers."""
+    return [
+        (layer, name, {id(tensor) for tensor in tensors(result)})
+        for layer, name, _, _, result in graph.calls
+        if isinstance(layer, keras.layers.Layer)
+        and not is_graph(layer)
+        and any(map(norms, parts(statistics.original(layer))))
+    ]
+
+
+def of_steps(model, kernels=False):
+    """Those of `everywhere` that norm several steps at once; no cell does.
+
+    Args:
+        model: The `SegmentedModel`.
+        kernels: Whether to name those instead that norm their own kernel anew
+            whenever they run, as `SpectralNormalization`.
+    """
+    norms = statistics.norms_kernel if kernels else _norms
     if model.is_opaque:
-        return everywhere(model)
+        return _inside(model, norms)
     return [
         name
-        for layer, name, made in _norming(model.graph)
+        for layer, name, made in _norming(model.graph, norms)
         if made & model.graph.temporal and not isinstance(layer, RecurrentNode)
     ]
 
@@ -92,9 +104,9 @@ def refuse(names, what, instead):
     """
     if names:
         raise ValueError(
-            f"{what} Expected no BatchNormalization there, received {names}. "
-            f"{instead}, norm by LayerNormalization, or freeze these layers "
-            "(trainable=False)."
+            f"{what} Expected no normalization there but LayerNormalization, "
+            f"which norms each step by itself, or a frozen one "
+            f"(trainable=False), received {names}. {instead}."
         )
 
 

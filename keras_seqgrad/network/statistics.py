@@ -6,6 +6,7 @@ user's own layer may keep others.
 """
 
 import contextlib
+import itertools
 
 import keras
 import tensorflow as tf
@@ -48,6 +49,11 @@ def norms(layer):
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
+def norms_kernel(layer):
+    """Whether it norms its own kernel, which a run in training moves."""
+    return isinstance(layer, keras.layers.SpectralNormalization)
+
+
 def run_at_once(layer):
     """Normalizations in a layer that see all steps of what it is given.
 
@@ -82,11 +88,13 @@ def keepers(graph):
 
 
 def _keeps(part):
-    known = (
-        keras.layers.BatchNormalization,
-        keras.layers.SpectralNormalization,
-    )
-    return isinstance(part, known) or is_own(part)
+    return norms(part) or norms_kernel(part) or is_own(part)
+
+
+def _moving(layer):
+    """Variables that a layer may move while it runs in training."""
+    kernels = [p.layer.variables for p in parts(layer) if norms_kernel(p)]
+    return [*changing_variables(layer), *itertools.chain(*kernels)]
 
 
 def variables(model, once=False):
@@ -107,10 +115,7 @@ def variables(model, once=False):
         ]
     weights = {id(v) for v in model.weights} if layers else ()
     found = {
-        id(v): v
-        for layer in layers
-        for v in changing_variables(layer)
-        if id(v) in weights
+        id(v): v for layer in layers for v in _moving(layer) if id(v) in weights
     }
     return [*found.values()]
 

@@ -31,9 +31,9 @@ def check(model, every):
     """Refuses a model of which segments are not what the window is."""
     if every is not None:
         norming.refuse(
-            norming.of_steps(model),
-            f"checkpoint_every={every!r} runs a window in segments, which "
-            "would be normed each by itself.",
+            norming.of_steps(model) + norming.of_steps(model, kernels=True),
+            f"checkpoint_every={every!r} runs a window in segments, and would "
+            "norm each by itself.",
             "Set checkpoint_every=None",
         )
 
