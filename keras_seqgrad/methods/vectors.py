@@ -49,17 +49,16 @@ def as_vectors(state, dtype):
 
 
 def flat(tensors, dtype):
-    """All numbers of a list of tensors, (size,)."""
+    """All numbers of a list of tensors, (size,); of a frozen model none."""
     parts = [tf.reshape(tf.cast(tensor, dtype), [-1]) for tensor in tensors]
-    return tf.concat(parts, axis=0)
+    return tf.concat([tf.zeros([0], dtype), *parts], axis=0)
 
 
 def as_variables(vector, variables):
     """A vector (size,) as tensors like the variables; undoes `flat`."""
     sizes = [math.prod(variable.shape) for variable in variables]
+    parts = tf.split(vector, [*sizes, 0])[:-1]
     return [
         tf.cast(tf.reshape(part, variable.shape), variable.dtype)
-        for part, variable in zip(
-            tf.split(vector, sizes), variables, strict=True
-        )
+        for part, variable in zip(parts, variables, strict=True)
     ]

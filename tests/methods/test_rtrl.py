@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_seqgrad import SequenceModel
-from keras_seqgrad.methods import BPTT, RTRL, SnAp, TruncatedBPTT
+from keras_seqgrad.methods import BPTT, RTRL, UORO, SnAp, TruncatedBPTT
 from tests import zoo
 from tests.methods import wide
 
@@ -72,3 +72,14 @@ def test_a_model_beyond_the_budget_is_refused_with_the_number():
     for arguments in ((0,), (1, 0)):
         with pytest.raises(ValueError, match="must be an integer of 1 or more"):
             RTRL(*arguments)
+
+
+@pytest.mark.parametrize("method", [RTRL(3), UORO(3)])
+def test_of_a_frozen_model_nothing_is_learnt(method):
+    network = zoo.network("gru")
+    network.trainable = False
+    model = SequenceModel.from_model(network)
+    model.compile("sgd", "mse", method=method)
+    x, y = zoo.data()
+    [loss] = model.fit(x, y, verbose=0).history["loss"]
+    assert loss == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
