@@ -90,6 +90,13 @@ def refuse_known(graph):
         has_time |= any(
             id(t) in graph.temporal for t in tensors([args, kwargs])
         )
+        behind = [1 - len(tensor.shape) for tensor in made]
+        if kind == "Softmax" and made and layer.axis in (1, *behind):
+            reason = (
+                "it needs all steps at once; a mean by learned shares is two "
+                "sums: with share = keras.ops.exp(scores), keras.ops.sum("
+                "share * x, axis=1) / keras.ops.sum(share, axis=1)"
+            )
         if not reason and any(t.shape[1:2] not in lengths for t in made):
             reason = (
                 "its output has not one step for each step given (what is "

@@ -193,6 +193,8 @@ def test_refused_with_what_to_write_instead():
         fixed: r"Reshape\(\(-1, 2\)\) makes any",
         behind(lambda x: x[:, 1]): "layer with return_sequences=False",
         two: r"of steps: \{'a': 5, 'b': 4\}",
+        behind(L.Softmax(1)): "a mean by learned shares is two sums",
+        behind(lambda x: ops.softmax(x, -2)): "a mean by learned shares",
     }.items():
         with pytest.raises(ValueError, match=text):
             ksg.SequenceModel.from_model(network).compile("sgd", "mse")
