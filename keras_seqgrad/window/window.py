@@ -209,7 +209,7 @@ class Window:
         fresh = None
         if self.model.sets_initial_state and segment.first is not False:
             fresh = tf.logical_and(self.fresh, segment.first)
-        with statistics.put_back(self._moved(once=True), segment.last):
+        with statistics.put_back(self._moved[True], segment.last):
             return self.model.run_segment(
                 segment.inputs,
                 state,
@@ -224,7 +224,7 @@ class Window:
 
     def advance(self, start, length, state):
         """State after `length` steps that are run again, without a gradient."""
-        with statistics.put_back(self._moved()):
+        with statistics.put_back(self._moved[False]):
             _, state = self.forward(self.segment(start, length), state)
         return keras.tree.map_structure(tf.stop_gradient, state)
 
@@ -331,11 +331,17 @@ class Window:
     @functools.cached_property
     def random_state(self):
         """Variables that change while layers run, as seeds of dropout do."""
-        return [*self.model.running_variables, *self._moved()]
+        return [*self.model.running_variables, *self._moved[False]]
 
-    def _moved(self, once=False):
-        """Variables of statistics (see `statistics.variables`)."""
-        return statistics.variables(self.model, once) if self.training else []
+    @functools.cached_property
+    def _moved(self):
+        """What forward passes move (see `statistics.variables`), by `once`."""
+        if not self.training:
+            return {False: [], True: []}
+        return {
+            once: statistics.variables(self.model, once)
+            for once in (False, True)
+        }
 
     @property
     def recurrent_layers(self):
