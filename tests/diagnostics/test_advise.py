@@ -12,7 +12,7 @@ from tests import zoo
 from tests.network.test_segmented import Own
 
 L = keras.layers
-STEPS = 12
+STEPS = 6
 X = np.zeros((2, STEPS, 1), "float32")
 Y = np.ones((2, STEPS, 1), "float32")
 
@@ -49,8 +49,8 @@ def test_what_dies_soon_is_cut():
     bias = advice.numbers["measured_bias"]
     assert bias == {3: pytest.approx(1 - kept / exact, rel=1e-4)}
     # More than half of the window is not much less than all of it.
-    advice = asked(model, tolerance=0.1)
-    assert advice.numbers["suggested_length"] == 10
+    advice = asked(model, tolerance=0.2)
+    assert advice.numbers["suggested_length"] == 5
     assert repr(advice.method) == "BPTT()"
     # And nothing is cut at a length that does not fit.
     advice = asked(model, tolerance=0.3, memory=48 + 2 * 48)
@@ -69,14 +69,15 @@ def test_less_and_less_memory():
     step, fixed = 2 * 4 * 2 * 3, 4 * 4 * 3
     assert numbers["bytes_a_step"] == step
     assert numbers["bytes"] == fixed + STEPS * step
-    # sqrt(12) is about 3, so 4 states are stored.
-    assert numbers["bytes_checkpointed"] == fixed + 3 * step + 4 * 2 * 4
+    # sqrt(6) is about 2, so 3 states are stored.
+    assert numbers["bytes_checkpointed"] == fixed + 2 * step + 3 * 2 * 4
     assert numbers["bytes_of_traces"] == 2 * 4 * 3
     short = asked(model, memory=numbers["bytes"] - 1)
     assert repr(short.method) == "BPTT(checkpoint_every='auto')"
     shorter = asked(model, memory=numbers["bytes_checkpointed"] - 1)
     # What the traces take is not there for steps.
     fits = (numbers["bytes_checkpointed"] - 1 - fixed - 24) // step
+    assert fits < shorter.numbers["longest_that_fits"]
     assert repr(shorter.method) == f"SnAp(length={fits})"
     least = asked(model, memory=fixed + step)
     assert repr(least.method) == "TruncatedBPTT(length=1)"
@@ -104,7 +105,7 @@ def test_one_target():
     advice = asked(model, Y[:, 0])
     assert repr(advice.method) == "BPTT()"
     tight = advice.numbers["bytes_checkpointed"] - 1
-    # 0.5^K < 0.3, measured within a window of 12.
+    # 0.5^K < 0.3, measured within the window.
     advice = asked(model, Y[:, 0], tight, tolerance=0.3)
     assert repr(advice.method) == "TruncatedBPTT(length=2)"
     lost = 0.5**2 - 0.5**STEPS
@@ -121,7 +122,7 @@ def test_printed_and_kept(capsys):
     lines = said.splitlines()
     assert len(lines) <= 10
     assert lines[0] == "model       3 parameters, state not carried"
-    assert lines[1] == "window      2 rows, 12 steps, targets at steps"
+    assert lines[1] == "window      2 rows, 6 steps, targets at steps"
     assert "× 0.5 a step; 30% or less lie beyond 3 steps" in lines[2]
     assert "advice      TruncatedBPTT(length=3)" in lines
     data = json.loads(json.dumps(advice.to_dict()))
@@ -130,7 +131,7 @@ def test_printed_and_kept(capsys):
 
 @pytest.mark.slow
 def test_nothing_changes():
-    x, y = zoo.data()
+    x, y = zoo.data(4)
     model = ksg.SequenceModel.from_model(zoo.network("gru"), stateful=True)
     model.compile("adam", "mse", method=ksg.methods.SnAp(3), jit_compile=False)
     model.fit(x, y, batch_size=zoo.BATCH, shuffle=False, verbose=0)

@@ -36,24 +36,25 @@ def linear(rate, units=4, seed=0):
 
 @pytest.mark.slow
 def test_decay_of_a_known_spectrum():
-    x, _ = zoo.data(30)
-    y = np.ones((zoo.BATCH, 30, 4), "float32")
-    model = make(linear(0.8))
-    profile = influence_profile(model, x, y, 20, targets=10)
+    x, _ = zoo.data(12)
+    y = np.ones((zoo.BATCH, 12, 4), "float32")
+    model = make(linear(0.6))
+    profile = influence_profile(model, x, y, 8, targets=4)
     norms = profile.norms["all"]
-    np.testing.assert_allclose(norms / norms[0], 0.8 ** np.arange(21), 1e-4)
-    assert profile.decay_rates["all"] == pytest.approx(0.8, abs=1e-4)
+    np.testing.assert_allclose(norms / norms[0], 0.6 ** np.arange(9), 1e-4)
+    assert profile.decay_rates["all"] == pytest.approx(0.6, abs=1e-4)
     # The sums of a geometric series.
-    assert profile.tail(4) == pytest.approx(0.8**5, rel=1e-3)
-    assert profile.tail(50) == pytest.approx(0.8**51, rel=1e-2)
-    assert profile.relative_bias(5, stride=1) == pytest.approx(0.8**5, 1e-3)
-    by_hand = np.mean([0.8 ** (j + 1) for j in range(5)])
+    assert profile.tail(4) == pytest.approx(0.6**5, rel=1e-3)
+    assert profile.tail(30) == pytest.approx(0.6**31, rel=1e-2)
+    assert profile.relative_bias(5, stride=1) == pytest.approx(0.6**5, 1e-3)
+    by_hand = np.mean([0.6 ** (j + 1) for j in range(5)])
     assert profile.relative_bias(5) == pytest.approx(by_hand, rel=1e-3)
     # Nothing cancels here, so truncation loses no more than the norms say.
-    length = suggest_truncation_length(profile, 0.1)
+    length = suggest_truncation_length(profile, 0.3)
+    assert length < 6
     method = ksg.methods.TruncatedBPTT(length)
     found = ksg.diagnostics.compare_gradients(model, x, y, {"cut": method})
-    assert 0 < found["cut"].relative_bias < 0.1
+    assert 0 < found["cut"].relative_bias < 0.3
 
 
 @pytest.mark.parametrize("stride", [None, 1, 3])
@@ -68,21 +69,21 @@ def test_suggestion_is_the_shortest(stride, rate):
 
 @pytest.mark.slow
 def test_linear_system_in_closed_form():
-    task = ksg.data.tasks.InfluenceBalancing(16)
+    task, steps, lag = ksg.data.tasks.InfluenceBalancing(16), 8, 5
     cell = ksg.data.tasks.InfluenceBalancingCell()
     network = [keras.Input((None, 1)), keras.layers.RNN(cell, True)]
     model = make(keras.Sequential(network))
-    x, y = np.zeros((1, 16, 1), "float32"), np.ones((1, 16, 1), "float32")
-    profile = influence_profile(model, x, y, 12, targets=16)
+    x = np.zeros((1, steps, 1), "float32")
+    profile = influence_profile(model, x, np.ones_like(x), lag)
     state, errors = np.ones(23), []
-    for _ in range(16):
+    for _ in range(steps):
         state = task.matrix @ state + 0.5 * task.direction
         errors.append(2 * abs(state[0] - 1.0))
     powers, row = [], np.eye(23)[0]
-    for _ in range(13):
+    for _ in range(lag + 1):
         powers.append(np.linalg.norm(row))
         row = row @ task.matrix
-    expected = np.mean(errors[12:]) * np.array(powers)
+    expected = np.mean(errors[lag:]) * np.array(powers)
     np.testing.assert_allclose(profile.norms["all"], expected, rtol=1e-4)
 
 
@@ -119,7 +120,7 @@ def by_hand(network, x, y, weight, max_lag):
 
 @pytest.mark.slow
 def test_layers_on_one_another_against_a_tape():
-    x, y = zoo.data(6)
+    x, y = zoo.data(5)
     layers = keras.layers
     network = keras.Sequential(
         [
@@ -129,16 +130,16 @@ def test_layers_on_one_another_against_a_tape():
             layers.Dense(2),
         ]
     )
-    weight = np.random.default_rng(1).random((3, 6)).astype("float32")
+    weight = np.random.default_rng(1).random((3, 5)).astype("float32")
     model = make(network)
     before = [v.numpy() for v in zoo.everything(model)]
-    profile = influence_profile(model, x, y, 3, weight, targets=6)
-    expected = by_hand(network, x, y, weight, 3)
+    profile = influence_profile(model, x, y, 2, weight, targets=6)
+    expected = by_hand(network, x, y, weight, 2)
     assert list(profile.norms) == ["low", "high", "all"]
     for name, norms in zip(profile.norms, expected, strict=True):
         np.testing.assert_allclose(profile.norms[name], norms, rtol=1e-4)
     # The states that are followed are a choice; all of them here and there.
-    few = influence_profile(model, x, y, 3, weight, targets=2)
+    few = influence_profile(model, x, y, 2, weight, targets=2)
     assert zoo.differ([few.norms["all"]], [profile.norms["all"]])
     for variable, value in zip(zoo.everything(model), before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), value)
@@ -148,16 +149,16 @@ def test_layers_on_one_another_against_a_tape():
 def test_one_layer_called_twice():
     """As two layers of the same weights."""
     layers = keras.layers
-    x, y = zoo.data()
+    x, y = zoo.data(4)
     shared, readout = layers.GRU(2, return_sequences=True), layers.Dense(2)
     inputs = keras.Input((None, 2))
     network = keras.Model(inputs, readout(shared(shared(inputs))))
-    profile = influence_profile(make(network), x, y, 3)
+    profile = influence_profile(make(network), x, y, 2)
     copies = [layers.GRU(2, return_sequences=True) for _ in range(2)]
     two = keras.Sequential([keras.Input((None, 2)), *copies, readout])
     for copied in copies:
         copied.set_weights(shared.get_weights())
-    expected = influence_profile(make(two), x, y, 3)
+    expected = influence_profile(make(two), x, y, 2)
     assert list(profile.norms) == ["gru", "gru_again", "all"]
     for found, norms in zip(
         profile.norms.values(), expected.norms.values(), strict=True
@@ -167,37 +168,37 @@ def test_one_layer_called_twice():
 
 @pytest.mark.slow
 def test_one_target_masks_and_resets():
-    x, y = zoo.data(8, per_sequence=True)
+    x, y = zoo.data(6, per_sequence=True)
     model = make(zoo.network("gru", per_sequence=True))
-    profile = influence_profile(model, x, y, 7)
-    assert profile.norms["all"][7] > 0
-    reset = np.zeros((zoo.BATCH, 8), bool)
-    reset[:, 5] = True
-    cut = influence_profile(model, {"inputs": x, "reset": reset}, y, 7)
-    np.testing.assert_array_equal(cut.norms["all"][3:], 0.0)
-    assert cut.norms["all"][2] > 0
+    profile = influence_profile(model, x, y, 5)
+    assert profile.norms["all"][5] > 0
+    reset = np.zeros((zoo.BATCH, 6), bool)
+    reset[:, 4] = True
+    cut = influence_profile(model, {"inputs": x, "reset": reset}, y, 5)
+    np.testing.assert_array_equal(cut.norms["all"][2:], 0.0)
+    assert cut.norms["all"][1] > 0
     assert cut.decay_rates["all"] == 0.0
-    mask = np.ones((zoo.BATCH, 8), bool)
-    mask[:, 3:5] = False
-    held = influence_profile(model, {"inputs": x, "mask": mask}, y, 7)
+    mask = np.ones((zoo.BATCH, 6), bool)
+    mask[:, 2:4] = False
+    held = influence_profile(model, {"inputs": x, "mask": mask}, y, 5)
     norms = held.norms["all"]
-    # Lags 3 to 5 are one state, which waits for two steps.
-    np.testing.assert_allclose(norms[3:5], norms[5], rtol=1e-5)
-    assert norms[6] != pytest.approx(norms[5], rel=1e-3)
+    # Lags 2 to 4 are one state, which waits for two steps.
+    np.testing.assert_allclose(norms[2:4], norms[4], rtol=1e-5)
+    assert norms[5] != pytest.approx(norms[4], rel=1e-3)
 
 
 @pytest.mark.slow
 def test_stateful_and_learned_start():
-    x, y = zoo.data()
+    x, y = zoo.data(4)
     network = zoo.network("lstm")
     model = make(network, stateful=True)
     model.fit(x, y, 3, shuffle=False, verbose=0)
-    profile = influence_profile(model, x, y, 3)
-    plain = influence_profile(make(network), x, y, 3)
+    profile = influence_profile(model, x, y, 2)
+    plain = influence_profile(make(network), x, y, 2)
     # The state that is carried is another one than zeros.
     assert zoo.differ([profile.norms["all"]], [plain.norms["all"]])
     learned = make(network, learn_initial_state=True)
-    same = influence_profile(learned, x, y, 3)
+    same = influence_profile(learned, x, y, 2)
     np.testing.assert_allclose(same.norms["all"], plain.norms["all"], rtol=1e-4)
 
 
@@ -223,7 +224,7 @@ def test_what_layers_add_is_left_out():
     for regularizer in None, "l2":
         keras.utils.set_random_seed(1)
         network = zoo.network("gru", activity_regularizer=regularizer)
-        profile = influence_profile(make(network), *zoo.data(), 3)
+        profile = influence_profile(make(network), *zoo.data(4), 2)
         found.append([*profile.norms.values()])
     zoo.assert_same(*found, tolerance=0)
 
@@ -265,16 +266,16 @@ def test_lags_of_padded_rows_count_from_their_own_ends():
         [keras.Input((None, 2)), keras.layers.Masking(), keras.layers.GRU(3)]
     )
     model = make(network)
-    x, _ = zoo.data(6)
+    x, _ = zoo.data(4)
     y = np.ones((zoo.BATCH, 3), "float32")
-    lengths, rows = [6, 3, 4], []
+    lengths, rows = [4, 2, 3], []
     for row, length in enumerate(lengths):
         x[row, length:] = 0.0
         rows.append(
             influence_profile(model, x[[row], :length], y[[row]], length - 1)
         )
-    found = influence_profile(model, x, y, 5).norms["all"]
-    for lag in range(6):
+    found = influence_profile(model, x, y, 3).norms["all"]
+    for lag in range(4):
         long = [r.norms["all"][lag] for r in rows if len(r.norms["all"]) > lag]
         assert found[lag] == pytest.approx(np.mean(long), rel=1e-4)
 
