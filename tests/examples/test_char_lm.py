@@ -45,7 +45,7 @@ def bits_per_token(model, tokens, rows, window):
     return -np.mean(np.take_along_axis(logits, y[..., None], -1)) / np.log(2)
 
 
-def test_quick_run(example, tmp_path, monkeypatch, capsys):
+def test_quick_run(example, tmp_path, monkeypatch, capsys, no_pictures):
     corpus = shorten(monkeypatch, 140_000)
     monkeypatch.chdir(tmp_path)
     example.main(["--quick", "--no-jit"])

@@ -1,4 +1,3 @@
-import functools
 import json
 import math
 import re
@@ -27,17 +26,6 @@ def run(example, monkeypatch, *arguments):
     """Of all but memory, which takes a process each time."""
     monkeypatch.setattr(example, "memory", lambda *_: 12.0)
     return example.main(["--quick", "--seeds", "1", *map(str, arguments)])
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """TensorBoard gets its numbers alone; pictures take longer than training.
-
-    `tests/callbacks/test_gradient_diagnostics.py` looks at them.
-    """
-    plain = ksg.callbacks.GradientDiagnostics
-    without = functools.partial(plain, images=False)
-    monkeypatch.setattr(ksg.callbacks, "GradientDiagnostics", without)
 
 
 def read(folder, name):

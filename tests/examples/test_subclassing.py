@@ -56,7 +56,7 @@ def test_its_gradient_is_that_of_the_same_layers_in_keras(example):
 
 
 @pytest.mark.slow
-def test_run(example, tmp_path, capsys, monkeypatch):
+def test_run(example, tmp_path, capsys, monkeypatch, no_pictures):
     corpus = ksg.data.text.get("stdlib", limit=20_000)
     monkeypatch.setattr(ksg.data.text, "get", lambda name: corpus)
     arguments = ["--quick", "--no-jit", "--out", str(tmp_path)]
