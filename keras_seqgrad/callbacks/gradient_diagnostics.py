@@ -96,7 +96,7 @@ class GradientDiagnostics(keras.callbacks.Callback):
     ... ])
     >>> model = ksg.SequenceModel.from_model(network)
     >>> model.compile("sgd", "mse", method=ksg.methods.TruncatedBPTT(3))
-    >>> x, y = np.ones((4, 12, 1)), np.ones((4, 12, 2))
+    >>> x, y = np.ones((4, 6, 1)), np.ones((4, 6, 2))
     >>> callback = ksg.callbacks.GradientDiagnostics(
     ...     tempfile.mkdtemp(), (x, y), every=1, images=False, max_lag=0)
     >>> history = model.fit(x, y, callbacks=[callback], verbose=0)

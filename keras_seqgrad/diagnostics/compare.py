@@ -93,7 +93,7 @@ def compare_gradients(
     ... ])
     >>> model = ksg.SequenceModel.from_model(network)
     >>> model.compile("sgd", "mse", method=ksg.methods.TruncatedBPTT(3))
-    >>> x, y = np.ones((3, 12, 1)), np.ones((3, 12, 2))
+    >>> x, y = np.ones((3, 6, 1)), np.ones((3, 6, 2))
     >>> found = ksg.diagnostics.compare_gradients(model, x, y)
     >>> found["TruncatedBPTT(length=3)"].cosine < 1.0
     True

@@ -9,7 +9,8 @@ import keras_seqgrad as ksg
 from tests.network.networks import L, lstm, signal
 
 ops = keras.ops
-ROWS, STEPS = 3, 5
+# Of unlike sizes: Keras 3.15 adds (n, 1, 1) to (n, n, 1) along the wrong axis.
+ROWS, STEPS = 4, 3
 WORDS = ["red", "green", "blue"]
 
 
@@ -195,15 +196,15 @@ EVERYDAY = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EVERYDAY)
 def test_trains_with_the_loss_of_keras(name):
-    """In segments of two steps, the last of one: what Keras makes of all."""
+    """In two segments, the last of one step: what Keras makes of all."""
     if name == "strings, one-hot" and keras.version() < "3.13":
         pytest.skip("this Keras makes one vector of a sequence of strings")
     network, x = EVERYDAY[name]()
     model = ksg.SequenceModel.from_model(network)
-    method = ksg.methods.TruncatedBPTT(2)
+    rows, steps, *_ = keras.tree.flatten(x)[0].shape
+    method = ksg.methods.TruncatedBPTT(max(steps - 1, 1))
     model.compile(keras.optimizers.SGD(0.0), "mse", method=method)
-    first = keras.tree.flatten(x)[0]
-    y = floats(*first.shape[:2], 1)
+    y = floats(rows, steps, 1)
     right = keras.losses.MeanSquaredError()(y, network(x))
     logs = model.fit(x, y, batch_size=ROWS, shuffle=False, verbose=0).history
     assert logs["loss"][0] == pytest.approx(float(right), rel=1e-5)
@@ -226,9 +227,9 @@ def test_inputs_named_as_companions_may_have_companions(as_dict):
     compared = ksg.diagnostics.compare_gradients(model, x, y)
     assert compared["BPTT()"].cosine == pytest.approx(1.0)
     mask = np.ones((ROWS, STEPS), bool)
-    mask[:, 3:] = False
+    mask[:, 2:] = False
     loss, _ = model.estimate_gradients({"inputs": x, "mask": mask}, y)
-    assert float(loss) == pytest.approx(squares[:, :3].mean(), rel=1e-5)
+    assert float(loss) == pytest.approx(squares[:, :2].mean(), rel=1e-5)
 
 
 def test_a_list_of_inputs_may_be_given_by_name():

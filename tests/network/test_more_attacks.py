@@ -231,19 +231,20 @@ def bands():
 
 
 def inner_attention():
-    inputs, inner = keras.Input((None, 4, 2)), keras.Input((4, 2))
+    inputs, inner = keras.Input((None, 2, 2)), keras.Input((2, 2))
     attended = L.MultiHeadAttention(1, 2)(inner, inner)
     inner = keras.Model(inner, L.GlobalAveragePooling1D()(attended))
     return keras.Model(inputs, head(L.TimeDistributed(inner)(inputs)))
 
 
 def both_ways_in_a_step():
-    inputs = keras.Input((None, 4, 2))
+    inputs = keras.Input((None, 2, 2))
     within = L.TimeDistributed(L.Bidirectional(L.SimpleRNN(1)))
     return keras.Model(inputs, head(within(inputs)))
 
 
 PICTURES = np.repeat(X[..., None], 2, axis=2)
+PAIRS = X[..., None] + np.zeros(2, "float32")
 RIGHT = {
     "words": (words, WORDS),
     "hashed words": (
@@ -257,14 +258,8 @@ RIGHT = {
         1000 * IDS,
     ),
     "bands": (bands, PICTURES),
-    "attention within a step": (
-        inner_attention,
-        PICTURES + np.zeros(2, "float32"),
-    ),
-    "both ways within a step": (
-        both_ways_in_a_step,
-        PICTURES + np.zeros(2, "float32"),
-    ),
+    "attention within a step": (inner_attention, PAIRS),
+    "both ways within a step": (both_ways_in_a_step, PAIRS),
     "a normed and counting cell": (
         recurrent(
             lambda: L.RNN(

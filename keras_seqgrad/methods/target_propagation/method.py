@@ -115,7 +115,7 @@ class TargetPropagation(Method):
     >>> model = ksg.SequenceModel.from_model(network)
     >>> method = ksg.methods.TargetPropagation(5, scheme="admm")
     >>> model.compile("sgd", "mse", method=method)
-    >>> x, y = np.ones((2, 20, 3)), np.zeros((2, 20, 1))
+    >>> x, y = np.ones((2, 10, 3)), np.zeros((2, 10, 1))
     >>> history = model.fit(x, y, verbose=0)
     >>> sorted(history.history)
     ['block_loss', 'constraint_violation', 'loss', 'sequential_loss']
