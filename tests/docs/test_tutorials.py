@@ -29,18 +29,18 @@ def figures(printed, name):
 @pytest.mark.slow
 def test_forecasting(tmp_path, capsys):
     """A wave of 4 steps with noise, whose last column is no number of it."""
-    steps = np.arange(90)
-    noise = np.random.default_rng(0).normal(0, 0.1, (90, 2))
+    steps = np.arange(54)
+    noise = np.random.default_rng(0).normal(0, 0.1, (54, 2))
     waves = np.sin(np.pi / 2 * steps)[:, np.newaxis] + noise
     lines = [f"day {k},{a:.6f},{b:.6f}" for k, (a, b) in enumerate(waves)]
     path = tmp_path / "waves.csv"
     path.write_text("\n".join(["date,first,second", *lines]))
-    small = dict(COLUMNS=(1, 2), PERIOD=4, SPLIT=(50, 70, 90), HORIZON=6)
+    small = dict(COLUMNS=(1, 2), PERIOD=4, SPLIT=(30, 42, 54), HORIZON=6)
     small |= dict(WINDOW=8, READ=7, LENGTH=4, UNITS=2, EPOCHS=1, SEEDS=1)
     names, printed = run("forecasting", capsys, PATH=str(path), **small)
-    scaled = (waves - waves[:50].mean(axis=0)) / waves[:50].std(axis=0)
+    scaled = (waves - waves[:30].mean(axis=0)) / waves[:30].std(axis=0)
     # Step t forecasts t + 1 ... t + 6; all of these are in the test part.
-    origins = np.arange(69, 84)
+    origins = np.arange(41, 48)
     for name, period in [("last value", 1), ("last period", 4)]:
         errors = [
             scaled[t + h] - scaled[t + h - period * -(-h // period)]
@@ -52,9 +52,9 @@ def test_forecasting(tmp_path, capsys):
         np.testing.assert_allclose(found, expected, atol=1e-3)
     # Windows leave no mark, and live is what `predict` gives.
     model, predict = names["model"], names["predict"]
-    whole = predict(model, 77)
+    whole = predict(model, 41)
     np.testing.assert_allclose(predict(model, 8), whole, atol=1e-5)
-    past, state = np.arange(4, 84), model.initial_state(2)
+    past, state = np.arange(4, 48), model.initial_state(2)
     change, state = model.call_segment(names["features"](past), state)
     live = names["naive"](past) + change
     np.testing.assert_allclose(live, whole, atol=1e-5)
