@@ -50,6 +50,8 @@ class Graph:
         calls: (layer, name, args, kwargs, result) of every call of a layer, in
             an order that runs. Nested models are there by their layers, and
             by links from tensor to tensor at their ends.
+        moved: Ids of variables that layers were seen to move in training; None
+            until some have run.
 
     Raises:
         ValueError: The model cannot be cut in time; the text names the layer.
@@ -65,7 +67,7 @@ class Graph:
             )
         refuse_overrides(model, model.name, ["call"])
         self.takes_initial_state, self.poolings = False, None
-        self.spreads = set()
+        self.spreads, self.moved = set(), None
         self.original = functional = as_functional(model)
         self._trace(functional, relax=False)
         self.temporal = temporal = self._temporal_tensors()

@@ -91,10 +91,23 @@ def _keeps(part):
     return norms(part) or norms_kernel(part) or is_own(part)
 
 
-def _moving(layer):
-    """Variables that a layer may move while it runs in training."""
-    kernels = [p.layer.variables for p in parts(layer) if norms_kernel(p)]
-    return [*changing_variables(layer), *itertools.chain(*kernels)]
+def _moving(layer, moved):
+    """Variables that a layer may move while it runs in training.
+
+    Args:
+        layer: The layer.
+        moved: Ids of those that were seen to, or None where nobody looked.
+            What else the user's own layers keep is fixed, and may be large.
+    """
+    known = [p for p in parts(layer) if norms(p) or norms_kernel(p)]
+    seen = {id(v) for part in known for v in part.variables} | (moved or set())
+    found = [
+        variable
+        for variable in changing_variables(layer)
+        if moved is None or id(variable) in seen
+    ]
+    kernels = [part.layer.variables for part in known if norms_kernel(part)]
+    return [*found, *itertools.chain(*kernels)]
 
 
 def variables(model, once=False):
@@ -105,9 +118,11 @@ def variables(model, once=False):
         once: Those alone that a window moves once, in its last segment: of
             layers that are given no steps.
     """
+    moved = None
     if model.is_opaque:
         layers = [] if once else [model]
     else:
+        moved = model.graph.moved
         layers = [
             layer
             for layer, has_time in model.graph.keepers
@@ -115,7 +130,10 @@ def variables(model, once=False):
         ]
     weights = {id(v) for v in model.weights} if layers else ()
     found = {
-        id(v): v for layer in layers for v in _moving(layer) if id(v) in weights
+        id(v): v
+        for layer in layers
+        for v in _moving(layer, moved)
+        if id(v) in weights
     }
     return [*found.values()]
 

@@ -10,6 +10,7 @@ sequence cheap; a short one then compares them with those of Keras.
 import contextlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.layers.cells import draws_masks, parts
@@ -84,6 +85,14 @@ class Trial:
         finally:
             self.restore()
 
+    def see_what_moves(self):
+        """Enters which variables a run in training has moved."""
+        self.graph.moved = (self.graph.moved or set()) | {
+            id(variable)
+            for variable, value in self.before
+            if not np.array_equal(variable, value)
+        }
+
     def restore(self, but=()):
         """Sets variables back, but for those with the ids `but`."""
         for variable, value in self.before:
@@ -135,6 +144,8 @@ class Trial:
                 return replay(graph, graph.cut(inputs, start, length), training)
 
         whole = values(0, steps)
+        if training:
+            self.see_what_moves()
         refuse_losses_of_cells(graph)
         try:
             pieces = values(0, steps - 1), values(steps - 1, 1)

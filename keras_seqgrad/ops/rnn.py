@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.ops import loops, rows
+from keras_seqgrad.ops import changes, loops, rows
 from keras_seqgrad.ops.arguments import (
     check_new_state,
     check_rnn,
@@ -171,38 +171,37 @@ class _Scan:
             self.inputs = [masks.clear(x, self.mask) for x in self.inputs]
         first = [x[0] for x in self.inputs]
         self.first = keras.tree.pack_sequence_as(inputs, first), state
-        self.steps = self.inputs[0].shape[0] or tf.shape(self.inputs[0])[0]
-        self.live = self.steps
-        # Behind the end, too, a step that is computed and dropped may draw.
-        if not self.random_state:
-            self.live = steps_to_run(self.steps, self.mask, self.reset)
-        self.random_start = self._random_values()
+        steps = self.inputs[0].shape[0] or tf.shape(self.inputs[0])[0]
+        self.live = self.steps = steps
+        self.random_start = changes.values(self.random_state)
+        place = changes.mark()
         with self.around(*self.first):
-            return self._forward_loop()
+            return self._forward_loop(place)
 
     def backward(self, *cotangents, variables=None):
         # Other code may have drawn from the same generators since.
-        random_now = self._random_values()
-        self._set_random(self.random_start)
+        random_now = changes.values(self.random_state)
+        changes.put_back(self.random_state, self.random_start)
         with self.around(*self.first):
             gradients, d_variables = self._backward_loop(
                 cotangents, variables or []
             )
-        self._set_random(random_now)
+        changes.put_back(self.random_state, random_now)
         found = [d for d in gradients if d is not None] + d_variables
         found = iter(last(*found) if found else [])
         gradients = [None if d is None else next(found) for d in gradients]
         return (gradients, list(found)) if variables else gradients
 
-    def _forward_loop(self):
+    def _forward_loop(self, place):
         count = len(keras.tree.flatten(self.first[1]))
 
         def advance(t, carry):
             if self.reset is not None:
                 carry = rows.choose(self.reset[t], self.restart, carry)
             state = carry[:count]
-            kept = state + self._random_values()
-            output, new = self._call_step([x[t] for x in self.inputs], state)
+            drawn = changes.values(self.random_state)
+            inputs = [x[t] for x in self.inputs]
+            output, new = self._call_step(inputs, state)
             if self.mask is not None:
                 if len(carry) == count:
                     # The first step shows the shape of what it repeats.
@@ -210,19 +209,25 @@ class _Scan:
                     self.restart = self.restart + nested.zeros_like(output)
                 new = rows.choose(self.mask[t], new + output, carry)
                 output = new[count:]
-            return kept + output, new
+            return [state, drawn, output], new
 
         def body(t, carry, arrays):
             kept, new = advance(t, carry)
             new = rows.shaped_as(new, carry)
-            return t + 1, new, loops.write(arrays, t, kept)
+            return t + 1, new, loops.write(arrays, t, sum(kept, []))
 
-        # Outside the loop, because it shows what the output is.
+        # Outside the loop: it shows what the output is, and what weights move.
         kept, carry = advance(0, self.start)
+        self.random_state, self.random_start, kept[1] = changes.moving(
+            place, self.random_state, self.random_start, kept[1]
+        )
+        # Behind the end, too, a step that is computed and dropped may draw.
+        if not self.random_state:
+            self.live = steps_to_run(self.steps, self.mask, self.reset)
         carry[:count] = rows.shaped_as(carry[:count], self.start[:count])
         arrays = [
             tf.TensorArray(tensor.dtype, self.steps).write(0, tensor)
-            for tensor in kept
+            for tensor in sum(kept, [])
         ]
         end, carry, arrays = tf.while_loop(
             lambda t, *_: t < self.live,
@@ -240,8 +245,8 @@ class _Scan:
             )
         stacked = [array.stack() for array in arrays]
         self.states, stacked = stacked[:count], stacked[count:]
-        drawn = len(self.random_state)
-        self.random, outputs = stacked[:drawn], stacked[drawn:]
+        places = len(self.random_state)
+        self.random, outputs = stacked[:places], stacked[places:]
         return [swap_time(tensor) for tensor in outputs] + carry[:count]
 
     def _backward_loop(self, cotangents, variables):
@@ -316,7 +321,8 @@ class _Scan:
 
     def _pull_back(self, t, cotangents, variables):
         """Gradients of step t for its inputs, its state and `variables`."""
-        self._set_random([values[t] for values in self.random])
+        drawn = [values[t] for values in self.random]
+        changes.put_back(self.random_state, drawn)
         inputs = [x[t] for x in self.inputs]
         state = [values[t] for values in self.states]
         sources = rows.floating(inputs), rows.floating(state), variables
@@ -341,10 +347,3 @@ class _Scan:
         new = [tf.convert_to_tensor(s) for s in keras.tree.flatten(new)]
         check_new_state(new, state)
         return output, new
-
-    def _random_values(self):
-        return [tf.identity(v) for v in self.random_state]
-
-    def _set_random(self, values):
-        for variable, value in zip(self.random_state, values, strict=True):
-            variable.assign(value)

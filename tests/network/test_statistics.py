@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_seqgrad as ksg
+from keras_seqgrad.network import statistics
 from tests import stock, zoo
 from tests.methods.table import TABLE
 from tests.network.networks import L, signal
@@ -205,6 +206,23 @@ def test_compiled_is_eager(name, jit):
         found.append(model.get_weights())
     zoo.assert_same(*found)
     assert zoo.differ(found[0], before)
+
+
+def test_fixed_weights_of_ones_own_layers_are_no_statistics():
+    class Fixed(Mean):
+        def build(self, shape):
+            super().build(shape)
+            self.fixed = self.add_weight(shape=(9, 9), trainable=False)
+
+    layers = [signal(), Fixed(), norm(), L.GRU(2), L.Dense(2)]
+    model = ksg.SequenceModel.from_model(keras.Sequential(layers))
+    own, batch = model.layers[:2]
+    kept = [own.mean, own.fixed, *batch.non_trainable_variables]
+    ids = [id(v) for v in statistics.variables(model)]
+    assert ids == [id(v) for v in kept]  # nobody has looked yet
+    model.compile("sgd", "mse")
+    del kept[1]
+    assert [id(v) for v in statistics.variables(model)] == [*map(id, kept)]
 
 
 def test_looking_moves_nothing():
