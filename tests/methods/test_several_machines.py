@@ -25,7 +25,9 @@ CHOICES = ["skip", "raise"]
 def trained(name, scope):
     """Weights, what is carried for rows and what the method keeps."""
     method = replicas.TABLE[name].method
-    weights, _, kept = replicas.trained(method, scope, True, "simple_rnn")
+    # One as a graph: what a step of it asks of a cluster all of them ask.
+    given = method, scope, True, "simple_rnn", name != "dni"
+    weights, _, kept = replicas.trained(*given)
     return [*weights, *kept]
 
 
