@@ -45,6 +45,7 @@ SHOWN = {
         "nested",
         "origin",
         "pieces",
+        "readings",
         "replicas",
         "updates",
     },

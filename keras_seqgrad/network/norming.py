@@ -8,6 +8,7 @@ import keras
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import statistics
 from keras_seqgrad.network.nodes import RecurrentNode
+from keras_seqgrad.network.statistics import norms_unfrozen
 from keras_seqgrad.network.tracing import is_graph, tensors
 from keras_seqgrad.network.uncuttable import late_tensors
 
@@ -20,12 +21,8 @@ def everywhere(model):
             own all that norm are found, wherever they are.
     """
     if model.is_opaque:
-        return _inside(model, _norms)
+        return _inside(model, norms_unfrozen)
     return [name for _, name, _ in _norming(model.graph)]
-
-
-def _norms(part):
-    return statistics.norms(part) and part.trainable
 
 
 def _inside(model, norms):
@@ -34,8 +31,10 @@ def _inside(model, norms):
     return [*{part.name for part in found if norms(part)}]
 
 
-def _norming(graph, norms=_norms):
+def _norming(graph, norms=norms_unfrozen):
     """(layer, name, what it makes) of the calls of such layers."""
+    if not graph.keepers:  # asked with every segment, mostly for nothing
+        return []
     return [
         (layer, name, {id(tensor) for tensor in tensors(result)})
         for layer, name, _, _, result in graph.calls
@@ -45,22 +44,27 @@ def _norming(graph, norms=_norms):
     ]
 
 
+def _at_once(graph, made_of, norms=norms_unfrozen):
+    """Names of those that make one of some tensors; no cell does at once."""
+    return [
+        name
+        for layer, name, made in _norming(graph, norms)
+        if made & made_of and not isinstance(layer, RecurrentNode)
+    ]
+
+
 def of_steps(model, kernels=False):
-    """Those of `everywhere` that norm several steps at once; no cell does.
+    """Those of `everywhere` that norm several steps at once.
 
     Args:
         model: The `SegmentedModel`.
         kernels: Whether to name those instead that norm their own kernel anew
             whenever they run, as `SpectralNormalization`.
     """
-    norms = statistics.norms_kernel if kernels else _norms
+    norms = statistics.norms_kernel if kernels else norms_unfrozen
     if model.is_opaque:
         return _inside(model, norms)
-    return [
-        name
-        for layer, name, made in _norming(model.graph, norms)
-        if made & model.graph.temporal and not isinstance(layer, RecurrentNode)
-    ]
+    return _at_once(model.graph, model.graph.temporal, norms)
 
 
 def below_states(model):
@@ -81,14 +85,10 @@ def below_states(model):
 
 def at_ends(model):
     """Those of `everywhere` that norm what is known at a sequence's end."""
-    if model.is_opaque:
+    if model.is_opaque or not model.graph.keepers:
         return []
-    late = late_tensors(model.graph) - model.graph.temporal
-    return [
-        name
-        for layer, name, made in _norming(model.graph)
-        if made & late and not isinstance(layer, RecurrentNode)
-    ]
+    graph = model.graph
+    return _at_once(graph, late_tensors(graph) - graph.temporal)
 
 
 def refuse(names, what, instead):

@@ -20,6 +20,10 @@ NOISES = (
 )
 
 
+# What an option is set to that is no rate.
+OFF = {"use_cudnn": False, "trainable": False}
+
+
 class LayerFailure(Exception):
     """The error of a layer in short.
 
@@ -136,8 +140,7 @@ def without_dropout(layers):
             kept += [(v, "trainable", v.trainable) for v in part.variables]
     try:
         for part, name, _ in kept:
-            flag = name in ("use_cudnn", "trainable")
-            setattr(part, name, False if flag else 0.0)
+            setattr(part, name, OFF.get(name, 0.0))
         yield
     finally:
         for part, name, rate in kept:

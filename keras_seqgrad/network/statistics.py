@@ -15,7 +15,7 @@ from keras_seqgrad.layers.cells import changing_variables, parts
 from keras_seqgrad.network.nodes import Node
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.tracing import is_graph, is_own, tensors
-from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors import masks, readings
 
 
 class NormalizationNode(Node):
@@ -45,8 +45,13 @@ class NormalizationNode(Node):
 
 
 def norms(layer):
-    """Whether it norms by what runs through it, unless it is frozen."""
+    """Whether it norms by what runs through it, where it is not frozen."""
     return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def norms_unfrozen(layer):
+    """Whether it norms by what runs through it in training."""
+    return norms(layer) and layer.trainable
 
 
 def norms_kernel(layer):
@@ -148,9 +153,9 @@ def put_back(variables, unless=False):
     """
     if unless is True:
         variables = []
-    before = [tf.identity(variable) for variable in variables]
+    before = readings.of(variables)
     yield
-    for variable, value in zip(variables, before, strict=True):
-        if unless is not False:
-            value = tf.where(unless, variable, value)
-        variable.assign(value)
+    if unless is not False:
+        pairs = zip(variables, before, strict=True)
+        before = [tf.where(unless, now, was) for now, was in pairs]
+    readings.put_back(variables, before)

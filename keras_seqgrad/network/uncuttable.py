@@ -40,7 +40,7 @@ def mixes_time(layer):
     """Why `layer` cannot be cut in time, if it is known to mix steps."""
     seen = {id(part) for part in statistics.run_at_once(layer)}
     if any(
-        statistics.norms(part) and part.trainable and id(part) not in seen
+        statistics.norms_unfrozen(part) and id(part) not in seen
         for part in parts(layer)
     ):
         return (

@@ -8,17 +8,6 @@ READS |= {"VariableShape", "LookupTableFindV2", "LookupTableSizeV2"}
 ASSIGNS = {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"}
 
 
-def values(variables):
-    """What variables are now."""
-    return [tf.identity(variable) for variable in variables]
-
-
-def put_back(variables, values):
-    """Makes variables what they were."""
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)
-
-
 def mark():
     """A place in the graph that is being made; None where there is none."""
     if tf.executing_eagerly():

@@ -25,7 +25,7 @@ from keras_seqgrad.ops.arguments import (
 )
 from keras_seqgrad.ops.common import last, swap_time
 from keras_seqgrad.ops.stop import steps_to_run
-from keras_seqgrad.tensors import masks, nested
+from keras_seqgrad.tensors import masks, nested, readings
 
 
 def rnn(
@@ -173,20 +173,20 @@ class _Scan:
         self.first = keras.tree.pack_sequence_as(inputs, first), state
         steps = self.inputs[0].shape[0] or tf.shape(self.inputs[0])[0]
         self.live = self.steps = steps
-        self.random_start = changes.values(self.random_state)
+        self.random_start = readings.of(self.random_state)
         place = changes.mark()
         with self.around(*self.first):
             return self._forward_loop(place)
 
     def backward(self, *cotangents, variables=None):
         # Other code may have drawn from the same generators since.
-        random_now = changes.values(self.random_state)
-        changes.put_back(self.random_state, self.random_start)
+        random_now = readings.of(self.random_state)
+        readings.put_back(self.random_state, self.random_start)
         with self.around(*self.first):
             gradients, d_variables = self._backward_loop(
                 cotangents, variables or []
             )
-        changes.put_back(self.random_state, random_now)
+        readings.put_back(self.random_state, random_now)
         found = [d for d in gradients if d is not None] + d_variables
         found = iter(last(*found) if found else [])
         gradients = [None if d is None else next(found) for d in gradients]
@@ -199,7 +199,7 @@ class _Scan:
             if self.reset is not None:
                 carry = rows.choose(self.reset[t], self.restart, carry)
             state = carry[:count]
-            drawn = changes.values(self.random_state)
+            drawn = readings.of(self.random_state)
             inputs = [x[t] for x in self.inputs]
             output, new = self._call_step(inputs, state)
             if self.mask is not None:
@@ -322,7 +322,7 @@ class _Scan:
     def _pull_back(self, t, cotangents, variables):
         """Gradients of step t for its inputs, its state and `variables`."""
         drawn = [values[t] for values in self.random]
-        changes.put_back(self.random_state, drawn)
+        readings.put_back(self.random_state, drawn)
         inputs = [x[t] for x in self.inputs]
         state = [values[t] for values in self.states]
         sources = rows.floating(inputs), rows.floating(state), variables

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_seqgrad.tensors import masks, origin, replicas
+from keras_seqgrad.tensors import masks, origin, readings, replicas
 from keras_seqgrad.window import per_step, targets
 from keras_seqgrad.window.by_output import (
     by_output,
@@ -133,7 +133,7 @@ def enter_metrics(window, segment, outputs, means, share):
         means: Variables that are means over steps.
         share: The segment's share of the window's steps.
     """
-    before = [tf.identity(variable) for variable in means]
+    before = readings.of(means)
     for variable in means:
         variable.assign(tf.zeros_like(variable))
     window.learner.record_metrics(segment, outputs)
@@ -181,13 +181,12 @@ def _seen(window, key):
     key = _compiled(window.model), key
     if key not in _shown:
         restore = window.learner.keep_output_losses()
-        kept = [tf.identity(variable) for variable in variables]
+        kept = readings.of(variables)
         try:
             found = _compare(example, outputs, variables)
         finally:
             restore()
-            for variable, value in zip(variables, kept, strict=True):
-                variable.assign(value)
+            readings.put_back(variables, kept)
         if key[0] is not None:
             _shown[key] = found
     else:

@@ -6,7 +6,13 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.network.reached import not_reached
-from keras_seqgrad.tensors import nested, origin, replicas, updates
+from keras_seqgrad.tensors import (
+    nested,
+    origin,
+    readings,
+    replicas,
+    updates,
+)
 from keras_seqgrad.window import missing, per_step
 from keras_seqgrad.window.by_output import paths_of
 
@@ -137,13 +143,11 @@ class Learner:
         def variables():
             return [v for t in self.output_trackers() for v in t.variables]
 
-        before = [tf.identity(variable) for variable in variables()]
+        before = readings.of(variables())
 
         def restore():
             found = variables()
-            values = before or nested.zeros_like(found)
-            for variable, value in zip(found, values, strict=True):
-                variable.assign(value)
+            readings.put_back(found, before or nested.zeros_like(found))
 
         return restore
 

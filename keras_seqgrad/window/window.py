@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.network import statistics
-from keras_seqgrad.tensors import masks, nested, pieces, replicas
+from keras_seqgrad.tensors import masks, nested, pieces, readings, replicas
 from keras_seqgrad.window import (
     added,
     ends,
@@ -236,12 +236,11 @@ class Window:
 
     def draws(self):
         """From what state of the random numbers layers would draw now."""
-        return [tf.identity(variable) for variable in self.random_state]
+        return readings.of(self.random_state)
 
     def draw_again(self, draws):
         """Makes layers draw once more what they drew from `draws` on."""
-        for variable, value in zip(self.random_state, draws, strict=True):
-            variable.assign(value)
+        readings.put_back(self.random_state, draws)
 
     @contextlib.contextmanager
     def draws_put_back(self):
