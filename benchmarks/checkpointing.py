@@ -1,9 +1,9 @@
 """Memory and time of gradients through very long sequences.
 
-One LSTM layer of 128 units, batch 8, a readout at every step. Each arm runs in
-a process of its own (`benchmarks/memory.py` says what is measured). Keras is
-its stock model without jit, as its own gradient under XLA grows with the square
-of the length.
+One LSTM layer of 128 units, batch 8, a readout at every step, or one of the
+mean by learned shares of all steps. Each arm runs in a process of its own
+(`benchmarks/memory.py` says what is measured). Keras is its stock model without
+jit, as its own gradient under XLA grows with the square of the length.
 """
 
 import keras
@@ -14,43 +14,52 @@ from benchmarks.memory import in_fresh_process
 from benchmarks.table import Table
 
 FEATURES = 8
+AUTO = 'BPTT(checkpoint_every="auto")'
 METHODS = {
     "BPTT()": lambda: ksg.methods.BPTT(),
-    'BPTT(checkpoint_every="auto")': lambda: ksg.methods.BPTT("auto"),
+    AUTO: lambda: ksg.methods.BPTT("auto"),
     "ARTBP(50)": lambda: ksg.methods.ARTBP(50),
     'ARTBP(50, checkpoint_every="auto")': lambda: ksg.methods.ARTBP(
         50, checkpoint_every="auto"
     ),
 }
+# Where what is behind the layer reads all steps.
+POOLED = {
+    "BPTT()": METHODS["BPTT()"],
+    AUTO: METHODS[AUTO],
+    "TruncatedBPTT(100)": lambda: ksg.methods.TruncatedBPTT(100),
+}
 KERAS = "Keras, no jit"
+HEAD = ["steps", "arm", "peak (MiB)", "seconds a step"]
+HEAD += ["first step, compiling (s)"]
 
 
-def make(arm, units):
+def make(arm, units, pooled):
     layers = keras.layers
-    model = keras.Sequential(
-        [
-            keras.Input((None, FEATURES)),
-            layers.LSTM(units, return_sequences=True),
-            layers.Dense(1),
-        ]
-    )
+    inputs = keras.Input((None, FEATURES))
+    hidden = layers.LSTM(units, return_sequences=True)(inputs)
+    if pooled:
+        shares = layers.Softmax(axis=1)(layers.Dense(1)(hidden))
+        hidden = keras.ops.sum(shares * hidden, axis=1)
+    model = keras.Model(inputs, layers.Dense(1)(hidden))
     options = {"jit_compile": False}
     if arm != KERAS:
         model = ksg.SequenceModel.from_model(model)
-        options = {"jit_compile": True, "method": METHODS[arm]()}
+        options = {"jit_compile": True, "method": {**METHODS, **POOLED}[arm]()}
     model.compile("adam", "mse", **options)
     return model
 
 
-def memory_steps(arm, units, batch_size, steps):
+def memory_steps(arm, units, batch_size, steps, pooled=False):
     """A step that loads what all need, and the step to measure."""
     generator = np.random.default_rng(0)
     shape = (batch_size, steps, FEATURES)
     x = generator.normal(size=shape).astype("float32")
     y = x.sum(axis=2, keepdims=True)
-    first, model = make(arm, units), make(arm, units)
+    y = y.mean(axis=1) if pooled else y
+    first, model = make(arm, units, pooled), make(arm, units, pooled)
     return (
-        lambda: first.train_on_batch(x[:, :60], y[:, :60]),
+        lambda: first.train_on_batch(x[:, :60], y if pooled else y[:, :60]),
         lambda: model.train_on_batch(x, y),
     )
 
@@ -60,17 +69,22 @@ def tables(quick):
     # Keras takes minutes for the longest.
     arms = [(20_000, arm) for arm in (KERAS, *METHODS)]
     arms += [(100_000, arm) for arm in METHODS]
+    pooled = [(20_000, arm) for arm in (KERAS, *POOLED)] + [(100_000, AUTO)]
     if quick:
-        batch_size, units, arms = 2, 3, [(100, 'BPTT(checkpoint_every="auto")')]
+        batch_size, units = 2, 3
+        arms = pooled = [(100, AUTO)]
+    size = {"units": units, "batch_size": batch_size}
+    yield Table("checkpointing", HEAD, measured(arms, **size))
+    yield Table(
+        "checkpointing_pooled", HEAD, measured(pooled, **size, pooled=True)
+    )
+
+
+def measured(arms, **size):
+    """A row of the table for each (steps, arm)."""
     rows = []
     for steps, arm in arms:
-        found = in_fresh_process(
-            "checkpointing",
-            arm=arm,
-            units=units,
-            batch_size=batch_size,
-            steps=steps,
-        )
+        found = in_fresh_process("checkpointing", arm=arm, steps=steps, **size)
         rows.append(
             [
                 f"{steps:,}",
@@ -80,5 +94,4 @@ def tables(quick):
                 f"{found['first']:.2f}",
             ]
         )
-    head = ["steps", "arm", "peak (MiB)", "seconds a step"]
-    yield Table("checkpointing", [*head, "first step, compiling (s)"], rows)
+    return rows

@@ -35,9 +35,9 @@ class SequenceModel(Saved, SegmentedModel):
       inside a segment (ARTBP), resets and explicit masks run such a model
       step by step.
 
-    Not for models that read the future or the whole sequence at once
-    (Bidirectional, attention or convolution over time): they are refused by
-    `compile`, by layer name.
+    Layers that read all steps at once (attention or convolution over time,
+    Flatten, Bidirectional) are taken behind the recurrent layers, by methods
+    with one update a window; below one `compile` refuses them by layer name.
 
     Inputs (batch, time, ...) may come in a dict with up to two companions:
 
@@ -175,7 +175,7 @@ class SequenceModel(Saved, SegmentedModel):
         window = open_window(self, carried, data)
         outputs, state = window.forward(window.whole(), window.state)
         carried.write(state)
-        return outputs
+        return window.judged(window.whole(), outputs)
 
     def estimate_gradients(
         self, x: Any, y: Any, sample_weight: Any = None, seed: int | None = None

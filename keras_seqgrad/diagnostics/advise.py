@@ -113,7 +113,9 @@ def advise(
     Returns:
         `Advice`, with `numbers`:
 
-        * parameters, rows, steps, stateful, one_target, tolerance, memory
+        * parameters, rows, steps, stateful, one_target (whether the last step
+          alone has a loss), one_update (whether a window has one, in all
+          methods), tolerance, memory
         * decay_rate of the influence from lag to lag; suggested_length by
           `suggest_truncation_length`, or None if the influence does not fall
         * bytes of the window, bytes_checkpointed, bytes_a_step of a segment,
@@ -163,6 +165,8 @@ def measured(model, x, y, memory, sample_weight, tolerance):
             f"steps or more, received {steps}."
         )
     one_target = not any(model.temporal_outputs)
+    one_update = one_target or model.head is not None
+    one_target &= model.head is None
     lag = steps - 1 if one_target else steps // 2
     profile = influence_profile(model, x, y, lag, sample_weight)
     rate = profile.decay_rates[ALL]
@@ -177,6 +181,7 @@ def measured(model, x, y, memory, sample_weight, tolerance):
         "steps": steps,
         "stateful": model.stateful,
         "one_target": one_target,
+        "one_update": one_update,
         "tolerance": tolerance,
         "decay_rate": rate,
         "suggested_length": length,
@@ -241,7 +246,7 @@ def chosen(model, data, numbers):
     fits = numbers["longest_that_fits"]
     died = length is not None and length <= steps
     enough = f"what it cuts off is {numbers['tolerance']:.0%} or less"
-    if died and not numbers["one_target"]:
+    if died and not numbers["one_update"]:
         short = tolerable(model, data, numbers, min(steps // 2, fits))
         if short is not None:
             return methods.TruncatedBPTT(short), (
@@ -254,7 +259,7 @@ def chosen(model, data, numbers):
             return methods.BPTT("auto"), (
                 "the window holds what counts, and fits with checkpoints."
             )
-    if died and numbers["one_target"]:
+    if died and numbers["one_update"]:
         short = tolerable(model, data, numbers, min(steps, fits))
         if short is not None:
             return methods.TruncatedBPTT(short), f"{enough}, and it fits."
@@ -303,6 +308,8 @@ def told(numbers):
     n = numbers
     carried = "carried" if n["stateful"] else "not carried"
     target = "one target" if n["one_target"] else "targets at steps"
+    if n["one_update"] and not n["one_target"]:
+        target = "judged as a whole"
     length = n["suggested_length"]
     dies = (
         "which does not fall"

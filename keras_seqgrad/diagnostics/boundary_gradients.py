@@ -137,7 +137,7 @@ def compare(window, seed=None):
             segment = window.segment(start, min(length, total - start))
             outputs, state = window.forward(segment, state)
             pieces.append(outputs)
-        outputs = whole(pieces, window.model.temporal_outputs)
+        outputs = whole(pieces, window.model.temporal_made)
         loss = window.loss(window.whole(), outputs)
     flat = keras.tree.flatten(states)
     found = nested.fill(tape.gradient(loss, flat), flat)

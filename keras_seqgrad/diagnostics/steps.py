@@ -155,7 +155,7 @@ def pull_steps(window, tiles, chosen, use, found):
         cotangents = []
         for d_output, temporal, output in zip(
             d_outputs,
-            window.model.temporal_outputs,
+            window.model.temporal_made,
             logits.leaves(made),
             strict=True,
         ):

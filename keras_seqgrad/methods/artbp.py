@@ -131,10 +131,12 @@ class ARTBP(WindowMethod):
         self.update = update
 
     gates_inside = True
+    takes_head = property(lambda self: self.update == "window")
     cuts_targets = property(lambda self: self.update == "cut")
     compiles = property(lambda self: self.update == "window")
 
     def check(self, model):
+        super().check(model)
         checkpoints.check(model, self.checkpoint_every)
 
     def build(self, model):

@@ -19,6 +19,8 @@ class Method(abc.ABC):
     Attributes:
         random: Whether an estimate depends on its seed. A method that draws
             nothing says False, and is not asked again and again.
+        takes_head: Whether it trains models of which a part needs all steps of
+            a sequence at once (see `keras_seqgrad.network.head`).
         cuts_targets: Whether it takes the loss of segments, for which targets
             are cut with the inputs. Losses that judge a sequence as a whole
             are refused then.
@@ -39,6 +41,7 @@ class Method(abc.ABC):
     """
 
     random = True
+    takes_head = False
     cuts_targets = True
     crosses_windows = False
     length: int | None = None
@@ -46,12 +49,17 @@ class Method(abc.ABC):
     compiles = True
     when_not_finite = ""
 
-    # Most methods run on every model.
-    def check(self, model: Any) -> None:  # noqa: B027
+    def check(self, model: Any) -> None:
         """Refuses a compiled model that the method cannot run on.
 
         Called by `compile` before `build`, and by what compares methods.
         """
+        if model.head is not None and not self.takes_head:
+            raise ValueError(
+                f"{model.head.reason} {self!r} takes the loss of segments. "
+                "With one update a window ksg.methods.BPTT, ARTBP, SnAp, RTRL "
+                "and TruncatedBPTT without a stride train this model as it is."
+            )
 
     # Most methods have nothing to build.
     def build(self, model: Any) -> None:  # noqa: B027

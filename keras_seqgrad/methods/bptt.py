@@ -53,7 +53,7 @@ class BPTT(WindowMethod):
     BPTT(checkpoint_every='auto')
     """
 
-    random = False
+    random, takes_head = False, True
 
     def __init__(
         self, checkpoint_every: int | Literal["auto"] | None = None

@@ -150,6 +150,7 @@ class OnlineMethod(Method):
 
     crosses_windows = True
     gates_inside = True
+    takes_head = True
 
     def start(self, window, seed=None):
         """The influence before a window: none in rows that begin with it."""
@@ -187,8 +188,8 @@ class OnlineMethod(Method):
 
     def train(self, window):
         carry = window.state, self.start(window)
-        if window.one_target:
-            loss, gradients, outputs, carry = self._pull_at_end(window, carry)
+        if window.one_target or window.model.head is not None:
+            loss, gradients, outputs, carry = self._pull_once(window, carry)
             window.learner.apply(gradients)
             window.learner.record_window(outputs, loss)
         else:
@@ -206,9 +207,18 @@ class OnlineMethod(Method):
 
     def estimate(self, window, seed=None):
         carry = window.state, self.start(window, seed)
+        loss, gradients, _, _ = self._pull_once(window, carry)
+        return loss, gradients
+
+    # --- a window ---------------------------------------------------------
+
+    def _pull_once(self, window, carry):
+        """(loss, gradients, outputs, state and influence after the window).
+
+        The weights are the same in all of it.
+        """
         if window.one_target:
-            loss, gradients, _, _ = self._pull_at_end(window, carry)
-            return loss, gradients
+            return self._pull_at_end(window, carry)
         summed = Summed(window)
         with window.draws_put_back():
             ended, outputs, _ = each_segment_kept(
@@ -229,10 +239,10 @@ class OnlineMethod(Method):
             )
             return outputs, (carry, nested.add(gradients, pulled))
 
-        _, gradients = each_segment(
+        carry, gradients = each_segment(
             window, self.length, step, (carry, gradients)
         )
-        return loss, gradients
+        return loss, gradients, outputs, carry
 
     # --- a segment --------------------------------------------------------
 

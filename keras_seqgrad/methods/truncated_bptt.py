@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras_seqgrad.methods.base import Method, serializable
 from keras_seqgrad.tensors import arguments, logits, nested
 from keras_seqgrad.truncation import Fixed
-from keras_seqgrad.window import added
+from keras_seqgrad.window import added, checkpoints
 from keras_seqgrad.window.ends import before_ends, run_before, split_at_end
 from keras_seqgrad.window.loops import each_segment, each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_window
@@ -131,7 +131,9 @@ class TruncatedBPTT(Method):
     current parameters before each update. No gradient reaches back before the
     start of the window. With one target per sequence there is one update, at
     the end of the window, whose gradient reaches back `length` steps from
-    each row's last one that is not masked.
+    each row's last one that is not masked. So there is where a head reads all
+    steps (`model.head`): its gradient comes to every step, and goes back to
+    the start of a segment; then no stride may be given.
 
     Gradient: biased; exact where `length` covers the window (as
     `estimate_gradients` gives it). Memory: O(length) activations. Time: that
@@ -175,7 +177,13 @@ class TruncatedBPTT(Method):
         """Whether runs overlap, each cut `length` steps before its end."""
         return self.stride not in (None, self.length)
 
+    @property
+    def takes_head(self):
+        return not self.gates_inside
+
     def train(self, window):
+        if window.model.head is not None:
+            return self._train_whole(window)
         if window.one_target:
             return self._train_at_end(window)
         if self.gates_inside:
@@ -187,6 +195,15 @@ class TruncatedBPTT(Method):
             return outputs, state, loss
 
         return each_segment_recorded(window, self.length, step, window.state)
+
+    def _train_whole(self, window):
+        """One update, by what a head makes of the whole window."""
+        loss, gradients, outputs, state = checkpoints.pull_checkpointed(
+            window, self.length, self._gates(window)
+        )
+        window.learner.apply(gradients)
+        window.learner.record_window(outputs, loss)
+        return state
 
     def _train_at_end(self, window):
         """One update whose gradient reaches back from each row's last step."""
@@ -246,12 +263,16 @@ class TruncatedBPTT(Method):
     def estimate(self, window, seed=None):
         if window.one_target:
             gates = self._gates_at_end(window)
-        elif self.stride in (None, self.length):
-            gates = before_ends(window, Fixed(self.length).gates(window.steps))
-        else:
+        elif self.gates_inside:
             return self._estimate_overlapping(window)
+        else:
+            gates = self._gates(window)
         loss, gradients, _, _ = pull_window(window, gates)
         return loss, gradients
+
+    def _gates(self, window):
+        """Gates that cut at the borders of segments."""
+        return before_ends(window, Fixed(self.length).gates(window.steps))
 
     def _gates_at_end(self, window):
         """Gates that cut every `length` steps before the last one of each row.

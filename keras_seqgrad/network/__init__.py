@@ -5,6 +5,8 @@ nodes       recurrent layers inside a traced graph
 tracing     calls of layers while a graph is traced: their tensors, their kinds
 uncuttable  what cannot be cut in time, known before it runs
 spread      what a model has at every step alike
+axes        which tensors of a graph have a time axis
+head        what of a model needs all steps of a sequence at once
 graph       any Sequential or Functional model, traced on the same layers
 example     inputs on which a model can be tried
 replay      the calls of a graph once more, layer by layer
@@ -18,5 +20,6 @@ export      a segmented model as functions for serving
 scans       which scan runs each recurrent layer, and whether XLA does
 handles     what users of a Keras model reach for: layers, shapes, summary
 opaque      a model whose segment function is a subclass's own
+described   what a segmented model takes and gives, and what of it has time
 segmented   the model as methods run and differentiate it: the forward half
 """

@@ -3,6 +3,7 @@
 import itertools
 
 from keras_seqgrad.network import example as examples
+from keras_seqgrad.network.refusals import CannotCut
 from keras_seqgrad.network.replay import without_dropout
 from keras_seqgrad.network.trial import Trial
 from keras_seqgrad.tensors import masks
@@ -40,6 +41,8 @@ def check_model(model, example=None):
 def check(graph, example=None):
     """Refuses a graph whose layers mix time steps, by layer name.
 
+    Those that have no recurrent layer behind them it leaves to a `Head`.
+
     Args:
         graph: The `Graph` of the model.
         example: Inputs that its model accepts, or None to draw some.
@@ -49,6 +52,14 @@ def check(graph, example=None):
         ValueError: A layer's outputs change when the sequence is cut, or
             segments do not give the outputs of Keras.
     """
+    while True:
+        try:
+            return _try(graph, example)
+        except CannotCut as found:
+            graph.leave_to_head(found)
+
+
+def _try(graph, example):
     if example is None:
         tried, which = examples.drawn(graph), "all inputs that were drawn"
     else:

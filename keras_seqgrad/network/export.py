@@ -96,7 +96,11 @@ def write_whole(model, filepath, signature, verbose, **kwargs):
     archive = keras.export.ExportArchive()
     # The first one is what a server calls by default.
     archive.track_and_add_endpoint("serve", model, signature, **kwargs)
-    add_steps(archive, model, steps=1)
+    if not model.compiled:
+        # As `compile` does: where steps are mixed no state can be handed on.
+        cuttable.check_model(model)
+    if model.head is None:
+        add_steps(archive, model, steps=1)
     archive.write_out(filepath, verbose=verbose is not False)
 
 
@@ -104,6 +108,11 @@ def write_steps(model, filepath, steps, verbose):
     """Writes `step` and `initial_state`: see `Handles.export_steps`."""
     if steps is not None:
         steps = arguments.positive_integer(steps, "steps")
+    if not model.compiled:
+        cuttable.check_model(model)
+    model.refuse_head(
+        "Steps are exported with the state after them.", "Write `export`"
+    )
     archive = keras.export.ExportArchive()
     archive.track(model)
     add_steps(archive, model, steps)
@@ -122,9 +131,6 @@ def add_steps(archive, model, steps):
         ValueError: The model cannot be cut in time, does not run on any
             number of steps, or has an input named as a state is.
     """
-    if not model.compiled:
-        # As `compile` does: where steps are mixed no state can be handed on.
-        cuttable.check_model(model)
     inputs, state = segments_of(model, steps), state_of(model)
     refuse_names(inputs, state)
 

@@ -11,7 +11,7 @@ import functools
 import keras
 
 from keras_seqgrad.layers.cells import parts
-from keras_seqgrad.network import spread, statistics, uncuttable
+from keras_seqgrad.network import axes, head, spread, statistics, uncuttable
 from keras_seqgrad.network.nodes import (
     PoolingNode,
     RecurrentNode,
@@ -20,6 +20,7 @@ from keras_seqgrad.network.nodes import (
     refuse_overrides,
 )
 from keras_seqgrad.network.passage import Passage
+from keras_seqgrad.network.refusals import CannotCut
 from keras_seqgrad.network.tracing import (
     as_functional,
     as_layer,
@@ -40,12 +41,16 @@ class Graph:
     Args:
         model: A built Sequential or Functional Keras model.
 
+    What needs all steps of a sequence at once, with no recurrent layer behind
+    it, is left to a `Head`; the rest of this is of what is before it.
+
     Attributes:
         original: The model in functional form.
+        head: The `Head`, or None.
         nodes: Recurrent nodes by key, in the order of the graph. A pooling
             over time is one of them, too.
         temporal_inputs: For each flattened input, whether it has a time axis.
-        temporal_outputs: The same for each flattened output.
+        temporal_made: The same for each flattened tensor that a segment gives.
         temporal: Ids of all tensors of the graph that have a time axis.
         calls: (layer, name, args, kwargs, result) of every call of a layer, in
             an order that runs. Nested models are there by their layers, and
@@ -68,35 +73,85 @@ class Graph:
         refuse_overrides(model, model.name, ["call"])
         self.takes_initial_state, self.poolings = False, None
         self.spreads, self.moved = set(), None
-        self.original = functional = as_functional(model)
+        self.original, self.whole = as_functional(model), {}
+        self._build()
+
+    def leave_to_head(self, found):
+        """Has a layer run on all steps at once.
+
+        Args:
+            found: The `CannotCut` of the layer.
+
+        Raises:
+            CannotCut: It has been left so before, or recurrent layers depend
+                on what it makes.
+        """
+        if found.layer in self.whole:
+            raise found
+        self.whole[found.layer] = found
+        for name in ("masks_steps", "may_add_losses", "keepers"):
+            vars(self).pop(name, None)
+        self._build()
+
+    def _build(self):
+        try:
+            functional, self.head = self.original, None
+            self._trace_whole(functional)
+            for found in uncuttable.known(self, self.spreads):
+                self.whole.setdefault(found.layer, found)
+            if self.whole:
+                functional, self.head = head.split(
+                    functional, self.top_calls, self.temporal, self.whole
+                )
+                self._trace_whole(functional)
+            self._trace(functional, relax=True)
+            self.temporal = axes.temporal_tensors(self.calls)
+            for found in uncuttable.known(self):
+                raise found
+        except CannotCut as found:
+            return self.leave_to_head(found)
+        for layer, _, args, _, _ in self.calls:
+            if isinstance(layer, statistics.NormalizationNode):
+                layer.has_time = id(args[0]) in self.temporal
+        uncuttable.refuse_late_start(self)
+        if self.nodes.keys() <= self.poolings:
+            for found in self.whole.values():
+                raise found
+            raise ValueError(
+                "A SequenceModel needs at least one recurrent layer "
+                "(SimpleRNN, GRU, LSTM, RNN, ConvLSTM). "
+                f"Received model {self.original.name!r} with layers "
+                f"{[layer.name for layer in self.original.layers]}"
+            )
+        self.temporal_made = [
+            id(tensor) in self.temporal
+            for tensor in keras.tree.flatten(self.outputs)
+        ]
+        if self.head is not None:
+            self.head.find_time(self.temporal_inputs, self.temporal_made)
+        self.model = keras.Model(self.inputs, self.outputs)
+
+    def _trace_whole(self, functional):
+        """Traces a model as it is, and finds what has a time axis there."""
+        self.poolings, self.spreads = None, set()
         self._trace(functional, relax=False)
-        self.temporal = temporal = self._temporal_tensors()
+        self.temporal = temporal = axes.temporal_tensors(self.calls)
         inputs = keras.tree.flatten(self.inputs)
         self.temporal_inputs = [id(t) in temporal for t in inputs]
         uncuttable.refuse_lengths(self)
-        outputs = keras.tree.flatten(self.outputs)
-        self.temporal_outputs = [id(t) in temporal for t in outputs]
         self.spreads = spread.found(self)
         self.poolings = {
             layer.key
             for layer, _, args, _, _ in self.calls
             if isinstance(layer, PoolingNode) and id(args[0]) in temporal
         }
-        self._trace(functional, relax=True)
-        self.temporal = self._temporal_tensors()
-        for layer, _, args, _, _ in self.calls:
-            if isinstance(layer, statistics.NormalizationNode):
-                layer.has_time = id(args[0]) in self.temporal
-        uncuttable.refuse_known(self)
-        uncuttable.refuse_late_start(self)
-        if self.nodes.keys() <= self.poolings:
-            raise ValueError(
-                "A SequenceModel needs at least one recurrent layer "
-                "(SimpleRNN, GRU, LSTM, RNN, ConvLSTM). "
-                f"Received model {model.name!r} with layers "
-                f"{[layer.name for layer in model.layers]}"
-            )
-        self.model = keras.Model(self.inputs, self.outputs)
+
+    @property
+    def temporal_outputs(self):
+        """Whether each flattened output of the model has a time axis."""
+        if self.head is None:
+            return self.temporal_made
+        return self.head.temporal_outputs
 
     @functools.cached_property
     def masks_steps(self):
@@ -194,6 +249,7 @@ class Graph:
             )
 
         self.nodes, self.calls, self.names = {}, [], set()
+        self.top_calls = []
         given = keras.tree.flatten(functional.input)
         flat = [placeholder(i, tensor) for i, tensor in enumerate(given)]
         self.inputs = keras.tree.pack_sequence_as(functional.input, flat)
@@ -202,7 +258,15 @@ class Graph:
     def _call(self, layer, prefix, args, kwargs):
         name = prefix + layer.name
         if is_graph(layer):
-            return self._call_nested(layer, name, args, kwargs)
+            result = self._call_nested(layer, name, args, kwargs)
+        else:
+            result = self._call_layer(layer, prefix, args, kwargs)
+        if not prefix:
+            self.top_calls.append((layer, args, kwargs, result))
+        return result
+
+    def _call_layer(self, layer, prefix, args, kwargs):
+        name = prefix + layer.name
         layer, args, kwargs = as_layer(layer, args, kwargs)
         if isinstance(layer, keras.layers.RNN):
             refuse_configuration(layer, name)
@@ -222,17 +286,18 @@ class Graph:
         elif encodes_steps(layer, args):
             # Keras takes a single step for the axis of the classes.
             apart = keras.layers.Reshape((-1, 1), name=f"{layer.name}_steps")
-            args = (self._call(apart, prefix, args, {}), *args[1:])
+            args = (self._call_layer(apart, prefix, args, {}), *args[1:])
         elif len(self.calls) in self.spreads:
             layer = spread.of_steps(layer, args[0])
             args, kwargs = ([args[0], self._sequence],), {}
         try:
             result = layer(*args, **kwargs)
         except Exception as error:
-            raise ValueError(
+            raise CannotCut(
                 f"Layer {name!r} cannot run on a segment: it fails when the "
                 "number of time steps is another one. Leave it out of the "
-                f"SequenceModel. The layer's own error: {error}"
+                f"SequenceModel. The layer's own error: {error}",
+                name,
             ) from error
         self.calls.append((layer, name, args, kwargs, result))
         return result
@@ -273,35 +338,3 @@ class Graph:
             name += "_again"
         self.names.add(name)
         return name
-
-    def _temporal_tensors(self):
-        """Ids of the tensors that have a time axis, by unification."""
-        temporal, static = set(), set()
-        for layer, _, args, kwargs, result in self.calls:
-            if isinstance(layer, PoolingNode):
-                static.update(id(t) for t in tensors(result))
-            elif isinstance(layer, RecurrentNode):
-                first, *state = tensors(result)
-                temporal.add(id(tensors(args[0])[0]))
-                sequences = layer.held[0].return_sequences
-                (temporal if sequences else static).add(id(first))
-                static.update(id(t) for t in [*state, *starts(args, kwargs)])
-        before = None
-        while len(temporal) != before:
-            before = len(temporal)
-            for layer, _, args, kwargs, result in self.calls:
-                if isinstance(layer, RecurrentNode):
-                    continue
-                given, made = tensors([args, kwargs]), tensors(result)
-                if any(id(t) in temporal for t in given):
-                    temporal.update(id(t) for t in made)
-                if spread.is_repeated(layer, args):
-                    continue
-                # A size of its own, as 1, is broadcast over time.
-                sizes = [t.shape[1:2] for t in made if id(t) in temporal]
-                temporal.update(
-                    id(t)
-                    for t in given
-                    if t.shape[1:2] in sizes and id(t) not in static
-                )
-        return temporal

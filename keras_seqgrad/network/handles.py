@@ -122,8 +122,9 @@ class Handles(Scanned):
         sequences that come as time goes, whose state the client keeps: see
         `export_steps`, which writes it for more steps at a time; here `inputs`
         of it are (batch, 1, ...). Nothing of this package is needed to load
-        it. Other formats have `serve` alone. ONNX is made of Keras' own
-        layers, and not with `learn_initial_state=True`.
+        it. Other formats have `serve` alone, and so has a model with a head
+        that reads all steps. ONNX is made of Keras' own layers, and not with
+        `learn_initial_state=True`.
 
         Args:
             filepath: As for `keras.Model.export`.

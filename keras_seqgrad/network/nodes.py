@@ -231,8 +231,9 @@ class PoolingNode(RecurrentNode):
         pooled = tf.cast(pooled, layer.compute_dtype)
         return pooled[:, tf.newaxis] if layer.keepdims else pooled
 
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        return self.original.compute_output_shape(sequences_shape)
+    def compute_output_spec(self, sequences, **kwargs):
+        shape = self.original.compute_output_shape(sequences.shape)
+        return keras.KerasTensor(shape, self.original.compute_dtype)
 
 
 def pooling_of(layer):

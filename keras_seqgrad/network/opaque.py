@@ -27,8 +27,8 @@ def call_by_steps(model, inputs, passage, training):
     def step(x, state):
         x = keras.tree.map_structure(lambda t: t[:, None], x)
         outputs, state = model.call_segment(x, state, training=training)
-        outputs = model.each_output(
-            lambda o, has_time: o[:, 0] if has_time else o, outputs
+        outputs = _each_output(
+            model, outputs, lambda o, has_time: o[:, 0] if has_time else o
         )
         return outputs, state
 
@@ -45,9 +45,15 @@ def call_by_steps(model, inputs, passage, training):
             *statistics.variables(model),
         ],
     )
-    return model.each_output(
-        lambda o, has_time: o if has_time else o[:, -1], outputs
+    return _each_output(
+        model, outputs, lambda o, has_time: o if has_time else o[:, -1]
     )
+
+
+def _each_output(model, outputs, function):
+    """`function(output, has_time)` of every output, nested as they are."""
+    flat = map(function, keras.tree.flatten(outputs), model.temporal_outputs)
+    return keras.tree.pack_sequence_as(outputs, [*flat])
 
 
 def outputs_of(model, inputs):

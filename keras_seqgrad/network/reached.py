@@ -18,13 +18,22 @@ def not_reached(graph, judged):
         graph: The `Graph`.
         judged: For each flattened output, whether it has a loss.
     """
-    pairs = zip(keras.tree.flatten(graph.outputs), judged, strict=True)
+    made, head = graph.outputs, graph.head
+    calls = [
+        (None if is_graph(layer) else layer, args, kwargs, result)
+        for layer, _, args, kwargs, result in graph.calls
+    ]
+    if head is not None:
+        made = head.outputs
+        given = zip(tensors(graph.outputs), head.given, strict=True)
+        calls += [(None, [a], {}, b) for a, b in given] + head.calls
+    pairs = zip(keras.tree.flatten(made), judged, strict=True)
     alive = {id(tensor) for tensor, has_loss in pairs if has_loss}
     found, left = set(), set()
-    for layer, _, args, kwargs, result in reversed(graph.calls):
+    for layer, args, kwargs, result in reversed(calls):
         counts = any(id(tensor) in alive for tensor in tensors(result))
         variables = []
-        if isinstance(layer, keras.layers.Layer) and not is_graph(layer):
+        if isinstance(layer, keras.layers.Layer):
             if isinstance(layer, Node):
                 layer = layer.original
             counts |= any(

@@ -6,6 +6,19 @@ from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.tracing import is_graph, tensors
 
 
+class CannotCut(ValueError):
+    """What a layer says against being cut in time.
+
+    Attributes:
+        layer: Its name in the model; of what is inside of a nested model, the
+            name of that.
+    """
+
+    def __init__(self, text, name):
+        super().__init__(text)
+        self.layer = name.split("/")[0]
+
+
 def each_result(graph):
     """(call, name of its layer, tensor) of every tensor that a layer gives."""
     for call in graph.calls:
@@ -42,18 +55,20 @@ def refuse_other_shapes(graph, values, whole=None):
         if made is None or id(tensor) not in graph.temporal:
             continue
         if made.shape[1:2] not in ((steps,), (1,)):
-            raise ValueError(
+            raise CannotCut(
                 f"Layer {name!r} ({type(call[0]).__name__}) cannot be cut in "
                 f"time: of {steps} steps it makes {tuple(made.shape)}, which "
                 "has not one step for each step given. Leave it out of the "
-                "SequenceModel."
+                "SequenceModel.",
+                name,
             )
         if whole is not None and made.shape[2:] != whole[id(tensor)].shape[2:]:
-            raise ValueError(
+            raise CannotCut(
                 f"Layer {name!r} ({type(call[0]).__name__}) cannot be cut in "
                 f"time: of {steps} steps it makes {tuple(made.shape)}, of "
                 f"others {tuple(whole[id(tensor)].shape)}. Leave it out of the "
-                "SequenceModel."
+                "SequenceModel.",
+                name,
             )
 
 

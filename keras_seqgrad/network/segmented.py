@@ -6,15 +6,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.network import export, naming, norming, opaque
-from keras_seqgrad.network.graph import Graph
-from keras_seqgrad.network.handles import Handles
+from keras_seqgrad.network import export, norming, opaque
+from keras_seqgrad.network.described import Described
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.tracing import looked_into
-from keras_seqgrad.tensors import arguments, logits, masks, nested, pieces
+from keras_seqgrad.tensors import arguments, logits, masks, nested
 
 
-class SegmentedModel(Handles):
+class SegmentedModel(Described):
     """Abstract base of `SequenceModel`: the forward half, without training.
 
     Args:
@@ -132,12 +131,18 @@ class SegmentedModel(Handles):
                 "after another, write `predict_on_batch` of a model with "
                 "stateful=True, which carries the state itself."
             )
+        self.refuse_head(
+            "`call_segment` gives the outputs of a segment.", "Write model(x)"
+        )
         with Passage(state).open() as passage:
             outputs = self.graph.model(inputs, training=training)
         return outputs, passage.new_state
 
     def call(self, inputs, training=False):
-        """Runs whole sequences from the initial state."""
+        """Runs whole sequences from the initial state.
+
+        Within a `Passage` a segment, and without the head.
+        """
         passage = Passage.current()
         if passage is not None:
             return self._call_passage(inputs, passage, training)
@@ -145,11 +150,14 @@ class SegmentedModel(Handles):
         inputs, reset, mask = masks.unpack(inputs)
         if reset is not None or mask is not None:
             self.describe(inputs)
+        if reset is not None:
+            self.refuse_reset()
         export.remember(self, inputs)
         batch_size, _ = self.extent(inputs)
         start = self.start_state(inputs, batch_size)
         with Passage(start, None, reset, start, mask).open() as passage:
-            return self._call_passage(inputs, passage, training)
+            made = self._call_passage(inputs, passage, training)
+        return self.finished(made, inputs, mask, training)
 
     def _call_passage(self, inputs, passage, training):
         if not self.is_opaque:
@@ -166,17 +174,49 @@ class SegmentedModel(Handles):
             outputs = opaque.call_by_steps(self, inputs, passage, training)
         if passage.mask is None:
             return outputs
+        return masks.mark(outputs, passage.mask, self.temporal_made)
 
-        def mark(output, has_time):
-            mask = masks.combine(masks.read(output), passage.mask)
-            return masks.attach(output, mask) if has_time else output
+    def finished(self, made, inputs, mask, training):
+        """Outputs of whole windows, of what a pass over them has made.
 
-        return self.each_output(mark, outputs)
+        Args:
+            made: Nested tensors: what the head takes, or the outputs.
+            inputs: What it made them of.
+            mask: Boolean (batch, time), or None.
+            training: Whether layers run in training mode.
+        """
+        head = self.head
+        if head is None:
+            return made
+        with logits.recorded(looked_into(head.layers)):
+            outputs = head.run(
+                keras.tree.flatten(made), keras.tree.flatten(inputs), training
+            )
+        if mask is None:
+            return outputs
+        return masks.mark(outputs, mask, self.temporal_outputs)
 
-    def each_output(self, function, outputs):
-        """`function(output, has_time)` of every output, nested as they are."""
-        flat = map(function, keras.tree.flatten(outputs), self.temporal_outputs)
-        return keras.tree.pack_sequence_as(outputs, [*flat])
+    def refuse_head(self, what, instead):
+        """Refuses what knows of segments alone, where there is a head.
+
+        Args:
+            what: What does not go together with it, a sentence.
+            instead: What to do.
+        """
+        if self.head is not None:
+            raise ValueError(
+                f"{what} Expected a model that can be cut in time, received "
+                f"one whose layers {self.head.names} need all steps of a "
+                f"sequence at once. {instead}."
+            )
+
+    def refuse_reset(self):
+        """Refuses resets, where there is a head."""
+        self.refuse_head(
+            "A reset begins another sequence in the midst of a window, and "
+            "what reads all steps would read both.",
+            "Give each sequence a row of its own, padded and masked",
+        )
 
     def run_segment(
         self, inputs, state, training, fresh=None, gates=None, reset=None,
@@ -224,18 +264,6 @@ class SegmentedModel(Handles):
         finally:
             self._targets_alone = False
 
-    def arranged(self, x):
-        """Inputs of the network where they are named as companions are."""
-        if self.is_opaque or not isinstance(x, dict):
-            return x
-        return naming.arranged(x, self.graph.original.input)
-
-    def describe(self, inputs):
-        """Finds out which outputs of a subclass have a time axis."""
-        export.remember(self, inputs)
-        if self.is_opaque and self._opaque_outputs is None:
-            self._opaque_outputs = opaque.outputs_of(self, inputs)
-
     def state_spec(self):
         """(shape without batch, dtype) of each of `nested.leaves`."""
         if self.is_opaque:
@@ -254,13 +282,6 @@ class SegmentedModel(Handles):
         return self.graph.initial_state(inputs, batch_size)
 
     # --- what the model is -------------------------------------------------
-
-    @property
-    def graph(self):
-        """The network as a segment function, traced on first use."""
-        if self._graph is None:
-            self._graph = Graph(self.network)
-        return self._graph
 
     @property
     def is_opaque(self):
@@ -283,64 +304,3 @@ class SegmentedModel(Handles):
         """Variables that change while layers run: seeds of dropout."""
         kept = {id(v) for v in self.weights}
         return [v for v in self.non_trainable_variables if id(v) not in kept]
-
-    @property
-    def temporal_outputs(self):
-        """For each flattened output, whether it has a time axis."""
-        if not self.is_opaque:
-            return self.graph.temporal_outputs
-        return self._opaque_outputs[0]
-
-    @property
-    def output_specs(self):
-        """A Keras tensor of the shape and dtype of each flattened output."""
-        return keras.tree.flatten(self.nested_outputs)
-
-    @property
-    def nested_outputs(self):
-        """`output_specs`, nested as the outputs are."""
-        if not self.is_opaque:
-            return self.graph.outputs
-        return self._opaque_outputs[1]
-
-    def extent(self, inputs):
-        """(batch size, number of steps), integers where they are known."""
-        flat = keras.tree.flatten(inputs)
-        if not self.is_opaque:
-            flat = [
-                tensor
-                for tensor, has_time in zip(
-                    flat, self.graph.temporal_inputs, strict=True
-                )
-                if has_time
-            ]
-        first, shape = flat[0], tf.shape(flat[0])
-        return tuple(
-            known if known is not None else shape[axis]
-            for axis, known in enumerate(first.shape[:2])
-        )
-
-    def map_temporal_inputs(self, function, inputs):
-        """Inputs, those that have time put through a function."""
-        if not self.is_opaque:
-            return self.graph.map_temporal(function, inputs)
-        return keras.tree.map_structure(function, inputs)
-
-    def clear_masked(self, x):
-        """Inputs with their companions, cleared where an explicit mask says.
-
-        Layers before the first recurrent one know nothing of that mask.
-        """
-        inputs, _, mask = masks.unpack(x)
-        if mask is None:
-            return x
-        cleared = self.map_temporal_inputs(
-            lambda t: masks.clear(tf.convert_to_tensor(t), mask), inputs
-        )
-        return {**x, "inputs": cleared}
-
-    def cut_inputs(self, inputs, start, length):
-        """Steps `start` to `start + length` of the inputs that have time."""
-        return self.map_temporal_inputs(
-            lambda tensor: pieces.cut(tensor, start, length), inputs
-        )

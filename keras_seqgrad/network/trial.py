@@ -18,6 +18,7 @@ from keras_seqgrad.network import compared
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.refusals import (
+    CannotCut,
     each_result,
     refuse_losses_of_cells,
     refuse_other_shapes,
@@ -151,10 +152,11 @@ class Trial:
             pieces = values(0, steps - 1), values(steps - 1, 1)
         except LayerFailure as failure:
             refuse_other_shapes(graph, failure.values, whole)
-            raise ValueError(
+            raise CannotCut(
                 f"Layer {failure.name!r} cannot be cut in time: it fails on a "
                 "part of the sequence. Leave it out of the SequenceModel. The "
-                f"layer's own error: {failure}"
+                f"layer's own error: {failure}",
+                failure.name,
             ) from failure
         again = None
         for call, name, tensor in each_result(graph):
@@ -181,11 +183,12 @@ class Trial:
                     masked[0], compared.joined(masked[1:], True), 0.0
                 )
             if not right:
-                raise ValueError(
+                raise CannotCut(
                     f"Layer {name!r} cannot be cut in time: its output on a "
                     "whole sequence differs from that on two segments"
                     f"{' in training' if training else ''}. "
-                    "Leave it out of the SequenceModel."
+                    "Leave it out of the SequenceModel.",
+                    name,
                 )
             self.tell(key, found, has_time)
 
@@ -239,7 +242,7 @@ class Trial:
         outputs = keras.tree.flatten(graph.outputs)
         all_finite = True
         for place, tensor in enumerate(outputs):
-            key, has_time = id(tensor), graph.temporal_outputs[place]
+            key, has_time = id(tensor), graph.temporal_made[place]
             wanted = compared.array(stock[key])
             all_finite &= compared.is_finite(wanted)
             joined = compared.joined([f[place] for f in found], has_time)
@@ -248,10 +251,11 @@ class Trial:
                 continue
             replays = [*segments(lambda x: replay(graph, x, False))]
             culprit = self.culprit(stock, replays, least)
-            raise ValueError(
+            raise CannotCut(
                 f"Layer {culprit!r} cannot be cut in time: what segments make "
                 "of it differs from what Keras makes of the whole sequence. "
-                "Leave it out of the SequenceModel."
+                "Leave it out of the SequenceModel.",
+                culprit,
             )
         if all_finite:
             self.untold.pop(OUTPUTS, None)

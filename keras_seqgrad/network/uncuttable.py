@@ -8,6 +8,7 @@ import keras
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import statistics
 from keras_seqgrad.network.nodes import RecurrentNode
+from keras_seqgrad.network.refusals import CannotCut
 from keras_seqgrad.network.tracing import is_graph, starts, tensors
 
 # Layers known to mix time steps, and what to say about them.
@@ -75,12 +76,17 @@ def refuse_lengths(graph):
         )
 
 
-def refuse_known(graph):
-    """Refuses layers that are known to mix steps, or to change their number."""
+def known(graph, but=()):
+    """`CannotCut` of layers known to mix steps, or to change their number.
+
+    Args:
+        graph: The `Graph`.
+        but: Places of calls that are run in another way.
+    """
     inputs = keras.tree.flatten(graph.inputs)
     lengths = {t.shape[1:2] for t in inputs if id(t) in graph.temporal}
-    for layer, name, args, kwargs, result in graph.calls:
-        if isinstance(layer, RecurrentNode) or is_graph(layer):
+    for place, (layer, name, args, kwargs, result) in enumerate(graph.calls):
+        if isinstance(layer, RecurrentNode) or is_graph(layer) or place in but:
             continue
         layer = statistics.original(layer)
         kind = layer.__class__.__name__
@@ -111,10 +117,11 @@ def refuse_known(graph):
                     f"Reshape({any_number}) makes any"
                 )
         if reason and has_time:
-            raise ValueError(
+            yield CannotCut(
                 f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "
                 "Leave it out of the SequenceModel, or train the model "
-                "with a plain keras.Model."
+                "with a plain keras.Model.",
+                name,
             )
 
 

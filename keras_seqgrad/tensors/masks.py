@@ -64,6 +64,23 @@ def attach(tensor, mask):
     return _AttachMask()([leaf, mask], activation=activation)
 
 
+def mark(outputs, mask, temporal):
+    """Nested outputs, of which those with a time axis carry `mask` as well.
+
+    Args:
+        outputs: Nested tensors.
+        mask: Boolean (batch, time).
+        temporal: For each of them, flattened, whether it has a time axis.
+    """
+    flat = [
+        attach(output, combine(read(output), mask)) if has_time else output
+        for output, has_time in zip(
+            keras.tree.flatten(outputs), temporal, strict=True
+        )
+    ]
+    return keras.tree.pack_sequence_as(outputs, flat)
+
+
 def combine(first, second):
     """Steps valid in both masks; None stands for all steps valid."""
     if first is None or second is None:

@@ -31,7 +31,18 @@ def to_window(window):
         return None
     with window.draws_put_back():
         window.forward(window.whole(), window.state)
-    return window.added_loss()
+    return to_loss(window)
+
+
+def to_loss(window):
+    """What regularisers and layers add to the loss of the last forward pass.
+
+    Of several replicas each has its part of it, as of the whole loss.
+    """
+    loss = tf.zeros((), keras.config.floatx())
+    for each in window.model.losses:
+        loss += tf.reduce_sum(tf.cast(each, loss.dtype))
+    return loss / replicas.count()
 
 
 def exchanged(window, loss, of_window):
@@ -44,12 +55,12 @@ def exchanged(window, loss, of_window):
     """
     if of_window is None:
         return loss
-    return loss + (of_window - window.added_loss())
+    return loss + (of_window - to_loss(window))
 
 
 def by_layers(window):
     """What layers added to the loss in the last forward pass."""
-    return window.added_loss() - by_weights(window)
+    return to_loss(window) - by_weights(window)
 
 
 def by_weights(window):
@@ -57,6 +68,18 @@ def by_weights(window):
     loss = tf.zeros((), keras.config.floatx())
     for variable in _regularised(window):
         loss += tf.cast(variable.regularizer(variable), loss.dtype)
+    return loss / replicas.count()
+
+
+def by_head(window):
+    """What the layers of a head added when it last ran, if there is one."""
+    head, loss = window.model.head, tf.zeros((), keras.config.floatx())
+    for layer in [] if head is None else head.layers:
+        for each in layer.losses:
+            loss += tf.cast(tf.reduce_sum(each), loss.dtype)
+        for variable in layer.trainable_variables:
+            if variable.regularizer is not None:
+                loss -= tf.cast(variable.regularizer(variable), loss.dtype)
     return loss / replicas.count()
 
 
@@ -112,6 +135,18 @@ def _regularised_steps(model):
 def is_more_than_regularisers(window):
     """Whether layers added losses in the last forward pass."""
     return len(window.model.losses) > len(_regularised(window))
+
+
+def refuse_more(window):
+    """Refuses losses that layers added while running in segments."""
+    if is_more_than_regularisers(window):
+        raise ValueError(
+            "This method sums the window's loss over segments, which is "
+            "not defined for losses that layers add themselves (add_loss, "
+            "activity_regularizer; checkpoints and estimates take an L1 "
+            "or L2 of outputs at every step). Train with BPTT(), or take "
+            "these losses out."
+        )
 
 
 def _regularised(window):

@@ -86,8 +86,8 @@ def _pull_segments(window, every, gates):
     carry, outputs, trail = each_segment_kept(
         window, every, summed.forward, summed.start(), window.draws
     )
-    after = window.draws()
     loss, d_outputs, gradients = summed.pull_loss(outputs, carry)
+    after = window.draws()
 
     def pull_back(segment, before, carry):
         (start, _), drawn = before

@@ -104,6 +104,7 @@ class Learner:
 
     def record_metrics(self, segment, outputs):
         """Enters a segment's outputs in the compiled metrics."""
+        outputs = self.window.judged(segment, outputs)
         segment, outputs = missing.clear_for_metrics(
             segment, outputs, self.model
         )

@@ -123,8 +123,8 @@ def each_segment_kept(
     """
     window.look_for_ends()
     full, rest = pieces.divide(window.steps, length)
-    specs = window.model.output_specs if keep_outputs else []
-    temporal = window.model.temporal_outputs if keep_outputs else []
+    specs = window.model.made_specs if keep_outputs else []
+    temporal = window.model.temporal_made if keep_outputs else []
     rows = window.batch_size
     trail = Trail(
         temporal,

@@ -12,6 +12,7 @@ from keras_seqgrad.window import agreement, further_axes, targets
 def loss_of(window, segment, outputs, at_end):
     """The model's loss of a segment; see `Window.loss`."""
     agreement.need_targets(window.model, segment.y)
+    outputs = window.judged(segment, outputs, again=True)
     everywhere = window.all_steps or (window.one_target and not at_end)
     if not everywhere and segment.last is not True:
         if window.training and window.lengths is not None:

@@ -137,5 +137,7 @@ class Probe:
         """Lets Keras create the variables of the loss outside of a trace."""
         window = open_window(self.model, self.nothing_carried, data)
         segment = window.segment(0, 1)
+        if self.model.head is not None:
+            segment = window.whole()
         outputs, _ = window.forward(segment, window.state)
         window.loss(segment, outputs)

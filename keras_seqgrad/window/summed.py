@@ -37,7 +37,7 @@ class Summed:
         state, sums = carry
         outputs, state = self.window.forward(segment, state)
         if self.adds and not added.is_sum_over_steps(self.window):
-            self.window.refuse_added_losses()
+            added.refuse_more(self.window)
         sums = [each + added.by_layers(self.window) for each in sums]
         return outputs, (state, sums)
 
@@ -46,7 +46,9 @@ class Summed:
 
         def beside(segment, outputs):
             loss = self.window.target_loss(segment, outputs)
-            return loss + tf.cast(added.by_weights(self.window), loss.dtype)
+            for more in (added.by_weights, added.by_head):
+                loss += tf.cast(more(self.window), loss.dtype)
+            return loss
 
         loss, d_outputs, gradients = pull_loss(
             self.window, outputs, beside if self.adds else None

@@ -18,7 +18,6 @@ import tensorflow as tf
 from keras_seqgrad.network import statistics
 from keras_seqgrad.tensors import masks, nested, pieces, readings, replicas
 from keras_seqgrad.window import (
-    added,
     ends,
     losses,
     missing,
@@ -63,7 +62,7 @@ class Window:
         variables: The trainable variables, in the model's order.
         all_steps: Whether all outputs have a target at every step.
         one_target: Whether all outputs are one per sequence, so that only the
-            last step has a loss.
+            last step has a loss. Not where a head reads all steps.
         mixed_targets: Whether there are outputs of both kinds.
         cut_targets: For each leaf of the targets, whether it is cut with the
             inputs.
@@ -81,17 +80,19 @@ class Window:
         )
         self.model = model
         self.inputs, self.reset, self.mask = masks.unpack(x)
+        if self.reset is not None:
+            model.refuse_reset()
         self.state = state
         self.fresh = fresh
         self.training = training
         self.scaled = scaled
         self.kernels = kernels
-        self.guard, self.told = None, {}
+        self.guard, self.told, self._outputs = None, {}, None
         self.batch_size, self.steps = model.extent(self.inputs)
         self.variables = model.trainable_variables
         temporal = model.temporal_outputs
         self.all_steps = all(temporal)
-        self.one_target = not any(temporal)
+        self.one_target = not any(temporal) and model.head is None
         self.mixed_targets = any(temporal) and not all(temporal)
         cut = per_step.flags(model, self.y, self.steps)
         self.cut_targets = of_leaves(cut, self.y, model)
@@ -167,7 +168,7 @@ class Window:
         cut = [
             pieces.cut(output, start, length) if temporal else output
             for output, temporal in zip(
-                flat, self.model.temporal_outputs, strict=True
+                flat, self.model.temporal_made, strict=True
             )
         ]
         return keras.tree.pack_sequence_as(outputs, cut)
@@ -187,7 +188,7 @@ class Window:
             if temporal
             else nested.select(rows, d_output, tf.zeros_like(d_output))
             for d_output, temporal in zip(
-                d_outputs, self.model.temporal_outputs, strict=True
+                d_outputs, self.model.temporal_made, strict=True
             )
         ]
 
@@ -221,6 +222,25 @@ class Window:
                 scan=scan,
                 kernels=self.kernels,
             )
+
+    def judged(self, segment, made, again=False):
+        """Outputs of the model, of what segments have made.
+
+        The same, unless the model has a head: that runs on the whole window,
+        once, however often it is asked for what it makes of it.
+
+        Args:
+            segment: The segment.
+            made: What a forward pass over it made.
+            again: Whether to run the head once more.
+        """
+        if self.model.head is None:
+            return made
+        if again or self._outputs is None:
+            self._outputs = self.model.finished(
+                made, segment.inputs, segment.mask, self.training
+            )
+        return self._outputs
 
     def advance(self, start, length, state):
         """State after `length` steps that are run again, without a gradient."""
@@ -289,38 +309,18 @@ class Window:
         """
         if targets.reduction_of(self.model.loss) == "sum":
             return tf.ones(())
-        terms, _ = self.terms(segment, outputs)
+        terms, _ = self.terms(segment, self.judged(segment, outputs))
         return tf.maximum(terms, 1.0) * replicas.count()
 
     def terms(self, segment, outputs):
         """What a segment's loss is a mean of (see `targets.terms`)."""
+        at_steps = any(self.model.temporal_outputs)
         return targets.terms(
             targets.reduction_of(self.model.loss),
-            [self.batch_size, 1 if self.one_target else segment.length],
-            None if self.one_target else outputs,
+            [self.batch_size, segment.length if at_steps else 1],
+            outputs if at_steps else None,
             segment.sample_weight,
         )
-
-    def added_loss(self):
-        """What regularisers and layers add to the loss of the last forward.
-
-        Of several replicas each has its part of it, as of the whole loss.
-        """
-        added = tf.zeros((), keras.backend.floatx())
-        for loss in self.model.losses:
-            added += tf.reduce_sum(tf.cast(loss, added.dtype))
-        return added / replicas.count()
-
-    def refuse_added_losses(self):
-        """Refuses losses that layers added while running in segments."""
-        if added.is_more_than_regularisers(self):
-            raise ValueError(
-                "This method sums the window's loss over segments, which is "
-                "not defined for losses that layers add themselves (add_loss, "
-                "activity_regularizer; checkpoints and estimates take an L1 "
-                "or L2 of outputs at every step). Train with BPTT(), or take "
-                "these losses out."
-            )
 
     @property
     def method_state(self):

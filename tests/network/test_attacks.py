@@ -250,7 +250,7 @@ def refusal(network):
     named = {network.name, *(layer.name for layer in network.layers)}
     model = ksg.SequenceModel.from_model(network)
     with pytest.raises(ValueError, match="(L|l)ayer '") as found:
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))
     text = str(found.value)
     assert ("'culprit'" in text) == ("culprit" in named)
     return text

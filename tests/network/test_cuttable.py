@@ -65,7 +65,7 @@ MIXERS = {
 def test_a_layer_that_mixes_steps_is_refused_by_name(name):
     model = ksg.SequenceModel.from_model(mixing(MIXERS[name]))
     with pytest.raises(ValueError, match="Layer 'mixer'.* cannot be cut"):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_layer_of_a_fixed_length_is_refused_by_name(layer):
     network = keras.Model(inputs, L.Dense(2)(hidden))
     model = ksg.SequenceModel.from_model(network)
     with pytest.raises(ValueError, match="Layer 'mixer'.* cannot"):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))
 
 
 @pytest.mark.parametrize("steps", [None, STEPS])
@@ -148,7 +148,7 @@ def test_a_layer_inside_a_nested_model_is_refused_by_path():
         keras.Sequential([signal(), lstm(2), inner])
     )
     with pytest.raises(ValueError, match="Layer 'inner/mixer'.* cannot be cut"):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))
 
 
 def test_a_decoder_that_starts_from_the_last_state_is_refused():

@@ -197,7 +197,9 @@ def test_refused_with_what_to_write_instead():
         behind(lambda x: ops.softmax(x, -2)): "a mean by learned shares",
     }.items():
         with pytest.raises(ValueError, match=text):
-            ksg.SequenceModel.from_model(network).compile("sgd", "mse")
+            ksg.SequenceModel.from_model(network).compile(
+                "sgd", "mse", method=ksg.methods.FPTT(2)
+            )
 
 
 def integers(*shape):

@@ -153,6 +153,10 @@ def test_half_precision_carries_the_mean_in_full(policy):
         ]
         outputs, _ = model.call_segment(X, model.initial_state(zoo.BATCH))
         assert outputs.dtype == network(X).dtype
+        ends = [signal(), lstm(), L.GlobalAveragePooling1D()]
+        model = ksg.SequenceModel.from_model(keras.Sequential(ends))
+        model.compile("sgd", "mse", method=METHODS.BPTT(2))
+        assert np.isfinite(model.train_on_batch(X, X[:, 0, :1]))
     finally:
         keras.config.set_dtype_policy("float32")
     assert_same([found], [expected], 1e-2)
@@ -230,4 +234,4 @@ def test_refused_where_nothing_is_recurrent_or_time_comes_back():
     late = keras.Model(inputs, L.Dense(2)(L.Add(name="late")([hidden, mean])))
     model = ksg.SequenceModel.from_model(late)
     with pytest.raises(ValueError, match="cannot be cut in time"):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=METHODS.FPTT(2))

@@ -7,6 +7,8 @@ where the best answer may not be known yet.
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.window import added
+
 # Where `MethodState.parts` keeps the table of the terminal loss.
 TABLE = "class_distributions"
 
@@ -41,11 +43,11 @@ def weighted(window, length):
         if window.lengths is None:
             share /= -(-window.steps // length)
             loss = window.target_loss(segment, outputs)
-            return tf.cast(share, loss.dtype) * loss + window.added_loss()
+            return tf.cast(share, loss.dtype) * loss + added.to_loss(window)
         share /= -(-window.lengths // length)
         factors = tf.cast(share, "float32") * going_on(window, segment)
         loss = window.target_loss(segment, outputs, factors)
-        return loss + window.added_loss()
+        return loss + added.to_loss(window)
 
     return part_loss
 
@@ -72,14 +74,14 @@ def terminal(window, length):
             beta = tf.cast(beta, loss.dtype)
             divergence = tf.cast(divergence, loss.dtype)
             loss = beta * loss + (1.0 - beta) * divergence
-            return loss + window.added_loss()
+            return loss + added.to_loss(window)
         beta = tf.minimum(tf.cast(end / window.lengths, "float32"), 1.0)
         loss = window.target_loss(segment, outputs, beta * rows)
         segment = window.counted(segment, outputs)
         divergence = table.divergence_of(
             part, segment.y, outputs, segment.sample_weight, rows, 1.0 - beta
         )
-        return loss + tf.cast(divergence, loss.dtype) + window.added_loss()
+        return loss + tf.cast(divergence, loss.dtype) + added.to_loss(window)
 
     return part_loss
 
@@ -94,7 +96,7 @@ def chosen(function, window):
         progress = tf.cast(end / window.steps, loss.dtype)
         segment = window.counted(segment, outputs)
         made = function(loss, segment.y, outputs, progress)
-        return made + window.added_loss()
+        return made + added.to_loss(window)
 
     return part_loss
 

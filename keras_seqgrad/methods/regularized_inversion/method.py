@@ -112,6 +112,7 @@ class RegularizedInversion(WindowMethod):
 
     random = False
     gates_inside = True
+    takes_head = True
 
     def __init__(
         self,

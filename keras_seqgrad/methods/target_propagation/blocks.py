@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import logits, masks, pieces
+from keras_seqgrad.window import added
 from keras_seqgrad.window.loops import each_segment_kept
 from keras_seqgrad.window.window import Window
 
@@ -161,7 +162,7 @@ class Blocks:
             regroup(end, [rows, full], 1) for end in keras.tree.flatten(ends)
         ]
         # Layers may add losses of their own, means over other rows and steps.
-        window.refuse_added_losses()
+        added.refuse_more(window)
         tail, rests = None, [None] * len(ends)
         if self.has_rest:
             segment = window.segment(full * self.length, self.rest)
@@ -204,7 +205,7 @@ class Blocks:
         end, outputs, trail = each_segment_kept(
             window, self.length, window.forward, window.state
         )
-        window.refuse_added_losses()
+        added.refuse_more(window)
         inner = []
         for place, last in enumerate(keras.tree.flatten(trail.before_rest[0])):
             states = trail.arrays[place].stack()

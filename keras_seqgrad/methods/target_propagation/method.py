@@ -165,6 +165,7 @@ class TargetPropagation(Method):
     # --- what is kept -----------------------------------------------------
 
     def check(self, model):
+        super().check(model)
         norming.refuse(
             norming.everywhere(model),
             "TargetPropagation runs blocks side by side, and again and again, "

@@ -1,0 +1,210 @@
+"""What of a model needs all steps of a sequence at once: its head.
+
+Attention behind the recurrent layers, say, a Flatten, or a pooling of the
+user's own, and all that is behind it. The rest, the body, runs segment by
+segment; the head runs once a window, on what the body has made of all steps.
+"""
+
+import keras
+
+from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.network.replay import filled
+from keras_seqgrad.network.tracing import is_graph, retrace, tensors
+
+
+class Head:
+    """The calls of layers that run on whole windows.
+
+    Attributes:
+        names: Names of the layers that need all steps.
+        reason: Why the first of them does.
+        layers: All its layers once.
+        calls: (layer, args, kwargs, result) of every call, in an order that
+            runs. A nested model is one call.
+        given: Keras tensors that it takes from the body, (batch, time, ...) or
+            (batch, ...).
+        inputs: Keras tensors of the model's inputs, which it may take as well.
+        outputs: Nested Keras tensors, those of the model.
+        temporal_outputs: For each flattened output, whether it has a time axis.
+    """
+
+    def __init__(self, whole, calls, given, inputs, outputs):
+        self.names = [*whole]
+        self.reason = str(whole[self.names[0]])
+        self.calls = calls
+        self.given = given
+        self.inputs = inputs
+        self.outputs = outputs
+        self.temporal_outputs = None
+        layers = [c[0] for c in calls if isinstance(c[0], keras.layers.Layer)]
+        self.layers = [*{id(layer): layer for layer in layers}.values()]
+
+    def run(self, features, inputs, training):
+        """Outputs of the model.
+
+        Args:
+            features: What the body has made of a whole window, flat.
+            inputs: What it made it of, flat.
+            training: Whether layers run in training mode.
+        """
+        values = {
+            id(tensor): value
+            for tensor, value in zip(
+                [*self.inputs, *self.given], [*inputs, *features], strict=True
+            )
+        }
+        for layer, args, kwargs, result in self.calls:
+            args, kwargs = filled((args, kwargs), values)
+            if isinstance(layer, keras.layers.Layer):
+                kwargs["training"] = training
+            made = keras.tree.flatten(layer(*args, **kwargs))
+            pairs = zip(keras.tree.flatten(result), made, strict=True)
+            values.update((id(tensor), value) for tensor, value in pairs)
+        return filled(self.outputs, values)
+
+    def find_time(self, temporal_inputs, temporal_given):
+        """Finds out which outputs have a time axis.
+
+        Where the number of steps is known, each call is asked what it makes
+        of one step more.
+        """
+        temporal = {
+            id(tensor)
+            for tensor, has_time in zip(
+                [*self.inputs, *self.given],
+                [*temporal_inputs, *temporal_given],
+                strict=True,
+            )
+            if has_time
+        }
+        for layer, args, kwargs, result in self.calls:
+            if any(id(t) in temporal for t in tensors([args, kwargs])):
+                longer = _of_longer(layer, args, kwargs, temporal)
+                temporal.update(
+                    id(tensor)
+                    for tensor, other in zip(tensors(result), longer)  # noqa: B905
+                    if _is_longer(tensor.shape, other.shape)
+                )
+        flat = keras.tree.flatten(self.outputs)
+        self.temporal_outputs = [id(tensor) in temporal for tensor in flat]
+
+
+def _of_longer(layer, args, kwargs, temporal):
+    """What a call makes of sequences of one step more, flat Keras tensors.
+
+    What fails on them has made no sequence: nothing then. Nor has what joins
+    the steps.
+    """
+    if isinstance(layer, keras.layers.Flatten):
+        return []
+
+    def longer(tensor):
+        if id(tensor) not in temporal or tensor.shape[1] is None:
+            return tensor
+        rows, steps, *features = tensor.shape
+        return keras.KerasTensor((rows, steps + 1, *features), tensor.dtype)
+
+    def of_leaf(leaf):
+        return longer(leaf) if isinstance(leaf, keras.KerasTensor) else leaf
+
+    args, kwargs = keras.tree.map_structure(of_leaf, (args, kwargs))
+    try:
+        return tensors(layer.compute_output_spec(*args, **kwargs))
+    # A layer may fail in any way on a length that it was not made for.
+    except Exception:
+        return []
+
+
+def _is_longer(shape, other):
+    """Whether the second axis of a shape is that of the steps."""
+    steps = shape[1] if len(shape) == len(other) > 1 else 0
+    return other[1] is None if steps is None else other[1:2] == (steps + 1,)
+
+
+def split(functional, calls, temporal, whole):
+    """The body of a model, and its head.
+
+    Args:
+        functional: The model, in functional form.
+        calls: (layer, args, kwargs, result) of each call of its trace, nested
+            models being calls themselves.
+        temporal: Ids of the tensors there that have a time axis.
+        whole: `CannotCut` by the name of each layer that needs all steps.
+
+    Returns:
+        (body in functional form, `Head`).
+
+    Raises:
+        CannotCut: A recurrent layer depends on what needs all steps.
+    """
+    places, names = _places(calls, temporal, whole)
+    if not places:
+        raise next(iter(whole.values()))
+    again = []
+
+    def call(layer, prefix, args, kwargs):
+        again.append((layer, args, kwargs, layer(*args, **kwargs)))
+        return again[-1][-1]
+
+    inputs = keras.tree.map_structure(
+        lambda t: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=t.name),
+        functional.input,
+    )
+    outputs = retrace(functional, inputs, call, "")
+    made_by = {
+        id(tensor): place
+        for place, (*_, result) in enumerate(again)
+        for tensor in tensors(result)
+    }
+    given, waiting = {}, [*sorted(places)]
+    wanted = [t for p in waiting for t in tensors(again[p][1:3])]
+    wanted += tensors(outputs)
+    final = {id(tensor) for tensor in tensors(outputs)}
+    while wanted:
+        tensor = wanted.pop(0)
+        place = made_by.get(id(tensor))
+        if place is None or place in places:
+            continue
+        # No gradient comes through integers: they are made once more.
+        if "float" not in tensor.dtype and id(tensor) not in final:
+            places.add(place)
+            wanted += tensors(again[place][1:3])
+        else:
+            given[id(tensor)] = tensor
+    given = [*given.values()]
+    return keras.Model(inputs, given), Head(
+        {name: whole[name] for name in names},
+        [again[place] for place in sorted(places)],
+        given,
+        keras.tree.flatten(inputs),
+        outputs,
+    )
+
+
+def _places(calls, temporal, whole):
+    """Places of the calls that need all steps and of all behind them, and
+    the names of the first ones."""
+    places, behind = set(), {}
+    for place, (layer, args, kwargs, result) in enumerate(calls):
+        given = tensors([args, kwargs])
+        cause = next((behind[id(t)] for t in given if id(t) in behind), None)
+        has_time = any(id(t) in temporal for t in [*given, *tensors(result)])
+        if layer.name in whole and has_time:
+            # A layer of Keras that has others inside it runs as it is.
+            inside = is_graph(layer) or isinstance(layer, keras.layers.RNN)
+            if inside and _is_recurrent(layer):
+                raise whole[layer.name]
+            cause = cause or layer.name
+        elif cause is not None and _is_recurrent(layer):
+            raise whole[cause]
+        if cause is None:
+            continue
+        places.add(place)
+        behind.update((id(tensor), cause) for tensor in tensors(result))
+    return places, [*dict.fromkeys(behind.values())]
+
+
+def _is_recurrent(layer):
+    return isinstance(layer, keras.layers.Layer) and any(
+        isinstance(part, keras.layers.RNN) for part in parts(layer)
+    )
