@@ -1,8 +1,14 @@
 """Which tensors of a graph have a time axis."""
 
+import keras
+
 from keras_seqgrad.network import spread
 from keras_seqgrad.network.nodes import PoolingNode, RecurrentNode
+from keras_seqgrad.network.replay import filled
 from keras_seqgrad.network.tracing import starts, tensors
+
+# Steps to ask about where a model takes any number: enough for wide kernels.
+LENGTH = 398
 
 
 def temporal_tensors(calls):
@@ -40,3 +46,51 @@ def temporal_tensors(calls):
                 if t.shape[1:2] in sizes and id(t) not in static
             )
     return temporal
+
+
+def keep_steps(calls, temporal, tensors_made):
+    """Whether each of some tensors has a step for each step of the inputs.
+
+    Every call is asked for what it makes of sequences of two lengths. What
+    fails on one that it was not made for makes what it makes of its own.
+
+    Args:
+        calls: (layer, args, kwargs, result) of every call, in an order that
+            runs.
+        temporal: Keras tensors with a time axis that they begin with.
+        tensors_made: The tensors asked about.
+    """
+    known = [t.shape[1] for t in temporal if t.shape[1] is not None]
+    steps = known[0] if known else LENGTH
+    made = [_of_length(calls, temporal, n) for n in (steps, steps + 1)]
+    return [
+        all(
+            each.get(id(tensor), tensor).shape[1:2] == (n,)
+            for each, n in zip(made, (steps, steps + 1), strict=True)
+        )
+        for tensor in tensors_made
+    ]
+
+
+def _of_length(calls, temporal, steps):
+    """Specifications of what calls make of `steps` steps, by tensor id."""
+
+    def of_these(tensor):
+        shape = (tensor.shape[0], steps, *tensor.shape[2:])
+        return keras.KerasTensor(shape, tensor.dtype)
+
+    values = {id(tensor): of_these(tensor) for tensor in temporal}
+    for layer, args, kwargs, result in calls:
+        if not any(id(t) in values for t in tensors([args, kwargs])):
+            continue
+        args, kwargs = filled((args, kwargs), values)
+        try:
+            specs = keras.tree.flatten(
+                layer.compute_output_spec(*args, **kwargs)
+            )
+        # A layer may fail in any way on a length that it was not made for.
+        except Exception:
+            continue
+        pairs = zip(keras.tree.flatten(result), specs, strict=True)
+        values.update((id(tensor), spec) for tensor, spec in pairs)
+    return values

@@ -8,6 +8,7 @@ segment; the head runs once a window, on what the body has made of all steps.
 import keras
 
 from keras_seqgrad.layers.cells import parts
+from keras_seqgrad.network import axes
 from keras_seqgrad.network.replay import filled
 from keras_seqgrad.network.tracing import is_graph, retrace, tensors
 
@@ -63,62 +64,17 @@ class Head:
         return filled(self.outputs, values)
 
     def find_time(self, temporal_inputs, temporal_given):
-        """Finds out which outputs have a time axis.
-
-        Where the number of steps is known, each call is asked what it makes
-        of one step more.
-        """
-        temporal = {
-            id(tensor)
-            for tensor, has_time in zip(
-                [*self.inputs, *self.given],
-                [*temporal_inputs, *temporal_given],
-                strict=True,
-            )
-            if has_time
-        }
-        for layer, args, kwargs, result in self.calls:
-            if any(id(t) in temporal for t in tensors([args, kwargs])):
-                longer = _of_longer(layer, args, kwargs, temporal)
-                temporal.update(
-                    id(tensor)
-                    for tensor, other in zip(tensors(result), longer)  # noqa: B905
-                    if _is_longer(tensor.shape, other.shape)
-                )
-        flat = keras.tree.flatten(self.outputs)
-        self.temporal_outputs = [id(tensor) in temporal for tensor in flat]
-
-
-def _of_longer(layer, args, kwargs, temporal):
-    """What a call makes of sequences of one step more, flat Keras tensors.
-
-    What fails on them has made no sequence: nothing then. Nor has what joins
-    the steps.
-    """
-    if isinstance(layer, keras.layers.Flatten):
-        return []
-
-    def longer(tensor):
-        if id(tensor) not in temporal or tensor.shape[1] is None:
-            return tensor
-        rows, steps, *features = tensor.shape
-        return keras.KerasTensor((rows, steps + 1, *features), tensor.dtype)
-
-    def of_leaf(leaf):
-        return longer(leaf) if isinstance(leaf, keras.KerasTensor) else leaf
-
-    args, kwargs = keras.tree.map_structure(of_leaf, (args, kwargs))
-    try:
-        return tensors(layer.compute_output_spec(*args, **kwargs))
-    # A layer may fail in any way on a length that it was not made for.
-    except Exception:
-        return []
-
-
-def _is_longer(shape, other):
-    """Whether the second axis of a shape is that of the steps."""
-    steps = shape[1] if len(shape) == len(other) > 1 else 0
-    return other[1] is None if steps is None else other[1:2] == (steps + 1,)
+        """Finds out which outputs have a time axis, of the inputs' steps."""
+        pairs = zip(
+            [*self.inputs, *self.given],
+            [*temporal_inputs, *temporal_given],
+            strict=True,
+        )
+        self.temporal_outputs = axes.keep_steps(
+            self.calls,
+            [tensor for tensor, has_time in pairs if has_time],
+            keras.tree.flatten(self.outputs),
+        )
 
 
 def split(functional, calls, temporal, whole):

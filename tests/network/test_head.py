@@ -89,6 +89,11 @@ HEADS = {
         ["c"],
         [False],
     ),
+    "of fewer steps": (
+        lambda: keras.Sequential([signal(), lstm(), L.Conv1D(2, 3, name="c")]),
+        ["c"],
+        [False],
+    ),
     "backwards": (
         lambda: keras.Sequential(
             [signal(STEPS), lstm(), L.Bidirectional(lstm(2), name="two")]
