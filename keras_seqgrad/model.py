@@ -36,8 +36,8 @@ class SequenceModel(Saved, SegmentedModel):
       step by step.
 
     Layers that read all steps at once (attention or convolution over time,
-    Flatten, Bidirectional) are taken behind the recurrent layers, by methods
-    with one update a window; below one `compile` refuses them by layer name.
+    Flatten, Bidirectional) are taken behind the recurrent layers by methods
+    with one update a window (`model.head`), elsewhere by `BPTT()` alone.
 
     Inputs (batch, time, ...) may come in a dict with up to two companions:
 
@@ -59,8 +59,8 @@ class SequenceModel(Saved, SegmentedModel):
             the model, one vector for every state tensor.
 
     Raises:
-        ValueError: The model has no inputs, no recurrent layer or cannot be
-            cut in time (on `compile`).
+        ValueError: The model has no inputs or no recurrent layer, or the
+            method cannot cut it in time (on `compile`).
 
     Example:
 

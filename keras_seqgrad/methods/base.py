@@ -21,6 +21,7 @@ class Method(abc.ABC):
             nothing says False, and is not asked again and again.
         takes_head: Whether it trains models of which a part needs all steps of
             a sequence at once (see `keras_seqgrad.network.head`).
+        takes_uncut: Whether it trains models that run on whole windows alone.
         cuts_targets: Whether it takes the loss of segments, for which targets
             are cut with the inputs. Losses that judge a sequence as a whole
             are refused then.
@@ -41,7 +42,7 @@ class Method(abc.ABC):
     """
 
     random = True
-    takes_head = False
+    takes_head = takes_uncut = False
     cuts_targets = True
     crosses_windows = False
     length: int | None = None
@@ -54,6 +55,12 @@ class Method(abc.ABC):
 
         Called by `compile` before `build`, and by what compares methods.
         """
+        if model.uncut is not None and not self.takes_uncut:
+            raise ValueError(
+                f"{model.uncut} {self!r} runs segments, or cuts what goes back "
+                "from step to step. ksg.methods.BPTT() runs windows as a "
+                "whole, and trains this model as it is."
+            )
         if model.head is not None and not self.takes_head:
             raise ValueError(
                 f"{model.head.reason} {self!r} takes the loss of segments. "

@@ -60,7 +60,12 @@ class BPTT(WindowMethod):
     ) -> None:
         self.checkpoint_every = checkpoints.checked(checkpoint_every)
 
+    @property
+    def takes_uncut(self):
+        return self.checkpoint_every is None
+
     def check(self, model):
+        super().check(model)
         checkpoints.check(model, self.checkpoint_every)
 
     def pull(self, window, seed=None):

@@ -70,6 +70,7 @@ class RTRL(OnlineMethod):
         self.budget = arguments.positive_integer(budget, "budget")
 
     def check(self, model):
+        super().check(model)
         refuse_unbuilt(model, type(self).__name__)
         refuse_joined_rows(model, type(self).__name__)
         units, size = sizes_of(model)

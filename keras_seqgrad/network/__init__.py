@@ -7,7 +7,8 @@ uncuttable  what cannot be cut in time, known before it runs
 spread      what a model has at every step alike
 axes        which tensors of a graph have a time axis
 head        what of a model needs all steps of a sequence at once
-graph       any Sequential or Functional model, traced on the same layers
+trace       one pass over a Keras model that calls its layers anew
+graph       any Sequential or Functional model, and what of it can be cut
 example     inputs on which a model can be tried
 replay      the calls of a graph once more, layer by layer
 compared    whether two ways to compute a tensor agree

@@ -48,6 +48,17 @@ def temporal_tensors(calls):
     return temporal
 
 
+def below_recurrent(calls):
+    """Ids of the tensors of which recurrent layers' sequences are made."""
+    below = set()
+    for layer, _, args, kwargs, result in reversed(calls):
+        if isinstance(layer, RecurrentNode):
+            below.update(id(t) for t in tensors(args[0]))
+        elif any(id(t) in below for t in tensors(result)):
+            below.update(id(t) for t in tensors([args, kwargs]))
+    return below
+
+
 def keep_steps(calls, temporal, tensors_made):
     """Whether each of some tensors has a step for each step of the inputs.
 

@@ -29,6 +29,14 @@ class Described(Handles):
         return None if self.is_opaque else self.graph.head
 
     @property
+    def uncut(self):
+        """Why the network runs on whole windows alone, or None.
+
+        Its `layer` names what needs all steps, with recurrent layers behind.
+        """
+        return None if self.is_opaque else self.graph.uncut
+
+    @property
     def temporal_outputs(self):
         """For each flattened output, whether it has a time axis."""
         if not self.is_opaque:

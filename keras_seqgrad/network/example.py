@@ -145,6 +145,9 @@ def tried_lengths(graph):
         for tensor in [*inputs, *(tensor for _, tensor in graph.results)]
         if id(tensor) in graph.temporal
     )
+    if graph.uncut is not None:
+        # Run whole, and in Keras step by step.
+        return [FEWER_STEPS, STEPS, FEWEST_STEPS]
     for steps in STEPS, FEWER_STEPS:
         slow = steps == STEPS and goes_step_by_step(graph)
         if ROWS * steps * size <= LARGEST and not slow:

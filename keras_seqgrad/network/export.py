@@ -99,7 +99,7 @@ def write_whole(model, filepath, signature, verbose, **kwargs):
     if not model.compiled:
         # As `compile` does: where steps are mixed no state can be handed on.
         cuttable.check_model(model)
-    if model.head is None:
+    if model.head is None and model.uncut is None:
         add_steps(archive, model, steps=1)
     archive.write_out(filepath, verbose=verbose is not False)
 
@@ -110,7 +110,7 @@ def write_steps(model, filepath, steps, verbose):
         steps = arguments.positive_integer(steps, "steps")
     if not model.compiled:
         cuttable.check_model(model)
-    model.refuse_head(
+    model.refuse_whole(
         "Steps are exported with the state after them.", "Write `export`"
     )
     archive = keras.export.ExportArchive()

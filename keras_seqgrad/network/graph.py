@@ -1,9 +1,7 @@
 """Any Keras graph as one function of a segment: (inputs, state) to outputs.
 
-`Graph` traces a Sequential or Functional model once more on the same layers.
-Each recurrent layer is replaced by a node that takes its state from the
-current `Passage` and leaves its new state there; every other layer runs as it
-is. Weights are shared, nothing is copied.
+`Graph` traces a Sequential or Functional model once more on the same layers,
+and finds out what of it can be run in segments.
 """
 
 import functools
@@ -15,20 +13,15 @@ from keras_seqgrad.network import axes, head, spread, statistics, uncuttable
 from keras_seqgrad.network.nodes import (
     PoolingNode,
     RecurrentNode,
-    pooling_of,
-    refuse_configuration,
     refuse_overrides,
 )
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.refusals import CannotCut
+from keras_seqgrad.network.trace import Trace
 from keras_seqgrad.network.tracing import (
     as_functional,
-    as_layer,
-    encodes_steps,
     is_graph,
     is_own,
-    retrace,
-    start_of,
     starts,
     tensors,
 )
@@ -42,11 +35,14 @@ class Graph:
         model: A built Sequential or Functional Keras model.
 
     What needs all steps of a sequence at once, with no recurrent layer behind
-    it, is left to a `Head`; the rest of this is of what is before it.
+    it, is left to a `Head`; the rest of this is of what is before it. Where
+    recurrent layers depend on it the model stays uncut, for methods that run
+    it on whole windows.
 
     Attributes:
         original: The model in functional form.
         head: The `Head`, or None.
+        uncut: Why the model cannot be cut, a `CannotCut`; None if it can.
         nodes: Recurrent nodes by key, in the order of the graph. A pooling
             over time is one of them, too.
         temporal_inputs: For each flattened input, whether it has a time axis.
@@ -59,7 +55,7 @@ class Graph:
             until some have run.
 
     Raises:
-        ValueError: The model cannot be cut in time; the text names the layer.
+        ValueError: Nothing of the model can be run in segments.
     """
 
     def __init__(self, model):
@@ -71,80 +67,124 @@ class Graph:
                 f"{model.name!r}"
             )
         refuse_overrides(model, model.name, ["call"])
-        self.takes_initial_state, self.poolings = False, None
-        self.spreads, self.moved = set(), None
         self.original, self.whole = as_functional(model), {}
+        self.moved = None
         self._build()
 
     def leave_to_head(self, found):
-        """Has a layer run on all steps at once.
+        """Has a layer run on all steps at once, or the model if need be.
 
         Args:
             found: The `CannotCut` of the layer.
 
         Raises:
-            CannotCut: It has been left so before, or recurrent layers depend
-                on what it makes.
+            CannotCut: The model runs on whole windows already.
         """
-        if found.layer in self.whole:
+        if self.uncut is not None:
             raise found
-        self.whole[found.layer] = found
         for name in ("masks_steps", "may_add_losses", "keepers"):
             vars(self).pop(name, None)
-        self._build()
+        self._leave(found)
+
+    def _leave(self, found):
+        if found.layer in self.whole:
+            self._build_uncut(found)
+        else:
+            self.whole[found.layer] = found
+            self._build()
 
     def _build(self):
+        self.head = self.uncut = None
         try:
-            functional, self.head = self.original, None
-            self._trace_whole(functional)
-            for found in uncuttable.known(self, self.spreads):
+            functional = self.original
+            trace, spreads = self._look_for_time(functional)
+            for found in uncuttable.known(self, spreads):
                 self.whole.setdefault(found.layer, found)
             if self.whole:
                 functional, self.head = head.split(
-                    functional, self.top_calls, self.temporal, self.whole
+                    functional, trace.top_calls, self.temporal, self.whole
                 )
-                self._trace_whole(functional)
-            self._trace(functional, relax=True)
-            self.temporal = axes.temporal_tensors(self.calls)
+                trace, spreads = self._look_for_time(functional)
+            free = self.temporal_inputs
+            self._take(Trace(functional, free, self.poolings, spreads))
             for found in uncuttable.known(self):
                 raise found
+            uncuttable.refuse_late_start(self)
         except CannotCut as found:
-            return self.leave_to_head(found)
-        for layer, _, args, _, _ in self.calls:
-            if isinstance(layer, statistics.NormalizationNode):
-                layer.has_time = id(args[0]) in self.temporal
-        uncuttable.refuse_late_start(self)
-        if self.nodes.keys() <= self.poolings:
-            for found in self.whole.values():
-                raise found
-            raise ValueError(
-                "A SequenceModel needs at least one recurrent layer "
-                "(SimpleRNN, GRU, LSTM, RNN, ConvLSTM). "
-                f"Received model {self.original.name!r} with layers "
-                f"{[layer.name for layer in self.original.layers]}"
-            )
+            return self._leave(found)
         self.temporal_made = [
             id(tensor) in self.temporal
             for tensor in keras.tree.flatten(self.outputs)
         ]
         if self.head is not None:
             self.head.find_time(self.temporal_inputs, self.temporal_made)
-        self.model = keras.Model(self.inputs, self.outputs)
+        self._finish()
 
-    def _trace_whole(self, functional):
-        """Traces a model as it is, and finds what has a time axis there."""
-        self.poolings, self.spreads = None, set()
-        self._trace(functional, relax=False)
-        self.temporal = temporal = axes.temporal_tensors(self.calls)
+    def _build_uncut(self, found):
+        """Takes the model as it is, to run on whole windows."""
+        self.uncut, self.head = found, None
+        trace = Trace(self.original, poolings=self.poolings)
+        self._take(trace)
         inputs = keras.tree.flatten(self.inputs)
-        self.temporal_inputs = [id(t) in temporal for t in inputs]
-        uncuttable.refuse_lengths(self)
-        self.spreads = spread.found(self)
+        below = axes.below_recurrent(self.calls)
+        self.temporal_inputs = [
+            id(tensor) in self.temporal | below and len(tensor.shape) > 1
+            for tensor in inputs
+        ]
+        pairs = zip(inputs, self.temporal_inputs, strict=True)
+        self.temporal_made = axes.keep_steps(
+            trace.top_calls,
+            [tensor for tensor, has_time in pairs if has_time],
+            keras.tree.flatten(self.outputs),
+        )
+        late = uncuttable.late_tensors(self) | self.temporal
+        for layer, _, args, kwargs, _ in self.calls:
+            if isinstance(layer, RecurrentNode):
+                layer.starts_late = uncuttable.starts_in(args, kwargs, late)
+        self._finish()
+
+    def _look_for_time(self, functional):
+        """(trace of a model as it is, places of what is given to each step)."""
+        trace = Trace(functional)
+        self._take(trace)
+        inputs = keras.tree.flatten(self.inputs)
+        self.temporal_inputs = [id(t) in self.temporal for t in inputs]
         self.poolings = {
             layer.key
             for layer, _, args, _, _ in self.calls
-            if isinstance(layer, PoolingNode) and id(args[0]) in temporal
+            if isinstance(layer, PoolingNode) and id(args[0]) in self.temporal
         }
+        uncuttable.refuse_lengths(self)
+        return trace, spread.found(self)
+
+    def _take(self, trace):
+        self.inputs, self.outputs = trace.inputs, trace.outputs
+        self.nodes, self.calls = trace.nodes, trace.calls
+        self.temporal = axes.temporal_tensors(self.calls)
+
+    def _finish(self):
+        if self.nodes.keys() <= self.poolings:
+            for found in self.whole.values():
+                raise ValueError(
+                    f"{found} Nothing else of the model is recurrent: train "
+                    "it as a plain keras.Model."
+                )
+            raise ValueError(
+                "A SequenceModel needs at least one recurrent layer "
+                "(SimpleRNN, GRU, LSTM, RNN, ConvLSTM). "
+                f"Received model {self.original.name!r} with layers "
+                f"{[layer.name for layer in self.original.layers]}"
+            )
+        for layer, _, args, _, _ in self.calls:
+            if isinstance(layer, statistics.NormalizationNode):
+                layer.has_time = id(args[0]) in self.temporal
+        self.takes_initial_state = any(
+            isinstance(layer, RecurrentNode)
+            and bool(starts(args, kwargs))
+            and not layer.starts_late
+            for layer, _, args, kwargs, _ in self.calls
+        )
+        self.model = keras.Model(self.inputs, self.outputs)
 
     @property
     def temporal_outputs(self):
@@ -209,7 +249,11 @@ class Graph:
 
     def zero_state(self, batch_size):
         """The layers' own start: zeros, by the key of their node."""
-        return {key: node.start(batch_size) for key, node in self.nodes.items()}
+        return {
+            key: node.start(batch_size)
+            for key, node in self.nodes.items()
+            if not node.starts_late
+        }
 
     def initial_state(self, inputs, batch_size):
         """Where a sequence starts: the layers' zeros or what the graph says."""
@@ -217,9 +261,11 @@ class Graph:
             return {
                 key: node.start(batch_size, node.constant_start)
                 for key, node in self.nodes.items()
+                if not node.starts_late
             }
+        first = self.cut(inputs, 0, 1) if self.uncut is None else inputs
         with Passage().open() as passage:
-            self.model(self.cut(inputs, 0, 1), training=False)
+            self.model(first, training=False)
         return passage.start_state
 
     def cut(self, inputs, start, length):
@@ -237,104 +283,3 @@ class Graph:
             )
         ]
         return keras.tree.pack_sequence_as(inputs, flat)
-
-    def _trace(self, functional, relax):
-        def placeholder(position, tensor):
-            shape = [None, *tensor.shape[1:]]
-            # Windows of one step are never cut, and stay so.
-            if relax and self.temporal_inputs[position] and shape[1] != 1:
-                shape[1] = None
-            return keras.Input(
-                batch_shape=shape, dtype=tensor.dtype, name=tensor.name
-            )
-
-        self.nodes, self.calls, self.names = {}, [], set()
-        self.top_calls = []
-        given = keras.tree.flatten(functional.input)
-        flat = [placeholder(i, tensor) for i, tensor in enumerate(given)]
-        self.inputs = keras.tree.pack_sequence_as(functional.input, flat)
-        self.outputs = retrace(functional, self.inputs, self._call, "")
-
-    def _call(self, layer, prefix, args, kwargs):
-        name = prefix + layer.name
-        if is_graph(layer):
-            result = self._call_nested(layer, name, args, kwargs)
-        else:
-            result = self._call_layer(layer, prefix, args, kwargs)
-        if not prefix:
-            self.top_calls.append((layer, args, kwargs, result))
-        return result
-
-    def _call_layer(self, layer, prefix, args, kwargs):
-        name = prefix + layer.name
-        layer, args, kwargs = as_layer(layer, args, kwargs)
-        if isinstance(layer, keras.layers.RNN):
-            refuse_configuration(layer, name)
-            refuse_overrides(layer, name)
-            key, given = self._unique(name), start_of(args, kwargs)
-            if starts(args, kwargs):
-                self.takes_initial_state, given = True, None
-            layer = self.nodes[key] = RecurrentNode(layer, key, given)
-        elif pooling_of(layer) and args[0].shape[-1]:
-            key = self._unique(name)
-            # Which of them pool over time is known when all has been traced.
-            if self.poolings is None or key in self.poolings:
-                layer = PoolingNode(layer, key, args[0].shape)
-                self.nodes[key] = layer
-        elif type(layer) is keras.layers.BatchNormalization:
-            layer = statistics.NormalizationNode(layer, self._unique(name))
-        elif encodes_steps(layer, args):
-            # Keras takes a single step for the axis of the classes.
-            apart = keras.layers.Reshape((-1, 1), name=f"{layer.name}_steps")
-            args = (self._call_layer(apart, prefix, args, {}), *args[1:])
-        elif len(self.calls) in self.spreads:
-            layer = spread.of_steps(layer, args[0])
-            args, kwargs = ([args[0], self._sequence],), {}
-        try:
-            result = layer(*args, **kwargs)
-        except Exception as error:
-            raise CannotCut(
-                f"Layer {name!r} cannot run on a segment: it fails when the "
-                "number of time steps is another one. Leave it out of the "
-                f"SequenceModel. The layer's own error: {error}",
-                name,
-            ) from error
-        self.calls.append((layer, name, args, kwargs, result))
-        return result
-
-    def _call_nested(self, layer, name, args, kwargs):
-        refuse_overrides(layer, name, ["call"])
-        functional = as_functional(layer)
-        outer = keras.tree.flatten(args[0])
-        own = keras.tree.flatten(functional.input)
-        inner = [
-            keras.Input(batch_shape=t.shape, dtype=o.dtype, name=t.name)
-            for t, o in zip(outer, own, strict=True)
-        ]
-        packed = keras.tree.pack_sequence_as(args[0], inner)
-
-        def link(begins, ends):
-            # What has a time axis on one side has one on the other.
-            pairs = zip(begins, ends, strict=True)
-            self.calls += [(layer, name, [a], {}, b) for a, b in pairs]
-
-        link(outer, inner)
-        made = retrace(functional, packed, self._call, name + "/")
-        nested = keras.Model(packed, made, name=self._unique(name))
-        result = nested(*args, **kwargs)
-        link(tensors(made), tensors(result))
-        return result
-
-    @property
-    def _sequence(self):
-        """An input that has a time axis."""
-        inputs = keras.tree.flatten(self.inputs)
-        return inputs[self.temporal_inputs.index(True)]
-
-    def _unique(self, name):
-        """`name`, or one like it: a layer may be called more than once."""
-        name = name.replace("/", ".")
-        while name in self.names:
-            name += "_again"
-        self.names.add(name)
-        return name

@@ -62,11 +62,13 @@ class RecurrentNode(Node):
 
     Attributes:
         constant_start: The initial state, where the graph gives a constant.
+        starts_late: Whether the graph gives one that is known at the end of a
+            sequence: then none is carried.
     """
 
     def __init__(self, layer, key, constant_start=None, original=None):
         super().__init__(layer, key, original)
-        self.constant_start = constant_start
+        self.constant_start, self.starts_late = constant_start, False
         # Asked here, where nothing is being traced.
         self.means_over_rows = (
             self.original.activity_regularizer is not None and means_over_rows()
@@ -78,7 +80,8 @@ class RecurrentNode(Node):
         carried = (passage.state or {}).get(self.key)
         if carried is None:
             carried = self.start(tf.shape(sequences)[0], initial_state)
-        passage.start_state[self.key] = carried
+        if not self.starts_late:
+            passage.start_state[self.key] = carried
         state, previous = self.split(carried)
         reset_state = (passage.reset_state or {}).get(self.key)
         if reset_state is not None:
@@ -103,9 +106,10 @@ class RecurrentNode(Node):
         if layer.zero_output_for_mask and mask is not None:
             outputs = masks.zeroed(outputs, mask)
         state = list(state)
-        passage.new_state[self.key] = (
-            [*state, last] if self.carries_output else state
-        )
+        if not self.starts_late:
+            passage.new_state[self.key] = (
+                [*state, last] if self.carries_output else state
+            )
         result = outputs if layer.return_sequences else last
         made = (result, *state) if layer.return_state else result
         if self.original.activity_regularizer is not None:

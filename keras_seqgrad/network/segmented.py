@@ -131,7 +131,7 @@ class SegmentedModel(Described):
                 "after another, write `predict_on_batch` of a model with "
                 "stateful=True, which carries the state itself."
             )
-        self.refuse_head(
+        self.refuse_whole(
             "`call_segment` gives the outputs of a segment.", "Write model(x)"
         )
         with Passage(state).open() as passage:
@@ -150,8 +150,7 @@ class SegmentedModel(Described):
         inputs, reset, mask = masks.unpack(inputs)
         if reset is not None or mask is not None:
             self.describe(inputs)
-        if reset is not None:
-            self.refuse_reset()
+        self.refuse_companions(reset, mask)
         export.remember(self, inputs)
         batch_size, _ = self.extent(inputs)
         start = self.start_state(inputs, batch_size)
@@ -196,27 +195,50 @@ class SegmentedModel(Described):
             return outputs
         return masks.mark(outputs, mask, self.temporal_outputs)
 
-    def refuse_head(self, what, instead):
-        """Refuses what knows of segments alone, where there is a head.
+    def refuse_whole(self, what, instead, with_head=True):
+        """Refuses what knows of segments alone, where layers do not.
 
         Args:
-            what: What does not go together with it, a sentence.
+            what: What does not go together with them, a sentence.
             instead: What to do.
+            with_head: Whether a head is one of them.
         """
-        if self.head is not None:
+        names = []
+        if self.uncut is not None:
+            names = [self.uncut.layer]
+        elif self.head is not None and with_head:
+            names = self.head.names
+        if names:
             raise ValueError(
                 f"{what} Expected a model that can be cut in time, received "
-                f"one whose layers {self.head.names} need all steps of a "
-                f"sequence at once. {instead}."
+                f"one whose layers {names} need all steps of a sequence at "
+                f"once. {instead}."
             )
 
-    def refuse_reset(self):
-        """Refuses resets, where there is a head."""
-        self.refuse_head(
-            "A reset begins another sequence in the midst of a window, and "
-            "what reads all steps would read both.",
-            "Give each sequence a row of its own, padded and masked",
+    def refuse_segments(self):
+        """Refuses to look at segments, where nothing can be cut."""
+        self.refuse_whole(
+            "This looks at segments of a window.",
+            "What looks at whole windows are `evaluate`, `predict` and "
+            "`estimate_gradients` by ksg.methods.BPTT()",
+            with_head=False,
         )
+
+    def refuse_companions(self, reset, mask):
+        """Refuses what comes beside the inputs and layers would not know."""
+        if reset is not None:
+            self.refuse_whole(
+                "A reset begins another sequence in the midst of a window, "
+                "and what reads all steps would read both.",
+                "Give each sequence a row of its own, padded and masked",
+            )
+        if mask is not None:
+            self.refuse_whole(
+                "A mask beside the inputs does not reach what is below the "
+                "recurrent layers.",
+                "Make it by Masking",
+                with_head=False,
+            )
 
     def run_segment(
         self, inputs, state, training, fresh=None, gates=None, reset=None,

@@ -104,12 +104,13 @@ class Trial:
         """Tries `inputs`, and refuses the graph where they show its fault."""
         steps = steps_of(self.graph, inputs)
         try:
-            if steps == 1:
+            if steps == 1 or self.graph.uncut is not None:
                 self.untold = {OUTPUTS: OUTPUTS}
             else:
                 for training in self.modes:
                     self.compare_cut(inputs, steps, training)
-            self.compare_stock(inputs, min(steps, self.short))
+                steps = min(steps, self.short)
+            self.compare_stock(inputs, steps)
         except LayerFailure as failure:
             refuse_other_shapes(self.graph, failure.values)
             # What fits the model best is tried first, and tells most.
@@ -222,17 +223,25 @@ class Trial:
     def compare_stock(self, inputs, steps):
         """Compares two segments of the model with its layers in Keras."""
         graph = self.graph
-        whole = graph.cut(inputs, 0, steps)
+        whole = inputs
+        if graph.uncut is None:
+            whole = graph.cut(inputs, 0, steps)
         stock = replay(graph, whole, training=False, stock=True)
         least = compared.least_scale(given_to_recurrent(graph, stock))
 
         def segments(run):
             rows = keras.tree.flatten(whole)[0].shape[0]
             state = graph.initial_state(whole, rows)
-            for start, length in [(0, steps - 1), (steps - 1, 1)]:
+            cut = [(0, steps - 1), (steps - 1, 1)]
+            if graph.uncut is not None:
+                cut = [(0, steps)]
+            for start, length in cut:
                 if length:
+                    piece = whole
+                    if length < steps:
+                        piece = graph.cut(whole, start, length)
                     with Passage(state).open() as passage:
-                        yield run(graph.cut(whole, start, length))
+                        yield run(piece)
                     state = passage.new_state
 
         def run(x):

@@ -68,11 +68,12 @@ def refuse_lengths(graph):
     pairs = zip(inputs, graph.temporal_inputs, strict=True)
     given = {t.name: t.shape[1] for t, has_time in pairs if has_time}
     if len({steps for steps in given.values() if steps is not None}) > 1:
-        raise ValueError(
+        raise CannotCut(
             "The inputs of a SequenceModel that have a time axis share "
             f"its steps. Received inputs of these numbers of steps: {given}"
-            ". Pad them to one length (behind a Masking layer, or with a "
-            "mask), or train the model with a plain keras.Model."
+            ". Pad them to one length, behind a Masking layer or with a "
+            "mask.",
+            next(iter(given)),
         )
 
 
@@ -119,8 +120,7 @@ def known(graph, but=()):
         if reason and has_time:
             yield CannotCut(
                 f"Layer {name!r} ({kind}) cannot be cut in time: {reason}. "
-                "Leave it out of the SequenceModel, or train the model "
-                "with a plain keras.Model.",
+                "Leave it out of the SequenceModel.",
                 name,
             )
 
@@ -145,9 +145,14 @@ def refuse_late_start(graph):
     known = late_tensors(graph) | graph.temporal
     for layer, name, args, kwargs, _ in graph.calls:
         recurrent = isinstance(layer, RecurrentNode)
-        if recurrent and any(id(t) in known for t in starts(args, kwargs)):
-            raise ValueError(
+        if recurrent and starts_in(args, kwargs, known):
+            raise CannotCut(
                 f"Layer {name!r} cannot be cut in time: its initial_state "
-                "depends on a whole sequence, as that of a decoder does. "
-                "Train the model with a plain keras.Model."
+                "depends on a whole sequence, as that of a decoder does.",
+                name,
             )
+
+
+def starts_in(args, kwargs, known):
+    """Whether a recurrent layer starts from tensors of these ids."""
+    return any(id(t) in known for t in starts(args, kwargs))

@@ -82,7 +82,7 @@ def check(model, data, trains, judged=True, where=""):
         if y is not None and not model.is_opaque:
             timed += targets_of(model, y, steps, trains, where)
             timed += weights_of(model, sample_weight, steps, where)
-    for each in timed:
+    for each in compared(model, timed):
         compare(each, label, steps)
     check_rows({"x": x, "y": y, "sample_weight": sample_weight}, where)
     return steps
@@ -150,6 +150,7 @@ def tie(model, data, trains):
     x, y, sample_weight = data
     refuse_lists(x, y, sample_weight)
     label, steps, timed = inputs_of(model, x)
+    timed = compared(model, timed)
     for each in timed:
         compare(each, label, steps)
     inputs, _, _ = masks.split(x)
@@ -157,6 +158,7 @@ def tie(model, data, trains):
     if y is not None:
         judged = targets_of(model, y, steps, trains)
         judged += weights_of(model, sample_weight, steps)
+        judged = compared(model, judged)
         for each in judged:
             compare(each, label, steps)
         timed += judged
@@ -172,6 +174,14 @@ def tie(model, data, trains):
         first = keras.tree.flatten(inputs)[place]
         tied[id(first)] = with_a_step(first, label)
     return keras.tree.map_structure(lambda t: tied.get(id(t), t), data)
+
+
+def compared(model, timed):
+    """What must have the steps of the first input, of `timed`.
+
+    Nothing of a model that runs whole, of several lengths perhaps.
+    """
+    return timed if model.uncut is None else []
 
 
 def refuse_lists(x, y, sample_weight, where=""):

@@ -136,8 +136,9 @@ class Probe:
     def build_loss(self, data):
         """Lets Keras create the variables of the loss outside of a trace."""
         window = open_window(self.model, self.nothing_carried, data)
-        segment = window.segment(0, 1)
-        if self.model.head is not None:
+        if self.model.head is not None or self.model.uncut is not None:
             segment = window.whole()
+        else:
+            segment = window.segment(0, 1)
         outputs, _ = window.forward(segment, window.state)
         window.loss(segment, outputs)

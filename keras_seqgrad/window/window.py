@@ -80,8 +80,7 @@ class Window:
         )
         self.model = model
         self.inputs, self.reset, self.mask = masks.unpack(x)
-        if self.reset is not None:
-            model.refuse_reset()
+        model.refuse_companions(self.reset, self.mask)
         self.state = state
         self.fresh = fresh
         self.training = training
@@ -136,6 +135,7 @@ class Window:
 
     def segment(self, start, length):
         """Steps `start` to `start + length`; either may be a tensor."""
+        self.model.refuse_segments()
 
         def steps(tensor):
             if tensor is None:

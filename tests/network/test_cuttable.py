@@ -111,7 +111,7 @@ def test_what_is_below_a_recurrent_layer_is_named_and_not_that(layer, steps):
     network = keras.Sequential([signal(steps), layer, lstm(2)])
     model = ksg.SequenceModel.from_model(network)
     with pytest.raises(ValueError, match="Layer 'mixer'.* cannot be cut"):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))
 
 
 def test_a_layer_whose_steps_grow_with_the_sequence_is_named():
@@ -121,7 +121,7 @@ def test_a_layer_whose_steps_grow_with_the_sequence_is_named():
     network = keras.Model(inputs, lstm(2)(products))
     model = ksg.SequenceModel.from_model(network)
     with pytest.raises(ValueError, match=r"mixer' \(Dot\).* of others \(2, "):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))
 
 
 def test_pooling_over_features_is_taken():
@@ -158,7 +158,7 @@ def test_a_decoder_that_starts_from_the_last_state_is_refused():
     network = keras.Model([past, future], hidden)
     model = ksg.SequenceModel.from_model(network)
     with pytest.raises(ValueError, match="'decoder' .*initial_state depends"):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])

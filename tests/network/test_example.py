@@ -53,7 +53,11 @@ def test_names_what_fails_on_the_inputs_that_fit_best():
 def test_checks_on_the_example_given():
     compiled(characters(), example=letters())
     with pytest.raises(ValueError, match="Layer 'flip' cannot be cut"):
-        compiled(characters(mixing=True), example=letters())
+        compiled(
+            characters(mixing=True),
+            example=letters(),
+            method=ksg.methods.FPTT(2),
+        )
 
 
 @pytest.mark.slow

@@ -170,4 +170,4 @@ def test_run_by_a_layer_of_keras_on_single_steps():
     layers = [signal(), layer, lstm(), L.Dense(2)]
     model = ksg.SequenceModel.from_model(keras.Sequential(layers))
     with pytest.raises(ValueError, match="'parted' .*on parts of them"):
-        model.compile("sgd", "mse")
+        model.compile("sgd", "mse", method=ksg.methods.FPTT(2))

@@ -112,4 +112,5 @@ def test_what_is_known_at_the_end_is_not_repeated():
     code = L.RepeatVector(STEPS, name="again")(L.GRU(3)(inputs))
     coder = keras.Model(inputs, L.Dense(2)(lstm()(code)))
     with pytest.raises(ValueError, match=r"'again'.*cannot be cut in time"):
-        ksg.SequenceModel.from_model(coder).compile("sgd", "mse")
+        model = ksg.SequenceModel.from_model(coder)
+        model.compile("sgd", "mse", method="fptt")

@@ -161,6 +161,7 @@ class RegularizedInversion(WindowMethod):
                 )
 
     def check(self, model):
+        super().check(model)
         if model.is_opaque:
             raise ValueError(
                 "RegularizedInversion inverts layers that it knows. Expected "

@@ -83,6 +83,7 @@ class SnAp(OnlineMethod):
         )
 
     def check(self, model):
+        super().check(model)
         cells.refuse_model(model)
         for name, node in model.graph.nodes.items():
             cells.refuse(node.held[0].cell, name)

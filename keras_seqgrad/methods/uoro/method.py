@@ -111,6 +111,7 @@ class UORO(OnlineMethod):
         self.seed = arguments.seed(seed, most=arguments.LARGEST_SEED)
 
     def check(self, model):
+        super().check(model)
         if model.is_opaque:
             raise ValueError(
                 "UORO takes tangents through the cells of recurrent layers. "
