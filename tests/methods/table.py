@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+import keras
+
 from keras_seqgrad import methods
 
 
@@ -84,3 +86,25 @@ TABLE = {
     "rtrl": Row(lambda: methods.RTRL(2), "exact", 2, rate=0.03),
     "uoro": Row(lambda: methods.UORO(2, seed=1), "unbiased", 2, rate=0.01),
 }
+
+
+def guessing(size):
+    """A synthesiser that starts from other weights than zeros."""
+    return keras.Sequential([keras.Input((size,)), keras.layers.Dense(size)])
+
+
+# All that rows of one class add to the first one, in place of one of them.
+AT_ONCE = {
+    "dni_next": lambda: methods.SyntheticGradients(
+        2,
+        guessing,
+        1.0,
+        auxiliary=0.1,
+        condition="next_input",
+        lambda_=0.7,
+        synthesizer_optimizer=keras.optimizers.SGD(1.0),
+    )
+}
+# What a window leaves to the next is kept by the lines of another row, of which
+# two steps an execution are asked.
+ONE_STEP = {"artbp_window", "dni_next", "rtrl", "snap"}

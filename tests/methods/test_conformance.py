@@ -9,7 +9,7 @@ import pytest
 import keras_seqgrad as ksg
 from keras_seqgrad import SequenceModel, methods
 from tests import update_order, zoo
-from tests.methods.table import TABLE
+from tests.methods.table import AT_ONCE, ONE_STEP, TABLE
 
 ROWS = 2
 SHORT = 3  # steps of a whole segment and of a shorter one
@@ -28,13 +28,13 @@ def network_for(name, **options):
     return zoo.network(kind, **options)
 
 
-def make(name, network=None, stateful=False, **options):
+def make(name, network=None, stateful=False, method=None, **options):
     network = network or network_for(name)
     model = SequenceModel.from_model(network, stateful=stateful)
     options.setdefault("optimizer", keras.optimizers.SGD(TABLE[name].rate))
     options.setdefault("loss", "mse")
     options.setdefault("jit_compile", False)
-    model.compile(method=TABLE[name].method(), **options)
+    model.compile(method=method or TABLE[name].method(), **options)
     return model
 
 
@@ -76,12 +76,12 @@ def test_the_table_covers_every_method():
 
 # These differ from their class's first row in nothing that has a length, and
 # tests of their own run them under XLA.
-ELSEWHERE = {"bptt_checkpointed", "dni_lambda", "tbptt_stride", "artbp_rows"}
+ELSEWHERE = {"bptt_checkpointed", "tbptt_stride", "artbp_rows"}
 ELSEWHERE |= {"inversion_learned"}
 # Where training is more than the estimate. That of SnAp and RTRL is UORO's.
 ESTIMATED = {"tbptt", "dni", "fptt", "tprop", "uoro"}
-# What has a length is its parent's.
-ALIKE = ELSEWHERE | {"alternating"}
+# What has a length is its parent's, or is in `AT_ONCE`.
+ALIKE = ELSEWHERE | {"alternating", "dni_lambda"}
 
 
 def more_variables(name):
@@ -90,7 +90,7 @@ def more_variables(name):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", [n for n in TABLE if n != "dni_lambda"])
 def test_compiled_equals_eager_learns_and_never_retraces(name, tmp_path):
     """On a cell with a scan of its own.
 
@@ -201,11 +201,8 @@ def test_moves_as_often_as_it_says_estimates_unmoved_and_resumes(
     assert isinstance(again, SequenceModel)
     assert repr(again.method) == repr(whole.method)
     fit(again, x, y, epochs=2, initial_epoch=1)
-    for a, b in zip(again.get_weights(), whole.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
-    for a, b in zip(
-        again.optimizer.variables, whole.optimizer.variables, strict=True
-    ):
+    pairs = [(*m.weights, *m.optimizer.variables) for m in (again, whole)]
+    for a, b in zip(*pairs, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
@@ -219,7 +216,7 @@ def test_float64_is_float32_with_more_digits(name, float64):
         start = start or network.get_weights()
         network.set_weights(start)
         model = make(name, network, weighted_metrics=["mae"])
-        x, y = (each.astype(floatx) for each in data(WHOLE))
+        x, y = (each.astype(floatx) for each in data(SHORT))
         weight = np.linspace(0.5, 1.0, y[..., 0].size).reshape(y.shape[:2])
         logs = model.fit(x, y, sample_weight=weight, verbose=0).history
         found.append([*model.get_weights(), *logs.values()])
@@ -237,7 +234,7 @@ IN_HALF += [("mixed_bfloat16", name) for name in ("tprop", "snap")]
 @pytest.mark.slow
 @pytest.mark.parametrize("policy, name", IN_HALF)
 def test_mixed_precision(name, policy):
-    x, _ = data(WHOLE)
+    x, _ = data(SHORT)
     y = 0.3 * np.cumsum(x, axis=1)
     keras.config.set_dtype_policy(policy)
     try:
@@ -319,17 +316,20 @@ def test_no_gradient_crosses_a_reset(name):
 @pytest.mark.parametrize("name", [n for n in TABLE if n not in ALIKE])
 def test_unknown_lengths_several_steps_an_execution(name, tmp_path):
     """As eagerly; no update of a variable comes before an earlier read."""
-    # The last segment is a shorter one, a whole one, and the only one.
-    lengths = (3, 4, 1) if name != "dni_next" else (3, 4, 5)
+    # The last segment is a shorter one, a whole one, or the only one.
+    lengths = (3, 4, 1) if name not in AT_ONCE else (4, 5)
     batches = [data(steps) for steps in lengths]
     shape = (ROWS, None, 2)
     dataset = zoo.generated(batches, shape, shape)
 
     def made(**options):
         keras.utils.set_random_seed(1)
+        if name in AT_ONCE:
+            options["method"] = AT_ONCE[name]()
+            options["network"] = network_for(name, dropout=0.3)
         return make(name, **more_variables(name), **options)
 
-    model = made(steps_per_execution=2)
+    model = made(steps_per_execution=1 if name in ONE_STEP else 2)
     update_order.check(lambda: model.fit(dataset, verbose=0), tmp_path)
     found = [variable.numpy() for variable in zoo.everything(model)]
     model = made(run_eagerly=True)

@@ -65,7 +65,7 @@ def test_all_the_way_to_the_end_it_is_exact_whatever_is_guessed(
     found = targets(monkeypatch, network, x, y, 1.0, **options)
     true = truth(network, x, y)
     zoo.assert_same(found, true)
-    if np.isfinite(guess):
+    if kind == "own":
         half = targets(monkeypatch, network, x, y, 0.5, **options)
         assert zoo.differ(half, true)
 
@@ -204,7 +204,9 @@ def test_in_the_limit_it_is_the_target_of_one_segment(options, monkeypatch):
     one = targets(monkeypatch, network, x, y, 0.0, **options)
     limit = targets(monkeypatch, network, x, y, 1e-30, **options)
     zoo.assert_same(limit, one)
-    assert zoo.differ(targets(monkeypatch, network, x, y, 1.0, **options), one)
+    if not kind:
+        whole = targets(monkeypatch, network, x, y, 1.0, **options)
+        assert zoo.differ(whole, one)
 
 
 @pytest.mark.slow
@@ -276,39 +278,6 @@ def test_what_layers_drew_ahead_is_what_they_draw(monkeypatch):
 
 
 @pytest.mark.compiled
-def test_what_is_learnt_with_unknown_lengths_is_the_same():
-    """Weights of the synthesiser, which starts from other ones than zero."""
-    x, y = zoo.data(2 * LENGTH + 1)
-    found = []
-    for way in ("eager", "unknown"):
-        keras.utils.set_random_seed(2)
-        network = zoo.network("simple_rnn", dropout=0.3)
-        method = SyntheticGradients(
-            LENGTH,
-            lambda size: keras.Sequential(
-                [keras.Input((size,)), keras.layers.Dense(size)]
-            ),
-            auxiliary=0.1,
-            lambda_=0.7,
-            synthesizer_optimizer=keras.optimizers.SGD(1.0),
-        )
-        model = make(
-            method,
-            network,
-            rate=0.1,
-            run_eagerly=way == "eager",
-        )
-        data = tf.data.Dataset.from_tensors((x, y))
-        if way == "unknown":
-            shape = [None, None, 2]
-            data = zoo.generated([(x, y)], shape, shape)
-        model.fit(data, epochs=2, verbose=0)
-        synthesis = model.method_state.parts["synthesis"]
-        found.append([*synthesis.get_weights(), *network.get_weights()])
-    zoo.assert_same(*found, tolerance=1e-4)
-
-
-@pytest.mark.compiled
 def test_where_the_state_tells_all_it_learns_faster():
     """A slow linear system, whose guesses stay behind with a bootstrap."""
     learnt = []
@@ -337,7 +306,7 @@ def test_where_the_state_tells_all_it_learns_faster():
         model.fit(x[seen], y[seen], 32, verbose=0)
         synthesis = model.method_state.parts["synthesis"]
         learnt.append(synthesis.get_weights())
-    found = []
+    found, model.run_eagerly = [], True
     for weights in learnt:  # beside a network that has stood still
         synthesis.set_weights(weights)
         quality = ksg.diagnostics.boundary_gradients(model, x[other], y[other])
