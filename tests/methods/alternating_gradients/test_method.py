@@ -47,8 +47,7 @@ def test_a_phase_changes_what_the_network_receives_not_the_targets(
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("phase", [0, 1])
-def test_the_synthesiser_settles_at_the_whole_target(phase):
+def test_the_synthesiser_settles_at_the_whole_target_in_either_phase():
     """On white noise through h' = a h + x the fixed point is known."""
     a, rows = 0.8, 64
     network = keras.Sequential(
@@ -69,14 +68,17 @@ def test_the_synthesiser_settles_at_the_whole_target(phase):
     )
     model = make(method, network, stateful=True, jit_compile=True)
     noise = np.random.default_rng(0).normal(size=(40 * rows, 30, 1))
-    for _ in range(6):
-        model.reset_state()
-        model.method_state.parts["phase"].set(phase)
-        for batch in np.split(noise, 40):
-            model.train_on_batch(batch, 0 * batch)
-    weight, _ = model.method_state.parts["synthesis"].network.get_weights()
+    learner = model.method_state.parts["synthesis"].network
     whole = 2 * a**2 / (1 - a**2)
-    assert weight[0, 0] == pytest.approx(whole, rel=0.05)
+    for phase in (0, 1):
+        learner.set_weights([np.zeros((1, 1)), np.zeros(1)])
+        for _ in range(6):
+            model.reset_state()
+            model.method_state.parts["phase"].set(phase)
+            for batch in np.split(noise, 40):
+                model.train_on_batch(batch, 0 * batch)
+        weight, _ = learner.get_weights()
+        assert weight[0, 0] == pytest.approx(whole, rel=0.05)
 
 
 def fit(method, callbacks=(), **options):

@@ -95,10 +95,15 @@ def taught(monkeypatch, method, network, x, y, weight=None, **options):
 
 
 def oracle(monkeypatch, network, x, y, length, weight=None):
-    """A synthesiser that guesses right on one window, and what it knows."""
+    """A synthesiser that guesses right on one window, and what it knows.
+
+    Its `taught` is what one that guesses nothing was taught there.
+    """
     method = ksg.methods.SyntheticGradients(length, Zero())
     found = taught(monkeypatch, method, network, x, y, weight)
     states = [lesson.state for lesson in found]
     model = make(method, network, run_eagerly=True)
     true = ksg.diagnostics.boundary_gradients(model, x, y, weight).true
-    return Oracle(np.concatenate(states), np.concatenate(true)), true
+    knowing = Oracle(np.concatenate(states), np.concatenate(true))
+    knowing.taught = [lesson.target for lesson in found]
+    return knowing, true

@@ -194,8 +194,7 @@ def test_a_synthesiser_may_read_what_comes_next(name, monkeypatch):
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("kind", ["recurrent", "function"])
-def test_every_synthesiser_learns(kind):
+def test_a_recurrent_synthesiser_learns():
     x, y = zoo.data(6)
 
     def recurrent(size):
@@ -207,13 +206,9 @@ def test_every_synthesiser_learns(kind):
             ]
         )
 
-    synthesizer = {
-        "recurrent": recurrent,
-        "function": lambda size: ksg.synthesizers.dense(size, hidden=30),
-    }[kind]
     method = SyntheticGradients(
         LENGTH,
-        synthesizer,
+        recurrent,
         synthesizer_optimizer=keras.optimizers.Adam(0.01),
     )
     model = make(method, zoo.network("simple_rnn"))
@@ -240,11 +235,12 @@ def test_one_small_network_for_every_unit_learns():
         "elementwise",
         synthesizer_optimizer=keras.optimizers.Adam(0.01),
     )
-    model = make(method, network, jit_compile=True)
+    model = make(method, network)
     x = np.zeros((64, 4, 1), "float32")
     x[:, 0] = np.random.default_rng(0).normal(size=(64, 1))
     y = np.zeros((64, 4, 2))
     model.fit(*zoo.repeated(250, x, y), 64, shuffle=False, verbose=0)
+    model.run_eagerly = True  # for one look
     found = ksg.diagnostics.boundary_gradients(model, x, y)
     assert found.cosine > 0.98 and found.relative_error < 0.2
 

@@ -9,6 +9,7 @@ import keras_seqgrad as ksg
 from keras_seqgrad.layers.scan import scan
 from keras_seqgrad.methods import SyntheticGradients
 from keras_seqgrad.methods.synthetic_gradients.twins import Twins
+from keras_seqgrad.window.opening import open_window
 from tests import zoo
 from tests.network import networks
 
@@ -35,13 +36,8 @@ def with_dropout():
     )
 
 
-def with_dropout_alone():
-    layers = [networks.lstm(dropout=0.4, seed=1), L.Dropout(0.3, seed=2)]
-    return keras.Sequential([networks.signal(), *layers, L.Dense(2)])
-
-
-def two_layers():
-    return zoo.network("simple_rnn", layers=2)
+def one_layer():
+    return zoo.network("simple_rnn")
 
 
 def other_cells():
@@ -58,7 +54,7 @@ def reading_integers():
 NETWORKS = {
     "the other cells": other_cells,
     "dropout": with_dropout,
-    "dropout alone": with_dropout_alone,
+    "under XLA": one_layer,
     "integers": reading_integers,
     **{
         name: networks.NETWORKS[name]
@@ -106,14 +102,10 @@ def trained(
 
 @pytest.fixture
 def counted(monkeypatch):
-    """Counts the passes with twins; `counted.refuse()` allows none more."""
+    """Counts the passes with twins."""
 
     class Counter:
         passes = 0
-
-        @staticmethod
-        def refuse():
-            monkeypatch.setattr(Twins, "serve", lambda window: False)
 
     start = Twins.__init__
 
@@ -129,18 +121,15 @@ def compare(counted, make, x, y, tolerance=2e-5, **options):
     found = trained(make, x, y, **options)
     passes = counted.passes
     assert passes > 0
-    if options.get("jit"):  # draws its dropout masks in its own way
-        counted.refuse()
-    else:  # an eager pass has no twins
-        options["eagerly"] = True
-    expected = trained(make, x, y, **options)
+    # An eager pass has no twins.
+    expected = trained(make, x, y, **{**options, "jit": False}, eagerly=True)
     assert counted.passes == passes
     zoo.assert_same(found, expected, tolerance)
 
 
 @pytest.mark.parametrize(
     "name, jit",
-    [(name, name == "dropout alone") for name in NETWORKS],
+    [(name, name == "under XLA") for name in NETWORKS],
 )
 def test_equal_a_second_way_back(name, jit, counted):
     network = NETWORKS[name]()
@@ -156,7 +145,7 @@ def test_equal_a_second_way_back(name, jit, counted):
 
 def test_what_the_target_alone_receives_matters():
     """The control of all comparisons here."""
-    make, (x, y) = two_layers, zoo.data(STEPS)
+    make, (x, y) = one_layer, zoo.data(STEPS)
     found = trained(make, x, y, eagerly=True)
     assert zoo.differ(found, trained(make, x, y, eagerly=True, bootstrap=0.5))
 
@@ -164,7 +153,7 @@ def test_what_the_target_alone_receives_matters():
 def test_mixed_precision(counted):
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        compare(counted, two_layers, *zoo.data(WHOLE), tolerance=0.02)
+        compare(counted, one_layer, *zoo.data(WHOLE), tolerance=0.02)
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -173,13 +162,18 @@ def test_beside_resets_and_masks(counted):
     x, y = zoo.data(STEPS + LENGTH)
     reset, hidden = np.random.default_rng(2).random((2, *x.shape[:2])) < 0.3
     inputs = {"inputs": x, "reset": reset, "mask": ~hidden}
-    compare(counted, two_layers, inputs, y, learn_initial_state=True)
+    compare(counted, one_layer, inputs, y, learn_initial_state=True)
 
 
-@pytest.mark.parametrize("kind", ["own", "stacked"])
-def test_a_cell_without_a_fast_scan_has_none(kind, counted):
-    trained(lambda: zoo.network(kind), *zoo.data(WHOLE))
-    assert counted.passes == 0
+@pytest.mark.parametrize("kind", zoo.KINDS)
+def test_a_cell_without_a_fast_scan_has_none(kind):
+    model = ksg.SequenceModel.from_model(zoo.network(kind))
+    model.compile("sgd", "mse", run_eagerly=True)
+    data = [tf.convert_to_tensor(each) for each in zoo.data(LENGTH)]
+    window = open_window(model, model.carried["training"], data, True)
+    assert not Twins.serve(window)  # in no graph
+    with tf.Graph().as_default():
+        assert Twins.serve(window) == (kind not in ("own", "stacked"))
 
 
 def test_a_scan_without_twins_refuses_them():
@@ -190,7 +184,11 @@ def test_a_scan_without_twins_refuses_them():
         scan(cell, x, state, twin=[x, *state])
 
 
-def test_nobody_has_them_without_need(counted):
+def test_nobody_asks_for_them_without_need(monkeypatch):
+    asked = []
+    monkeypatch.setattr(Twins, "serve", asked.append)
     for options in ({"bootstrap": 0.5}, {"inject": False}):
-        trained(lambda: zoo.network("simple_rnn"), *zoo.data(WHOLE), **options)
-    assert counted.passes == 0
+        trained(one_layer, *zoo.data(LENGTH), eagerly=True, **options)
+        assert not asked
+    trained(one_layer, *zoo.data(LENGTH), eagerly=True)
+    assert asked
