@@ -57,7 +57,7 @@ def test_a_cell_of_ones_own(masked):
     keras.utils.set_random_seed(1)
     layer = L.RNN(GatedCell(), return_sequences=True)
     network = keras.Sequential([keras.Input((None, 2)), layer, L.Dense(2)])
-    x, y = wide.data()
+    x, y = wide.data(5)
     if masked:
         mask = np.random.default_rng(1).random(x.shape[:2]) < 0.7
         reset = np.random.default_rng(2).random(x.shape[:2]) < 0.2
@@ -141,7 +141,7 @@ def test_block_diagonal_weights_of_states():
     network = keras.Sequential([keras.Input((None, 6)), layer, L.Dense(2)])
     recurrent = layer.cell.recurrent
     recurrent.assign(2.0 * recurrent * np.eye(2))
-    x, y = np.random.default_rng(0).normal(size=(3, 7, 6)), wide.data()[1]
+    x, y = np.random.default_rng(0).normal(size=(3, 5, 6)), wide.data(5)[1]
     exact = wide.estimate(network, BPTT(), x, y)
     found = wide.estimate(network, SnAp(2), x, y)
     assert wide.error(found, exact) < 1e-12
