@@ -81,9 +81,8 @@ def test_expectation_over_every_cut_pattern_is_bptt(kind, alpha):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alpha", [4.0, 6.0])
-def test_off_by_one_compensation_fails_the_same_test(alpha):
-    mean, exact = expected_gradient("lstm", Random(3, alpha), off_by_one)
+def test_off_by_one_compensation_fails_the_same_test():
+    mean, exact = expected_gradient("lstm", Random(3, 4.0), off_by_one)
     with pytest.raises(AssertionError, match="relative error"):
         zoo.assert_same(mean, exact)
 

@@ -102,7 +102,7 @@ def test_segments_are_the_whole():
 @pytest.mark.slow
 @pytest.mark.compiled
 def test_compiled_training_saving_and_exported_steps(tmp_path):
-    x, y = zoo.data()
+    x, y = zoo.data(4)
     found = []
     for options in ({"run_eagerly": True}, {"jit_compile": True}):
         model = ksg.SequenceModel.from_model(
@@ -114,13 +114,14 @@ def test_compiled_training_saving_and_exported_steps(tmp_path):
     zoo.assert_same(*found)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    expected = model.predict(x, verbose=0)
-    np.testing.assert_allclose(loaded.predict(x, verbose=0), expected, 1e-6)
+    expected = model(x)
+    found = loaded.predict(x, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     model.export_steps(tmp_path / "steps", verbose=False)
     served = tf.saved_model.load(tmp_path / "steps")
     state = served.initial_state(x[:, :1])
     outputs = []
-    for step in range(zoo.STEPS):
+    for step in range(4):
         state = dict(served.step(x[:, step : step + 1], state))
         outputs.append(state.pop("outputs"))
     np.testing.assert_allclose(np.concatenate(outputs, 1), expected, atol=1e-6)

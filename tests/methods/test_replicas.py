@@ -57,7 +57,7 @@ MORE = {
 }
 # Rows that ask of other replicas what another case asks by the same lines.
 LIKE_OTHERS = {"artbp_window", "dni", "dni_next", "dni_lambda", "alternating"}
-LIKE_OTHERS |= {"inversion"}
+LIKE_OTHERS |= {"inversion", "bptt", "rtrl"}
 CASES = [
     *[(name, True) for name in [*TABLE, *MORE] if name not in LIKE_OTHERS],
     *[(name, False) for name in ["tbptt"]],

@@ -80,6 +80,6 @@ def test_of_a_frozen_model_nothing_is_learnt(method):
     network.trainable = False
     model = SequenceModel.from_model(network)
     model.compile("sgd", "mse", method=method)
-    x, y = zoo.data()
+    x, y = zoo.data(4)
     [loss] = model.fit(x, y, verbose=0).history["loss"]
     assert loss == pytest.approx(model.evaluate(x, y, verbose=0), rel=1e-5)
