@@ -32,8 +32,8 @@ def test_many_probes_are_not_taken_for_one_that_is_traced_again(monkeypatch):
 
 @pytest.mark.compiled
 def test_diagnostics_run_eagerly_where_the_model_does(monkeypatch):
-    x, y = zoo.data()
-    network = zoo.network("lstm")
+    x, y = zoo.data(5)
+    network = zoo.network("gru")
     found = []
     for eagerly in (False, True):
         model = ksg.SequenceModel.from_model(network)
