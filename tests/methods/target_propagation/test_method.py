@@ -98,7 +98,7 @@ def converged(penalty, **options):
         3,
         "admm",
         penalty,
-        state_steps=300,
+        state_steps=100,
         state_optimizer="sgd",
         state_rate=0.25 / penalty,
         **options,
@@ -120,7 +120,7 @@ def test_a_large_penalty_approaches_bptt():
     assert errors[1] < 0.15 * errors[0]
     assert errors[1] < 0.05 * distance(cut, exact)
     # Multipliers do that without a large penalty.
-    method = converged(10.0, rounds=4)
+    method = converged(10.0, rounds=3)
     assert distance(gradients(network, method, x, y)[1], exact) < (
         0.5 * errors[0]
     )
