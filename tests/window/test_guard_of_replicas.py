@@ -85,6 +85,7 @@ def test_rows_restart_where_their_state_is_lost():
 
 CASES = {
     "input": ([0, 3], np.nan, "in rows [0, 3]."),
+    "target": ([3], np.inf, "in rows [3]."),
     # Finite, but its square is none.
     "loss": ([2], 1e30, "in no row that could be told"),
 }
@@ -95,7 +96,7 @@ CASES = {
 def test_named(cause):
     places, value, rows = CASES[cause]
     x, y = windows(2)
-    spoiled = {"input": x, "loss": y}[cause]
+    spoiled = x if cause == "input" else y
     spoiled[np.array(places) + ROWS, 1] = value
     text, _ = check_as_one("raise", x, y)
     start = f"Window 2 of this training is bad: its {cause} is not finite, "

@@ -83,7 +83,7 @@ def test_rtrl_sees_through_a_convolution():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["lru", "qrnn"])
+@pytest.mark.parametrize("kind", ["lru", "rg_lru", "qrnn"])
 def test_rtrl_agrees(kind):
     stock, (x, y) = network(kind), (each[:1] for each in data(3))
     found = wide.estimate(stock, SnAp(2), x, y)
