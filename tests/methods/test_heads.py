@@ -60,7 +60,6 @@ def of_steps():
 
 X, Y = stock.numbers()
 NETWORKS = {
-    "attended": (attended, Y[:, 0], {}),
     "masked": (functools.partial(attended, True), Y[:, 0], {}),
     "two outputs": (
         two_outputs,
@@ -193,7 +192,7 @@ def test_every_window_draws_anew_what_the_head_drops():
         network = keras.Sequential(
             [
                 signal(STEPS),
-                L.SimpleRNN(3, return_sequences=True),
+                L.SimpleRNN(2, return_sequences=True),
                 L.Flatten(),
                 L.Dropout(0.5, seed=3),
                 L.Dense(2),
@@ -210,8 +209,9 @@ def test_every_window_draws_anew_what_the_head_drops():
 
     wanted = losses(None)
     assert len(set(map(float, wanted))) == 3
-    for method in EXACT.values():
-        np.testing.assert_allclose(losses(method()), wanted, rtol=1e-5)
+    for method in "bptt", "bptt_checkpointed", "rtrl":
+        found = losses(EXACT[method]())
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(TABLE.keys() - set(TAKES)))

@@ -172,7 +172,7 @@ def test_what_looks_at_segments_refuses_it():
 
 @pytest.mark.slow
 def test_saved_and_exported(tmp_path):
-    network = translated()
+    network = in_between()
     model = ksg.SequenceModel.from_model(network)
     model.compile("sgd", "mse")
     x, _ = data(network)
