@@ -63,9 +63,21 @@ def pytest_sessionfinish():
     gc.freeze()
 
 
+plain_clear_session = keras.utils.clear_session
+
+
+def clear_session():
+    """Has Keras count its layers from one; TensorFlow keeps its kernels."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf, "executing_eagerly", lambda: False)
+        plain_clear_session(free_memory=False)
+
+
 @pytest.fixture
-def eagerly():
+def eagerly(monkeypatch):
     """For an example's test in which so few steps run that tracing is all."""
+    for module in keras.backend, keras.utils:
+        monkeypatch.setattr(module, "clear_session", clear_session)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -103,13 +115,12 @@ def data_is_not_tuned():
 
 
 @pytest.fixture(autouse=True)
-def fresh_session(request, monkeypatch):
+def fresh_session(request):
     """Gives every test the same seeds and layer names, in whatever order."""
-    with monkeypatch.context() as patch:
-        if not request.node.get_closest_marker("compiled"):
-            # Keras would forget the kernels of eager TensorFlow, too.
-            patch.setattr(tf, "executing_eagerly", lambda: False)
+    if request.node.get_closest_marker("compiled"):
         keras.utils.clear_session(free_memory=False)
+    else:
+        clear_session()
     keras.utils.set_random_seed(0)
 
 
@@ -157,6 +168,11 @@ def left_unread():
 
 
 checked = set()
+# Files of `tests/network` that are about the check itself.
+OF_THE_CHECK = {
+    f"test_{name}.py"
+    for name in ("attacks", "more_attacks", "cuttable", "everyday", "example")
+}
 # What a configuration tells nothing of: classes and functions of a test.
 OWN = re.compile(
     r'"module": "(?!keras[".]|keras_seqgrad[".]|tests\.zoo")|"__lambda__"'
@@ -190,10 +206,10 @@ def check_each_network_once(request, monkeypatch):
 
     The check takes a third of a small model's time, and most tests are made of
     the same few networks. A network is known by its whole configuration. One
-    that has layers of a test's own is always checked, and so are all in
-    `tests/network`, where the check is tested.
+    that has layers of a test's own is always checked, and so are all in the
+    files of `tests/network` that test the check.
     """
-    if request.path.parent.name == "network":
+    if request.path.name in OF_THE_CHECK:
         return
     check = cuttable.check
 

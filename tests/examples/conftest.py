@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 import keras_seqgrad as ksg
+from keras_seqgrad.window.probe import Probe
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +14,22 @@ def graphs_as_they_are():
     tf.config.optimizer.set_experimental_options({name: True})
     yield
     tf.config.optimizer.set_experimental_options({name: False})
+
+
+@pytest.fixture
+def probes_eagerly(monkeypatch):
+    """Diagnostics beside compiled training are for few windows."""
+    plain = Probe.__call__
+
+    def eager(self, *arguments, **options):
+        before = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)
+        try:
+            return plain(self, *arguments, **options)
+        finally:
+            tf.config.run_functions_eagerly(before)
+
+    monkeypatch.setattr(Probe, "__call__", eager)
 
 
 @pytest.fixture

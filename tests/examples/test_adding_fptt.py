@@ -8,17 +8,18 @@ def example():
     return script.load("adding_fptt")
 
 
-def test_quick_run(example, tmp_path, capsys):
-    arguments = ["--quick", "--batches", "6", "--test", "50", "--no-jit"]
+def test_quick_run(example, tmp_path, capsys, eagerly):
+    arguments = ["--quick", "--batches", "3", "--test", "50", "--no-jit"]
+    arguments += ["--length", "8"]
     arguments += ["--arms", "equal", "parts", "code", "--out", str(tmp_path)]
     results = example.main(arguments)
     printed = capsys.readouterr().out
-    assert "T = 20, 4 parts, alpha 0.5" in printed
+    assert "T = 8, 4 parts, alpha 0.5" in printed
     assert (tmp_path / "curves.png").stat().st_size > 10_000
-    for name, batches in [("equal", 24), ("parts", 6), ("code", 6)]:
+    for name, batches in [("equal", 12), ("parts", 3), ("code", 3)]:
         [run] = results[name]
         # The arms make the same number of updates.
-        assert (run["batches"][-1], run["updates"]) == (batches, 24)
+        assert (run["batches"][-1], run["updates"]) == (batches, 12)
         assert len(run["error"]) == 4 and run["error"][-1] < run["error"][0]
     assert results["parts"][0]["error"] != results["code"][0]["error"]
 

@@ -28,11 +28,12 @@ def test_a_block_is_a_skip_around_a_gated_recurrence(example, kind):
 
 
 @pytest.mark.slow
-def test_quick_run(example, tmp_path, capsys):
+def test_quick_run(example, tmp_path, capsys, eagerly):
     arguments = ["--quick", "--layer", "QRNN", "--kernel", "3"]
+    arguments += ["--batches", "3", "--length", "6"]
     errors = example.main([*arguments, "--no-jit", "--out", str(tmp_path)])
     printed = capsys.readouterr().out
-    assert "adding over 20 steps, 2 blocks of QRNN, width 8" in printed
+    assert "adding over 6 steps, 2 blocks of QRNN, width 8" in printed
     assert len(errors) == 2 and np.isfinite(errors).all()
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert isinstance(loaded, ksg.SequenceModel)

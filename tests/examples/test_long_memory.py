@@ -54,7 +54,7 @@ def test_recurrences_of_each_layer(example, layer, last):
 
 
 @pytest.mark.slow
-def test_quick_run_goes_on_after_its_end(example, tmp_path, capsys):
+def test_quick_run_goes_on_after_its_end(example, tmp_path, capsys, eagerly):
     arguments = "adding", "--layer", "LSTM", "--seed", "5"
     first = run(example, str(tmp_path), *arguments)
     assert [report["updates"] for report in first["reports"]] == [2]
@@ -73,7 +73,7 @@ def test_quick_run_goes_on_after_its_end(example, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_quick_copy(example, tmp_path):
+def test_quick_copy(example, tmp_path, eagerly):
     found = run(example, str(tmp_path), "copy", "--every", "1")
     assert 0 <= found["test"]["accuracy"] <= 1
     assert "val_accuracy" in found["reports"][0]

@@ -39,6 +39,11 @@ def test_the_search_ends_inside(example, scores, rates, best):
     assert asked == list(scores) or len(set(asked)) == len(scores)
 
 
+# Six windows an epoch in place of 24, and of fewer steps.
+QUICKER = ["--quick", "--window", "8", "--length", "4", "--limit", "200"]
+QUICKER += ["--validation", "100"]
+
+
 def make_settings(example, *arguments):
     return example.parse(["--quick", "--window", "40", *arguments])
 
@@ -89,15 +94,14 @@ def test_equal_updates_on_equal_text(example):
 
 @pytest.mark.slow
 def test_seeds_follow_the_search_and_nothing_is_run_twice(
-    example, short_text, tmp_path, monkeypatch, capsys
+    example, short_text, tmp_path, monkeypatch, capsys, eagerly
 ):
     """Nor is what a run has done that is stopped within an epoch."""
-    arguments = ["--quick", "--window", "40", "--length", "20", "--rates"]
-    arguments += ["0.003", "--seeds"]
+    arguments = [*QUICKER, "--rates", "0.003", "--seeds"]
     parts = [*arguments, "1", "--out", str(tmp_path / "parts")]
     arguments += ["2", "--out", str(tmp_path)]
     assert example.main(arguments) == 0.003
-    names = [f"character_tbptt_20_0.003_{seed}.json" for seed in (0, 1)]
+    names = [f"character_tbptt_4_0.003_{seed}.json" for seed in (0, 1)]
     assert [p.name for p in sorted(tmp_path.glob("*.json"))] == names
     found = [json.loads((tmp_path / name).read_text()) for name in names]
     for run in found:
@@ -137,12 +141,15 @@ def test_seeds_follow_the_search_and_nothing_is_run_twice(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["--method", "artbp", "--alpha", "4"],
+        pytest.param(
+            ["--method", "artbp", "--alpha", "4"], marks=pytest.mark.compiled
+        ),
         ["--method", "alternating", "--cycle", "1", "--layer", "QRNN"],
     ],
 )
-def test_other_arms(example, short_text, tmp_path, arguments):
-    arguments = [*arguments, "--quick", "--window", "40", "--length", "20"]
+def test_other_arms(example, short_text, tmp_path, arguments, eagerly):
+    """One of them compiled, as the script compiles them all."""
+    arguments = [*arguments, *QUICKER, "--rates", "0.01"]
     example.main([*arguments, "--out", str(tmp_path)])
     [path] = tmp_path.glob("*.json")
     reports = json.loads(path.read_text())["reports"]

@@ -14,7 +14,7 @@ def example():
 
 
 @pytest.mark.slow
-def test_quick_run(example, tmp_path, capsys):
+def test_quick_run(example, tmp_path, capsys, probes_eagerly):
     arguments = ["--quick", "--no-jit", "--out", str(tmp_path)]
     arguments += ["--lengths", "10", "--iterations", "200", "--every", "200"]
     arguments += ["--rate", "0.3"]
