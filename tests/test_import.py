@@ -1,4 +1,4 @@
-"""What importing the package says; each import in a process of its own."""
+"""What importing the package says, each time in a process of its own."""
 
 import importlib.metadata
 import json
@@ -86,9 +86,25 @@ CHOICES = [
 ]
 
 
+# An endless stream of drawn windows, of which one is read.
+ITERATOR = """
+import numpy as np
+import keras_seqgrad as ksg
+
+law = ksg.truncation.Random(8)
+iterator = iter(ksg.data.stream(np.arange(99), 2, law).repeat())
+print(next(iterator)[1].shape[0])
+"""
+
+
 @pytest.mark.slow
-def test_backend_is_the_one_that_keras_chooses(run, tmp_path):
-    """Each choice in a fork, since TensorFlow takes seconds to be imported."""
+def test_the_backend_that_keras_chooses_and_an_iterator_that_lives(
+    run, tmp_path
+):
+    """It lives until Python ends, which is no error.
+
+    Each choice in a fork, since TensorFlow takes seconds to be imported.
+    """
     choices = []
     for place, (config, backend) in enumerate(CHOICES):
         home = tmp_path / str(place)
@@ -121,8 +137,11 @@ for environment in {choices!r}:
         os._exit(0)
     os.wait()
 """
-    result = run(code)
-    assert result.stdout.split() == ["tensorflow"] * 6, result.stderr
+    # Warnings of TensorFlow are shown, which the other tests hide.
+    result = run(code + ITERATOR, TF_CPP_MIN_LOG_LEVEL="1")
+    found = result.stdout.split()
+    assert found == [*["tensorflow"] * 6, "2"], result.stderr
+    assert result.returncode == 0 and "finalizing" not in result.stderr
 
 
 def test_missing_tensorflow_is_named(run):

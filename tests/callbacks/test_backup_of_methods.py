@@ -76,9 +76,9 @@ def test_every_method_goes_on_bit_for_bit(method, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.compiled
-def test_compiled_by_xla_in_executions_of_several_steps(tmp_path):
+def test_compiled_in_executions_of_several_steps(tmp_path):
     check_same(
-        lambda: model_of("artbp", jit_compile=True, steps_per_execution=2),
+        lambda: model_of("artbp", steps_per_execution=2),
         lambda: windows(5, 4),
         tmp_path / "states",
         [5],

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 import warnings
 
 import keras
@@ -200,27 +197,6 @@ def test_fit_on_an_endless_stream_of_random_windows():
         model = stateful_model()
         model.fit(dataset.repeat(), steps_per_epoch=25, epochs=2, verbose=0)
     assert int(model.optimizer.iterations) == 50
-
-
-@pytest.mark.slow
-def test_an_iterator_that_lives_until_python_ends_is_no_error():
-    code = (
-        "import numpy as np\n"
-        "import keras_seqgrad as ksg\n"
-        "law = ksg.truncation.Random(8)\n"
-        "windows = ksg.data.stream(np.arange(99), 2, law).repeat()\n"
-        "iterator = iter(windows)\n"
-        "print(next(iterator)[1].shape[0])\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        # Warnings of TensorFlow are shown, which the other tests hide.
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert result.stdout == "2\n"
-    assert "finalizing" not in result.stderr
 
 
 def test_fit_on_constant_windows_knows_the_number_of_steps():

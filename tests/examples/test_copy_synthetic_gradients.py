@@ -56,6 +56,7 @@ def test_a_stopped_arm_goes_on_as_if_it_had_not_stopped(
     """Measured every 2 updates in place of 100."""
     monkeypatch.setattr(example, "MEASURE", 2)
     monkeypatch.setattr(example, "WINDOW", 2)
+    monkeypatch.setattr(example, "plot", lambda *_: None)
     arguments = ["--quick", "--no-jit", "--units", "4", "--updates", "4"]
     arguments += ["--learning-rate", "0.1"]
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"

@@ -9,7 +9,9 @@ PAGE = script.ROOT / "docs" / "tutorials" / "endless_streams.md"
 RESULTS = sorted((script.ROOT / "docs" / "results").glob("online_*.json"))
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 SMALL = {
-    "UNITS, WINDOWS = 200, 32, 32, 50": "UNITS, WINDOWS = 10, 2, 2, 10",
+    "UNITS, WINDOWS = 200, 32, 32, 50": "UNITS, WINDOWS = 10, 2, 2, 4",
+    "(batch + 1) % 10": "(batch + 1) % 2",
+    "save_freq=5": "save_freq=1",
     "delay=(40, 50)": "delay=(4, 6)",
     "jit_compile=True": "jit_compile=False",
 }

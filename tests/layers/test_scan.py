@@ -49,20 +49,14 @@ CELLS = {
 GENERAL = {"simple, silu", "stack", "own", "single state"}
 
 
-@pytest.mark.parametrize(
-    "name, jit",
-    # The stack holds a user's cell; fast scans are compiled in tests/ops.
-    [(name, False) for name in CELLS] + [("stack", True)],
-)
-def test_equals_keras(name, jit):
+@pytest.mark.parametrize("name", CELLS)
+def test_equals_keras(name):
+    """Compiled in tests/ops, and a user's cell in test_cells.py."""
     problem = Problem(CELLS[name]())
     assert uses_fast_scan(problem.cell, training=True) != (name in GENERAL)
     mask = mask_from(1)
     expected = problem.gradients(problem.keras, mask=mask)
-    found = tf.function(problem.gradients, jit_compile=jit)(
-        problem.scan, mask=mask
-    )
-    assert_close(found, expected)
+    assert_close(problem.gradients(problem.scan, mask=mask), expected)
 
 
 def test_convolutional_cell_equals_keras():

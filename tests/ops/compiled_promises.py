@@ -121,17 +121,16 @@ class CompiledPromises:
         assert_same(received, evaluate(self.loop, problem, True, **links))
         assert dynamic.experimental_get_tracing_count() == 1
 
-    @pytest.mark.compiled
     @pytest.mark.parametrize(
-        "dtype, unit, twins",
-        [("float16", 1e-3, False), ("bfloat16", 8e-3, True)],
+        "dtype, unit, twins, jit",
+        [("float16", 1e-3, False, False), ("bfloat16", 8e-3, True, True)],
     )
-    def test_half_precision(self, dtype, unit, twins):
+    def test_half_precision(self, dtype, unit, twins, jit):
         problem = make_problem(self.case, dtype)
         links = make_links() | {"reset_state": problem.reset_state}
         received = tf.function(
             lambda: evaluate(self.case.scan, problem, twins, **links),
-            jit_compile=True,
+            jit_compile=jit,
             autograph=False,
         )()
         assert {tensor.dtype.name for tensor in received} == {dtype}

@@ -27,15 +27,20 @@ def test_what_is_left_where_the_parameter_moves_steadily(
     assert update == pytest.approx(-rate * (gradient + friction * update), 1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.parametrize("form, alpha", [("code", 0.5), ("paper", 0.01)])
 def test_a_friction_undoes_the_steps_of_adam(form, alpha):
     """Of the authors' setting, where gradients are small; not the default's."""
     variable = keras.Variable(0.0, name="w")
     optimizer = FPTT(keras.optimizers.Adam(1e-3), alpha, form=form)
     optimizer.build([variable])
-    for _ in range(300):
-        optimizer.apply([tf.constant(1e-4)], [variable])
+
+    @tf.function
+    def train():
+        for _ in tf.range(300):
+            optimizer.apply([tf.constant(1e-4)], [variable])
+
+    train()
     # Adam alone goes as far as 300 times its rate.
     if form == "paper":
         assert optimizer.settings == FPTT("sgd").settings

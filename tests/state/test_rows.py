@@ -135,11 +135,11 @@ def test_rows_go_from_replicas_to_one_device_and_back(
 
 
 def run_with_memory(several, *callbacks):
-    """Two epochs, with a synthesiser's memory, on two replicas or one."""
+    """An epoch, with a synthesiser's memory, on two replicas or one."""
     scope = contextlib.nullcontext()
     with replicas.strategy().scope() if several else scope:
         trained = model(ksg.methods.SyntheticGradients(1, "linear"))
-    trained.fit(windows(), epochs=2, callbacks=[*callbacks], verbose=0)
+    trained.fit(windows(), callbacks=[*callbacks], verbose=0)
     return trained
 
 
