@@ -101,6 +101,17 @@ def eagerly():
     tf.config.run_functions_eagerly(False)
 
 
+@pytest.fixture
+def fits_eagerly(monkeypatch):
+    plain = ksg.SequenceModel.fit
+
+    def fit(self, *arguments, **options):
+        with eagerly():
+            return plain(self, *arguments, **options)
+
+    monkeypatch.setattr(ksg.SequenceModel, "fit", fit)
+
+
 def trained(network, x, **options):
     """A model after `fit` to the outputs that it starts with, plus one."""
     jit = options.pop("jit_compile", False)
@@ -109,8 +120,7 @@ def trained(network, x, **options):
     losses = dict.fromkeys(y, "mse") if isinstance(y, dict) else "mse"
     method = ksg.methods.TruncatedBPTT(zoo.STEPS)
     model.compile("adam", losses, method=method, jit_compile=jit)
-    with eagerly():
-        model.fit(x, y, shuffle=False, verbose=0)
+    model.fit(x, y, shuffle=False, verbose=0)
     return model
 
 
@@ -142,7 +152,7 @@ def assert_served_as_predicted(model, inputs, found):
 
 @pytest.mark.compiled
 @pytest.mark.slow
-def test_served_where_the_package_is_not(tmp_path, monkeypatch):
+def test_served_where_the_package_is_not(tmp_path, monkeypatch, fits_eagerly):
     """Whole sequences, and step by step, of one row and of three; the page.
 
     One process loads them all, since it starts for seconds.
