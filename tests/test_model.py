@@ -75,6 +75,7 @@ def test_options_of_the_optimizer(name):
 def test_several_steps_an_execution_under_xla():
     options = {"jit_compile": True, "steps_per_execution": 2}
     stock, model = pair(simple(masked=True), metrics=lambda: ["mae"], **options)
+    stock.run_eagerly = True
     x, y = numbers()
     weight = weights_of(ROWS, STEPS)
     assert_same_training(stock, model, x, y, sample_weight=weight)
@@ -88,6 +89,7 @@ def test_mixed_precision(policy, jit):
     keras.config.set_dtype_policy(policy)
     try:
         stock, model = pair(simple(), jit_compile=jit)
+        stock.run_eagerly = True
         scaled = isinstance(
             model.optimizer, keras.optimizers.LossScaleOptimizer
         )

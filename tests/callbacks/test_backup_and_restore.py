@@ -124,10 +124,8 @@ class Batches(keras.utils.PyDataset):
 
 TWO = {"steps_per_epoch": 2, "epochs": 3}
 DATA = {
-    "batches": (batches, {}),
     # An epoch is a part of a pass, or goes over several.
     "parts": (lambda: batches(4), TWO),
-    "repeated": (lambda: batches().repeat(), TWO),
     "shuffled": (shuffled, {}),
     "shuffled_repeated": (lambda: shuffled().repeat(), TWO),
     "generator": (generator, TWO),
