@@ -56,6 +56,8 @@ def windows(count, steps, rows=zoo.BATCH):
 
 # What they keep, another row of the table keeps, too.
 ALIKE = {"bptt_checkpointed", "tbptt_stride", "artbp_rows", "dni_lambda"}
+# `dni_next` keeps all that this one does.
+ALIKE |= {"dni"}
 
 
 @pytest.mark.slow
