@@ -9,8 +9,8 @@ SOURCE = script.ROOT / "examples" / "truncation_length.py"
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
 SMALL = {
     "LENGTH, WINDOW, ROWS = 20, 200, 32": "LENGTH, WINDOW, ROWS = 2, 4, 2",
-    "CHARACTERS, EPOCHS = 400_000, 2": "CHARACTERS, EPOCHS = 10, 1",
-    "corpus.valid": "corpus.valid[:10]",
+    "CHARACTERS, EPOCHS = 400_000, 2": "CHARACTERS, EPOCHS = 18, 1",
+    "corpus.valid": "corpus.valid[:18]",
     "LSTM(128": "LSTM(4",
     "LENGTHS = (10, 20, 50, 100)": "LENGTHS = (2, 4)",
     "ARTBP(20)": "ARTBP(2)",
