@@ -39,6 +39,7 @@ class Head:
         self.temporal_outputs = None
         layers = [c[0] for c in calls if isinstance(c[0], keras.layers.Layer)]
         self.layers = [*{id(layer): layer for layer in layers}.values()]
+        self.at_once = _AtOnce(self.layers, self._run)
 
     def run(self, features, inputs, training):
         """Outputs of the model.
@@ -48,6 +49,9 @@ class Head:
             inputs: What it made it of, flat.
             training: Whether layers run in training mode.
         """
+        return self.at_once(list(features), list(inputs), training=training)
+
+    def _run(self, features, inputs, training):
         values = {
             id(tensor): value
             for tensor, value in zip(
@@ -75,6 +79,26 @@ class Head:
             [tensor for tensor, has_time in pairs if has_time],
             keras.tree.flatten(self.outputs),
         )
+
+
+class _AtOnce(keras.layers.Layer):
+    """Runs a head as one call, as a model runs its layers.
+
+    Called by themselves they would forget with the second call what the first
+    has added to the loss.
+    """
+
+    def __init__(self, layers, run):
+        super().__init__(name="head", autocast=False)
+        self.held = layers
+        self.run = run
+        self.built = self.supports_masking = True
+
+    def call(self, features, inputs, training=False):
+        return self.run(features, inputs, training)
+
+    def compute_mask(self, features, previous_mask):
+        return None  # what its layers make of it, their outputs carry
 
 
 def split(functional, calls, temporal, whole):
@@ -112,8 +136,8 @@ def split(functional, calls, temporal, whole):
         for place, (*_, result) in enumerate(again)
         for tensor in tensors(result)
     }
-    given, waiting = {}, [*sorted(places)]
-    wanted = [t for p in waiting for t in tensors(again[p][1:3])]
+    given = {}
+    wanted = [t for p in sorted(places) for t in tensors(again[p][1:3])]
     wanted += tensors(outputs)
     final = {id(tensor) for tensor in tensors(outputs)}
     while wanted:
@@ -138,8 +162,7 @@ def split(functional, calls, temporal, whole):
 
 
 def _places(calls, temporal, whole):
-    """Places of the calls that need all steps and of all behind them, and
-    the names of the first ones."""
+    """Places of what needs all steps and of all behind; names of the first."""
     places, behind = set(), {}
     for place, (layer, args, kwargs, result) in enumerate(calls):
         given = tensors([args, kwargs])

@@ -45,6 +45,15 @@ def two_outputs():
     return keras.Model(inputs, [L.Dense(2, name="steps")(hidden), whole])
 
 
+def shared():
+    """A layer of the head that adds to the loss with each of two calls."""
+    inputs = signal()
+    hidden = L.SimpleRNN(3, return_sequences=True)(inputs)
+    seen = [L.Attention()([hidden, hidden]), L.Softmax(axis=1)(hidden)]
+    read = L.Dense(2, activity_regularizer="l2")
+    return keras.Model(inputs, L.Add()([read(each) for each in seen]))
+
+
 def of_steps():
     """An output of every step behind a convolution that looks around."""
     return keras.Sequential(
@@ -71,6 +80,7 @@ NETWORKS = {
         },
     ),
     "of steps": (of_steps, Y, {"weighted_metrics": ["mae"]}),
+    "shared": (shared, Y, {}),
 }
 WEIGHTS = {"masked": stock.weights_of(ROWS), "of steps": stock.weights_of(6, 4)}
 
