@@ -244,7 +244,8 @@ class GradientDiagnostics(keras.callbacks.Callback):
         scalars, histograms = measures(
             self.model, self.extent[1], self.data, seeds
         )
-        if self.images and not self.model.is_opaque:
+        whole = self.model.is_opaque or self.model.uncut is not None
+        if self.images and not whole:
             self._draw(step)
         self.latest = self._logs(found)
         seconds = time.perf_counter() - start

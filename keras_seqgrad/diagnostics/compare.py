@@ -71,7 +71,8 @@ def compare_gradients(
         groups: Function from a variable to the name of its group; None for
             groups by layer.
         checkpoint_every: As for `ksg.methods.BPTT`, of the exact gradient;
-            None for models whose layers add losses.
+            None for models whose layers add losses. "auto" is None for those
+            that cannot be cut.
         seed: Seed of the first estimate.
 
     Returns:
@@ -134,7 +135,12 @@ class Bench:
         for method in self.methods.values():
             method.check(model)
         self.groups = groups
-        self.exact = self._probe(known.BPTT(checkpoint_every))
+        exact = known.BPTT(checkpoint_every)
+        if model.uncut is not None:
+            if checkpoint_every == "auto":
+                exact = known.BPTT()
+            exact.check(model)
+        self.exact = self._probe(exact)
         self.probes = {n: self._probe(m) for n, m in self.methods.items()}
 
     def _probe(self, method):

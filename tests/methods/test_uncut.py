@@ -170,6 +170,20 @@ def test_what_looks_at_segments_refuses_it():
             call()
 
 
+def test_gradients_are_compared_with_that_of_whole_windows(tmp_path):
+    network = in_between()
+    model = ksg.SequenceModel.from_model(network)
+    model.compile("sgd", "mse", method="bptt", run_eagerly=True)
+    x, y = data(network)
+    found = ksg.diagnostics.compare_gradients(model, x, y)
+    assert found["BPTT()"].cosine == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="conv1d.* as a whole"):
+        ksg.diagnostics.compare_gradients(model, x, y, checkpoint_every=2)
+    diagnostics = ksg.callbacks.GradientDiagnostics(tmp_path, (x, y), every=1)
+    model.fit(x, y, callbacks=[diagnostics], verbose=0)
+    assert diagnostics.measured
+
+
 @pytest.mark.slow
 def test_saved_and_exported(tmp_path):
     network = in_between()
