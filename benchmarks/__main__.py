@@ -34,6 +34,7 @@ FILES = [
     "target_propagation",
     "inversion",
     "checkpointing",
+    "heads",
     "gpu",
     "diagnostics",
     "compile_time",

@@ -63,7 +63,8 @@ def test_before_an_lstm_the_exact_gradient_is_that_of_keras():
 def test_keras_own_is_refused_with_what_to_write():
     stock = network(keras.layers.Conv1D(4, 3, padding="causal", name="front"))
     with pytest.raises(ValueError, match="front.*ksg.layers.CausalConv1D"):
-        ksg.SequenceModel.from_model(stock).compile("sgd", "mse")
+        model = ksg.SequenceModel.from_model(stock)
+        model.compile("sgd", "mse", method="tbptt")
 
 
 def test_step_by_step_is_the_series():
