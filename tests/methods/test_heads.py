@@ -27,7 +27,7 @@ def attended(masked=False, beside=True):
     inputs = signal()
     hidden = L.Masking()(inputs) if masked else inputs
     hidden = L.SimpleRNN(3, return_sequences=True)(hidden)
-    seen = L.Attention()([hidden, hidden])
+    seen = L.MultiHeadAttention(1, 2)(hidden, hidden)
     pooled = L.GlobalAveragePooling1D()(seen)
     if beside:
         means = L.GlobalAveragePooling1D()(hidden)
@@ -227,7 +227,7 @@ def test_every_window_draws_anew_what_the_head_drops():
 @pytest.mark.parametrize("name", sorted(TABLE.keys() - set(TAKES)))
 def test_methods_that_take_the_loss_of_segments_refuse_it_by_name(name):
     network = attended()
-    said = "'attention.* segments. With one update a window ksg.methods.BPTT, A"
+    said = "_attention.* segments. With one update a window ksg.methods.BPTT, A"
     with pytest.raises(ValueError, match=said):
         compiled(TABLE[name].method(), network)
 

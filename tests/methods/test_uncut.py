@@ -57,7 +57,7 @@ def translated():
     written = L.GRU(3, return_sequences=True)(
         words(future), initial_state=state
     )
-    seen = L.Attention()([written, read])
+    seen = L.MultiHeadAttention(1, 2)(written, read)
     joined = L.Concatenate()([written, seen])
     return keras.Model([past, future], L.Dense(2)(joined))
 

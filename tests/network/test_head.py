@@ -132,9 +132,10 @@ def test_is_found_and_runs_as_keras_runs_it(name):
 def test_takes_features_before_the_shortest_way_out():
     """What no gradient comes through is made once more, of the inputs."""
     tokens = keras.Input((None,), dtype="int32")
-    mask = keras.ops.not_equal(tokens, 0)
+    mask = keras.ops.not_equal(tokens, 0)[:, None]
     hidden = lstm()(L.Embedding(5, 2)(tokens))
-    seen = L.Attention(name="seen")([hidden, hidden], mask=[None, mask])
+    attention = L.MultiHeadAttention(1, 2, name="seen")
+    seen = attention(hidden, hidden, attention_mask=mask)
     network = keras.Model(tokens, L.GlobalAveragePooling1D()(seen))
     model = compiled(network)
     assert model.temporal_made == [True]
