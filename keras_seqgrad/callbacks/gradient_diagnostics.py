@@ -244,7 +244,7 @@ class GradientDiagnostics(keras.callbacks.Callback):
         scalars, histograms = measures(
             self.model, self.extent[1], self.data, seeds
         )
-        whole = self.model.is_opaque or self.model.uncut is not None
+        whole = self.model.is_opaque or self.model.network_uncut is not None
         if self.images and not whole:
             self._draw(step)
         self.latest = self._logs(found)

@@ -165,8 +165,8 @@ def measured(model, x, y, memory, sample_weight, tolerance):
             f"steps or more, received {steps}."
         )
     one_target = not any(model.temporal_outputs)
-    one_update = one_target or model.head is not None
-    one_target &= model.head is None
+    one_update = one_target or model.network_head is not None
+    one_target &= model.network_head is None
     lag = steps - 1 if one_target else steps // 2
     profile = influence_profile(model, x, y, lag, sample_weight)
     rate = profile.decay_rates[ALL]

@@ -136,7 +136,7 @@ class Bench:
             method.check(model)
         self.groups = groups
         exact = known.BPTT(checkpoint_every)
-        if model.uncut is not None:
+        if model.network_uncut is not None:
             if checkpoint_every == "auto":
                 exact = known.BPTT()
             exact.check(model)

@@ -55,15 +55,16 @@ class Method(abc.ABC):
 
         Called by `compile` before `build`, and by what compares methods.
         """
-        if model.uncut is not None and not self.takes_uncut:
+        head, uncut = model.network_head, model.network_uncut
+        if uncut is not None and not self.takes_uncut:
             raise ValueError(
-                f"{model.uncut} {self!r} runs segments, or cuts what goes back "
+                f"{uncut} {self!r} runs segments, or cuts what goes back "
                 "from step to step. ksg.methods.BPTT() runs windows as a "
                 "whole, and trains this model as it is."
             )
-        if model.head is not None and not self.takes_head:
+        if head is not None and not self.takes_head:
             raise ValueError(
-                f"{model.head.reason} {self!r} takes the loss of segments. "
+                f"{head.reason} {self!r} takes the loss of segments. "
                 "With one update a window ksg.methods.BPTT, ARTBP, SnAp, RTRL "
                 "and TruncatedBPTT without a stride train this model as it is."
             )

@@ -188,7 +188,7 @@ class OnlineMethod(Method):
 
     def train(self, window):
         carry = window.state, self.start(window)
-        if window.one_target or window.model.head is not None:
+        if window.one_target or window.model.network_head is not None:
             loss, gradients, outputs, carry = self._pull_once(window, carry)
             window.learner.apply(gradients)
             window.learner.record_window(outputs, loss)

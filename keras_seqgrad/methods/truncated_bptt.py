@@ -132,8 +132,8 @@ class TruncatedBPTT(Method):
     start of the window. With one target per sequence there is one update, at
     the end of the window, whose gradient reaches back `length` steps from
     each row's last one that is not masked. So there is where a head reads all
-    steps (`model.head`): its gradient comes to every step, and goes back to
-    the start of a segment; then no stride may be given.
+    steps (`model.network_head`): its gradient comes to every step, and goes
+    back to the start of a segment; then no stride may be given.
 
     Gradient: biased; exact where `length` covers the window (as
     `estimate_gradients` gives it). Memory: O(length) activations. Time: that
@@ -182,7 +182,7 @@ class TruncatedBPTT(Method):
         return not self.gates_inside
 
     def train(self, window):
-        if window.model.head is not None:
+        if window.model.network_head is not None:
             return self._train_whole(window)
         if window.one_target:
             return self._train_at_end(window)

@@ -20,7 +20,7 @@ class Described(Handles):
         return self._graph
 
     @property
-    def head(self):
+    def network_head(self):
         """What of the network needs all steps at once, or None.
 
         Its `names` are the layers that do. It is found by `compile`, and runs
@@ -29,7 +29,7 @@ class Described(Handles):
         return None if self.is_opaque else self.graph.head
 
     @property
-    def uncut(self):
+    def network_uncut(self):
         """Why the network runs on whole windows alone, or None.
 
         Its `layer` names what needs all steps, with recurrent layers behind.
@@ -58,7 +58,7 @@ class Described(Handles):
     @property
     def made_specs(self):
         """The same of what a segment gives."""
-        if self.head is None:
+        if self.network_head is None:
             return self.output_specs
         return keras.tree.flatten(self.graph.outputs)
 

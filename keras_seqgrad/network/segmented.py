@@ -156,7 +156,7 @@ class SegmentedModel(Described):
         start = self.start_state(inputs, batch_size)
         with Passage(start, None, reset, start, mask).open() as passage:
             made = self._call_passage(inputs, passage, training)
-        return self.finished(made, inputs, mask, training)
+        return self.whole_outputs(made, inputs, mask, training)
 
     def _call_passage(self, inputs, passage, training):
         if not self.is_opaque:
@@ -175,7 +175,7 @@ class SegmentedModel(Described):
             return outputs
         return masks.mark(outputs, passage.mask, self.temporal_made)
 
-    def finished(self, made, inputs, mask, training):
+    def whole_outputs(self, made, inputs, mask, training):
         """Outputs of whole windows, of what a pass over them has made.
 
         Args:
@@ -184,7 +184,7 @@ class SegmentedModel(Described):
             mask: Boolean (batch, time), or None.
             training: Whether layers run in training mode.
         """
-        head = self.head
+        head = self.network_head
         if head is None:
             return made
         with logits.recorded(looked_into(head.layers)):
@@ -204,10 +204,10 @@ class SegmentedModel(Described):
             with_head: Whether a head is one of them.
         """
         names = []
-        if self.uncut is not None:
-            names = [self.uncut.layer]
-        elif self.head is not None and with_head:
-            names = self.head.names
+        if self.network_uncut is not None:
+            names = [self.network_uncut.layer]
+        elif self.network_head is not None and with_head:
+            names = self.network_head.names
         if names:
             raise ValueError(
                 f"{what} Expected a model that can be cut in time, received "

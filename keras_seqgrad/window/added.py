@@ -73,7 +73,7 @@ def by_weights(window):
 
 def by_head(window):
     """What the layers of a head added when it last ran, if there is one."""
-    head, loss = window.model.head, tf.zeros((), keras.config.floatx())
+    head, loss = window.model.network_head, tf.zeros((), keras.config.floatx())
     for layer in [] if head is None else head.layers:
         for each in layer.losses:
             loss += tf.cast(tf.reduce_sum(each), loss.dtype)

@@ -181,7 +181,7 @@ def compared(model, timed):
 
     Nothing of a model that runs whole, of several lengths perhaps.
     """
-    return timed if model.uncut is None else []
+    return timed if model.network_uncut is None else []
 
 
 def refuse_lists(x, y, sample_weight, where=""):

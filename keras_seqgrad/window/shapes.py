@@ -140,7 +140,7 @@ def targets_of(model, y, steps, trains, where=""):
         Targets that must have the steps of the window.
     """
     cuts = trains and model.method is not None and model.method.cuts_targets
-    cuts = cuts and model.head is None
+    cuts = cuts and model.network_head is None
     labels = {id(leaf): label for label, leaf in named(where + "y", y)}
     timed = []
     for target, losses, has_time, output in zip(

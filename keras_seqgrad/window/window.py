@@ -91,7 +91,7 @@ class Window:
         self.variables = model.trainable_variables
         temporal = model.temporal_outputs
         self.all_steps = all(temporal)
-        self.one_target = not any(temporal) and model.head is None
+        self.one_target = not any(temporal) and model.network_head is None
         self.mixed_targets = any(temporal) and not all(temporal)
         cut = per_step.flags(model, self.y, self.steps)
         self.cut_targets = of_leaves(cut, self.y, model)
@@ -234,10 +234,10 @@ class Window:
             made: What a forward pass over it made.
             again: Whether to run the head once more.
         """
-        if self.model.head is None:
+        if self.model.network_head is None:
             return made
         if again or self._outputs is None:
-            self._outputs = self.model.finished(
+            self._outputs = self.model.whole_outputs(
                 made, segment.inputs, segment.mask, self.training
             )
         return self._outputs

@@ -114,7 +114,7 @@ def test_equals_keras(name):
     network = make()
     x, y = data(network)
     expected, model = stock.pair(network, metrics=["mae"])
-    assert model.uncut is not None and model.head is None
+    assert model.network_uncut is not None and model.network_head is None
     assert model.graph.temporal_inputs == temporal
     weights = stock.weights_of(*y.shape[: len(y.shape) - 1])
     stock.assert_same_training(expected, model, x, y, sample_weight=weights)
@@ -192,7 +192,7 @@ def test_saved_and_exported(tmp_path):
     x, _ = data(network)
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert loaded.uncut.layer == model.uncut.layer
+    assert loaded.network_uncut.layer == model.network_uncut.layer
     model.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(tmp_path / "served")
     assert set(served.signatures) == {"serve", "serving_default"}

@@ -119,7 +119,7 @@ def test_is_found_and_runs_as_keras_runs_it(name):
     make, names, temporal = HEADS[name]
     network = make()
     model = compiled(network)
-    assert model.head.names == names
+    assert model.network_head.names == names
     assert model.temporal_outputs == temporal
     x = given(network)
     pairs = zip(
@@ -146,8 +146,26 @@ def test_takes_features_before_the_shortest_way_out():
 
 def test_a_model_without_one_has_none():
     model = compiled(keras.Sequential([signal(), lstm(), L.Dense(2)]))
-    assert model.head is None
+    assert model.network_head is None
     assert model.made_specs == model.output_specs
+
+
+def test_a_subclass_may_have_a_head_of_its_own():
+    class Own(ksg.SequenceModel):
+        def __init__(self):
+            super().__init__()
+            self.head = L.Dense(2)
+
+        def initial_state(self, batch_size):
+            return tf.zeros((batch_size, 2))
+
+        def call_segment(self, inputs, state, training=False):
+            return self.head(inputs), state
+
+    model = Own()
+    model.compile("sgd", "mse", run_eagerly=True)
+    assert np.isfinite(model.train_on_batch(X, X))
+    assert model.network_head is None and model.network_uncut is None
 
 
 def test_a_layer_of_a_fixed_length_that_no_one_knows():
@@ -209,7 +227,7 @@ def test_saved_and_exported(tmp_path):
     x = given(model.network)
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert loaded.head.names == ["a", "b"]
+    assert loaded.network_head.names == ["a", "b"]
     model.export(tmp_path / "served", verbose=False)
     served = tf.saved_model.load(tmp_path / "served")
     assert set(served.signatures) == {"serve", "serving_default"}
