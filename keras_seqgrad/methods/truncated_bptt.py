@@ -198,8 +198,11 @@ class TruncatedBPTT(Method):
 
     def _train_whole(self, window):
         """One update, by what a head makes of the whole window."""
+        # Behind the end of a row there is nothing to cut.
+        padded = window.lengths is not None
+        gates = self._gates(window) if padded else None
         loss, gradients, outputs, state = checkpoints.pull_checkpointed(
-            window, self.length, self._gates(window)
+            window, self.length, gates, cuts=not padded
         )
         window.learner.apply(gradients)
         window.learner.record_window(outputs, loss)

@@ -38,7 +38,7 @@ def check(model, every):
         )
 
 
-def pull_checkpointed(window, every, gates=None):
+def pull_checkpointed(window, every, gates=None, cuts=False):
     """`pull_window` that stores the states of every `every`-th step only.
 
     Args:
@@ -46,6 +46,7 @@ def pull_checkpointed(window, every, gates=None):
         every: Steps between stored states, "auto" for about the square root
             of the number of steps, or None to store everything.
         gates: (time,) or (batch, time), or None for the exact gradient.
+        cuts: Whether nothing goes back over a boundary.
 
     Returns:
         (loss, gradients, outputs, state after the window).
@@ -53,7 +54,7 @@ def pull_checkpointed(window, every, gates=None):
     every = segment_length(window.steps, every)
     if every is None:
         return pull_window(window, gates)
-    return _pull_segments(window, every, gates)
+    return _pull_segments(window, every, gates, cuts)
 
 
 def segment_length(steps, every):
@@ -69,7 +70,7 @@ def segment_length(steps, every):
     return tf.minimum(every, tf.maximum(steps // 2, 1))
 
 
-def _pull_segments(window, every, gates):
+def _pull_segments(window, every, gates, cuts):
     """`pull_checkpointed` in segments of `every` steps.
 
     Runs forward once without a tape, takes the gradient of the window's loss
@@ -93,24 +94,29 @@ def _pull_segments(window, every, gates):
         (start, _), drawn = before
         gradients, delta = carry
         window.draw_again(drawn)
-        leaves = keras.tree.flatten(start)
+        leaves = [] if cuts else keras.tree.flatten(start)
         with tf.GradientTape() as tape:
             tape.watch(leaves)
-            made = window.forward(segment, start, _of_segment(gates, segment))
+            made, end = window.forward(
+                segment, start, _of_segment(gates, segment)
+            )
             more = summed.of_segment()
+        handed = [] if cuts else keras.tree.flatten(end)
         pulled, d_start = tape.gradient(
-            [*logits.leaves(made), *more],
+            [*logits.leaves(made), *handed, *more],
             (window.variables, leaves),
             output_gradients=[
                 *window.cut_cotangents(d_outputs, segment),
-                *keras.tree.flatten(delta),
+                *([] if cuts else keras.tree.flatten(delta)),
                 *map(tf.ones_like, more),
             ],
         )
-        d_start = nested.fill(d_start, leaves)
+        if not cuts:
+            d_start = nested.fill(d_start, leaves)
+            delta = keras.tree.pack_sequence_as(start, d_start)
         return (
             nested.add(gradients, nested.fill(pulled, window.variables)),
-            keras.tree.pack_sequence_as(start, d_start),
+            delta,
         )
 
     start = (gradients, nested.zeros_like(window.state))

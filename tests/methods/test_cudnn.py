@@ -64,6 +64,34 @@ def compare(name, kind, *data):
     return calls
 
 
+def test_below_a_head():
+    """Truncation cuts by no gates there, where no row is padded."""
+    x, y = zoo.data(per_sequence=True)
+
+    def moved(name, **options):
+        keras.utils.set_random_seed(1)
+        layers = [zoo.recurrent("lstm"), keras.layers.Flatten()]
+        inputs = keras.Input((zoo.STEPS, 2))
+        network = keras.Sequential([inputs, *layers, keras.layers.Dense(2)])
+        model = SequenceModel.from_model(network)
+        model.compile("sgd", "mse", method=MANY[name](), **options)
+        model.train_on_batch(x, y)
+        [choice] = model.scans.values()
+        return model.get_weights(), choice.scan
+
+    served = []
+    for name in "bptt_checkpointed", "tbptt":
+        with gpu() as calls:
+            found, scan = moved(name, jit_compile=False)
+        assert scan == "cudnn" and calls
+        served.append(len(calls))
+        expected, scan = moved(name, run_eagerly=True)
+        assert scan == "fast"
+        zoo.assert_same(found, expected)
+    # Both run each segment twice, and by the kernel.
+    assert served[0] == served[1]
+
+
 def test_which_methods_are_served():
     assert {"bptt", "bptt_checkpointed", "tbptt", "dni"} <= {*SERVED}
     assert {"alternating", "fptt", "tprop"} <= {*SERVED}
