@@ -164,9 +164,8 @@ def measured(model, x, y, memory, sample_weight, tolerance):
             "In a window of a single step nothing reaches back. Expected 2 "
             f"steps or more, received {steps}."
         )
-    one_target = not any(model.temporal_outputs)
-    one_update = one_target or model.network_head is not None
-    one_target &= model.network_head is None
+    has_head = model.network_head is not None
+    one_target = not (has_head or any(model.temporal_outputs))
     lag = steps - 1 if one_target else steps // 2
     profile = influence_profile(model, x, y, lag, sample_weight)
     rate = profile.decay_rates[ALL]
@@ -181,7 +180,7 @@ def measured(model, x, y, memory, sample_weight, tolerance):
         "steps": steps,
         "stateful": model.stateful,
         "one_target": one_target,
-        "one_update": one_update,
+        "one_update": one_target or has_head,
         "tolerance": tolerance,
         "decay_rate": rate,
         "suggested_length": length,

@@ -4,7 +4,7 @@ import keras
 
 from keras_seqgrad.network import spread
 from keras_seqgrad.network.nodes import PoolingNode, RecurrentNode
-from keras_seqgrad.network.replay import filled
+from keras_seqgrad.network.replay import enter, filled
 from keras_seqgrad.network.tracing import starts, tensors
 
 # Steps to ask about where a model takes any number: enough for wide kernels.
@@ -96,12 +96,9 @@ def _of_length(calls, temporal, steps):
             continue
         args, kwargs = filled((args, kwargs), values)
         try:
-            specs = keras.tree.flatten(
-                layer.compute_output_spec(*args, **kwargs)
-            )
+            specs = layer.compute_output_spec(*args, **kwargs)
         # A layer may fail in any way on a length that it was not made for.
         except Exception:
             continue
-        pairs = zip(keras.tree.flatten(result), specs, strict=True)
-        values.update((id(tensor), spec) for tensor, spec in pairs)
+        enter(values, result, specs)
     return values

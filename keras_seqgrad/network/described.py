@@ -37,6 +37,12 @@ class Described(Handles):
         return None if self.is_opaque else self.graph.uncut
 
     @property
+    def judged_whole(self):
+        """Whether there is a loss of whole windows alone."""
+        whole = self.network_head, self.network_uncut
+        return any(each is not None for each in whole)
+
+    @property
     def temporal_outputs(self):
         """For each flattened output, whether it has a time axis."""
         if not self.is_opaque:

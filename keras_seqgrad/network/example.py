@@ -139,15 +139,15 @@ def tried_lengths(graph):
     fixed = length(graph)
     if fixed is not None:
         return [fixed]
+    if graph.uncut is not None:
+        # Run whole, and in Keras step by step.
+        return [FEWER_STEPS, STEPS, FEWEST_STEPS]
     inputs = keras.tree.flatten(graph.inputs)
     size = sum(
         math.prod(n or 3 for n in tensor.shape[2:])
         for tensor in [*inputs, *(tensor for _, tensor in graph.results)]
         if id(tensor) in graph.temporal
     )
-    if graph.uncut is not None:
-        # Run whole, and in Keras step by step.
-        return [FEWER_STEPS, STEPS, FEWEST_STEPS]
     for steps in STEPS, FEWER_STEPS:
         slow = steps == STEPS and goes_step_by_step(graph)
         if ROWS * steps * size <= LARGEST and not slow:

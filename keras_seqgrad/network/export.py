@@ -99,7 +99,7 @@ def write_whole(model, filepath, signature, verbose, **kwargs):
     if not model.compiled:
         # As `compile` does: where steps are mixed no state can be handed on.
         cuttable.check_model(model)
-    if model.network_head is None and model.network_uncut is None:
+    if not model.judged_whole:
         add_steps(archive, model, steps=1)
     archive.write_out(filepath, verbose=verbose is not False)
 

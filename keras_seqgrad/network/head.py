@@ -9,7 +9,7 @@ import keras
 
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import axes
-from keras_seqgrad.network.replay import filled
+from keras_seqgrad.network.replay import enter, filled
 from keras_seqgrad.network.tracing import is_graph, retrace, tensors
 
 
@@ -52,19 +52,13 @@ class Head:
         return self.at_once(list(features), list(inputs), training=training)
 
     def _run(self, features, inputs, training):
-        values = {
-            id(tensor): value
-            for tensor, value in zip(
-                [*self.inputs, *self.given], [*inputs, *features], strict=True
-            )
-        }
+        values = {}
+        enter(values, [self.inputs, self.given], [inputs, features])
         for layer, args, kwargs, result in self.calls:
             args, kwargs = filled((args, kwargs), values)
             if isinstance(layer, keras.layers.Layer):
                 kwargs["training"] = training
-            made = keras.tree.flatten(layer(*args, **kwargs))
-            pairs = zip(keras.tree.flatten(result), made, strict=True)
-            values.update((id(tensor), value) for tensor, value in pairs)
+            enter(values, result, layer(*args, **kwargs))
         return filled(self.outputs, values)
 
     def find_time(self, temporal_inputs, temporal_given):

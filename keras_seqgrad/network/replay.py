@@ -70,11 +70,22 @@ def replay(graph, inputs, training, stock=False):
             made = layer(*args, **kwargs)
         except Exception as error:
             raise LayerFailure(name, error, values) from error
-        pairs = zip(
-            keras.tree.flatten(result), keras.tree.flatten(made), strict=True
-        )
-        values.update((id(tensor), value) for tensor, value in pairs)
+        enter(values, result, made)
     return values
+
+
+def enter(values, result, made):
+    """Enters in `values`, by tensor id, what a call has made.
+
+    Args:
+        values: Values by the ids of the Keras tensors that they belong to.
+        result: Nested Keras tensors that the call gives.
+        made: The same of values.
+    """
+    pairs = zip(
+        keras.tree.flatten(result), keras.tree.flatten(made), strict=True
+    )
+    values.update((id(tensor), value) for tensor, value in pairs)
 
 
 def filled(structure, values):

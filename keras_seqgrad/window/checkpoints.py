@@ -101,25 +101,23 @@ def _pull_segments(window, every, gates, cuts):
                 segment, start, _of_segment(gates, segment)
             )
             more = summed.of_segment()
-        handed = [] if cuts else keras.tree.flatten(end)
+        ends = [] if cuts else keras.tree.flatten(end)
         pulled, d_start = tape.gradient(
-            [*logits.leaves(made), *handed, *more],
+            [*logits.leaves(made), *ends, *more],
             (window.variables, leaves),
             output_gradients=[
                 *window.cut_cotangents(d_outputs, segment),
-                *([] if cuts else keras.tree.flatten(delta)),
+                *delta,
                 *map(tf.ones_like, more),
             ],
         )
-        if not cuts:
-            d_start = nested.fill(d_start, leaves)
-            delta = keras.tree.pack_sequence_as(start, d_start)
         return (
             nested.add(gradients, nested.fill(pulled, window.variables)),
-            delta,
+            nested.fill(d_start, leaves),
         )
 
-    start = (gradients, nested.zeros_like(window.state))
+    ends = [] if cuts else keras.tree.flatten(window.state)
+    start = (gradients, nested.zeros_like(ends))
     gradients, _ = each_segment_back(window, every, pull_back, start, trail)
     window.draw_again(after)
     state = keras.tree.map_structure(tf.stop_gradient, carry[0])

@@ -136,10 +136,7 @@ class Probe:
     def build_loss(self, data):
         """Lets Keras create the variables of the loss outside of a trace."""
         window = open_window(self.model, self.nothing_carried, data)
-        if (
-            self.model.network_head is not None
-            or self.model.network_uncut is not None
-        ):
+        if self.model.judged_whole:
             segment = window.whole()
         else:
             segment = window.segment(0, 1)
