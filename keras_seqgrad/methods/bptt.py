@@ -36,7 +36,8 @@ class BPTT(WindowMethod):
 
     Args:
         checkpoint_every: Steps between stored states; "auto" for about the
-            square root of the number of steps; None to store everything.
+            square root of the number of steps, a length that divides it if
+            one is near; None to store everything.
 
     Raises:
         ValueError: `checkpoint_every` is neither a positive integer, "auto"

@@ -17,6 +17,35 @@ def divide(steps, length):
     return full, steps - full * length
 
 
+def dividing(steps, near, least=1):
+    """A length near `near` that leaves nothing of `steps` over.
+
+    A shorter last piece is all of a piece's program, compiled and kept once
+    more.
+
+    Args:
+        steps: Steps to divide, or a tensor.
+        near: The length that would be best.
+        least: What the length must not be below.
+
+    Returns:
+        Of the lengths within a factor of two the nearest by its ratio to
+        `near`; `near` itself if there is none, or `steps` is not known.
+    """
+    if not isinstance(steps, int):
+        return near
+    lengths = [
+        length
+        for length in range(max(least, near // 2 + 1), min(2 * near, steps + 1))
+        if steps % length == 0
+    ]
+    return min(
+        lengths,
+        key=lambda length: max(length / near, near / length),
+        default=near,
+    )
+
+
 def is_left(rest):
     """Whether steps are left over, as far as `divide` knows."""
     return not isinstance(rest, int) or rest > 0

@@ -62,7 +62,8 @@ def segment_length(steps, every):
     if every is None:
         return None
     if isinstance(steps, int):
-        every = round(steps**0.5) if every == "auto" else every
+        if every == "auto":
+            every = pieces.dividing(steps, round(steps**0.5))
         return every if every < steps else None
     root = tf.sqrt(tf.cast(steps, "float32"))
     every = tf.cast(root, "int32") if every == "auto" else every

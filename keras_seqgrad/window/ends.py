@@ -160,7 +160,7 @@ def run_before(window, before, length, step, carry):
     Returns:
         `carry` after the last piece.
     """
-    size = max(length, PIECE)
+    size = pieces.dividing(before.length, max(length, PIECE), length)
     full, rest = pieces.divide(before.length, size)
 
     def body(index, carry):
