@@ -2,6 +2,7 @@
 
 import html
 import re
+import tomllib
 from pathlib import Path
 
 TABLE = re.compile(r"<table>.*?</table>", re.S)
@@ -11,13 +12,38 @@ CODE = re.compile(r"<code>[^<]+</code>")
 HEADER = re.compile(r"<th[^>]*>(.*?)</th>", re.S)
 NAME = re.compile(r"^\| `(ksg\.[\w.]+)` \|", re.M)
 JOINT = re.compile(r"(?<!<)[(=._/]")
-INDEX = "api.md"
+INDEX, NOTEBOOKS = "api.md", "notebooks.md"
 # Pages of the reference say where the docstring of a public name is.
 SHOWN = re.compile(r"^::: (\S+)\n    options:\n      heading: (ksg\S+)$", re.M)
+NOTEBOOK = re.compile(r"\]\((notebooks/\w+\.ipynb)\)")
+COLAB = "https://colab.research.google.com/github/"
+GITHUB = "https://github.com/"
+
+
+def addresses():
+    """What `[project.urls]` of pyproject.toml has, nothing before a release."""
+    path = Path(__file__).parent.parent / "pyproject.toml"
+    return tomllib.loads(path.read_text())["project"].get("urls", {})
+
+
+def on_config(config):
+    """The site is where the project says that its documentation is."""
+    config.site_url = addresses().get("Documentation", config.site_url)
+    return config
+
+
+def with_colab(markdown, source):
+    """A link beside every notebook that opens it in Colab, from GitHub."""
+    if not source.startswith(GITHUB):
+        return markdown
+    files = COLAB + source.removeprefix(GITHUB).rstrip("/") + "/blob/main/docs/"
+    return NOTEBOOK.sub(rf"\g<0> ([in Colab]({files}\1))", markdown)
 
 
 def on_page_markdown(markdown, page, **_):
     """Names in the table of public names lead to their docstrings."""
+    if page.file.src_uri == NOTEBOOKS:
+        return with_colab(markdown, addresses().get("Source", ""))
     if page.file.src_uri != INDEX:
         return markdown
     texts = [p.read_text() for p in Path(__file__).parent.glob("api/*.md")]

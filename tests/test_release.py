@@ -1,6 +1,7 @@
 """What a release says of itself agrees, and holds what its tests read."""
 
 import re
+import runpy
 import subprocess
 import tomllib
 from pathlib import Path
@@ -68,3 +69,18 @@ def test_the_sdist_holds_all_that_is_kept():
     words = set(re.findall(r"\S+", read("MANIFEST.in")))
     always = {"keras_seqgrad", "pyproject.toml", "setup.py", "README.md"}
     assert kept - words - always == {"LICENSE", "MANIFEST.in"}
+
+
+def test_links_of_the_readme_on_pypi():
+    """Relative as long as there is no address, then none of them."""
+    description = runpy.run_path(str(ROOT / "setup.py"))["description"]
+    readme = read("README.md")
+    assert description(readme, PROJECT | {"urls": {}}) == readme
+    urls = {"Source": "https://example.org/owner/keras_seqgrad/"}
+    given = description(readme, PROJECT | {"urls": urls})
+    files = f"{urls['Source']}blob/v{PROJECT['version']}/"
+    assert f"]({files}docs/which_method.md)" in given
+    links = re.findall(r"\]\(([^)]*)\)", readme)
+    relative = [link for link in links if not link.startswith("http")]
+    assert len(relative) > 40
+    assert given.count(f"]({files}") == len(relative)

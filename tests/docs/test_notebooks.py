@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import matplotlib
@@ -26,6 +27,18 @@ def cells(path, kind="code"):
 
 def test_there_are_four():
     assert {path.stem for path in NOTEBOOKS} == set(PROMISED)
+
+
+def test_a_link_to_colab_beside_each_once_the_project_has_an_address():
+    with_colab = runpy.run_path(str(ROOT / "docs" / "hooks.py"))["with_colab"]
+    page = (ROOT / "docs" / "notebooks.md").read_text()
+    assert with_colab(page, "") == page
+    assert with_colab(page, "https://example.org/keras_seqgrad") == page
+    given = with_colab(page, "https://github.com/owner/keras_seqgrad/")
+    colab = "https://colab.research.google.com/github/owner/keras_seqgrad"
+    for path in NOTEBOOKS:
+        file = path.relative_to(ROOT)
+        assert given.count(f"([in Colab]({colab}/blob/main/{file}))") == 1
 
 
 @each
