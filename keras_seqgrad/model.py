@@ -37,7 +37,7 @@ class SequenceModel(Saved, SegmentedModel):
 
     Layers that read all steps at once (attention or convolution over time,
     Flatten, Bidirectional) are taken behind the recurrent layers by methods
-    with one update a window (see `network_head`), elsewhere by `BPTT()` alone.
+    with one update a window (see `network_head`), below them by some of these.
 
     Inputs (batch, time, ...) may come in a dict with up to two companions:
 

@@ -64,6 +64,7 @@ SHOWN = {
     "optimizers": {"average_weights", "fptt", "regularizer"},
     "network": {
         "cuttable",
+        "front",
         "norming",
         "original",
         "passage",
@@ -87,6 +88,7 @@ SHOWN = {
     "window": {
         "added",
         "agreement",
+        "behind",
         "checkpoints",
         "ends",
         "guard",

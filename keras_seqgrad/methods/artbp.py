@@ -13,6 +13,7 @@ from keras_seqgrad.state.method_state import Draws
 from keras_seqgrad.tensors import arguments, replicas
 from keras_seqgrad.truncation import Random
 from keras_seqgrad.window import added, checkpoints
+from keras_seqgrad.window.behind import pull_behind
 from keras_seqgrad.window.ends import before_ends
 from keras_seqgrad.window.loops import each_piece_recorded
 from keras_seqgrad.window.pullback import pull
@@ -132,6 +133,7 @@ class ARTBP(WindowMethod):
 
     gates_inside = True
     takes_head = property(lambda self: self.update == "window")
+    takes_front = takes_head
     cuts_targets = property(lambda self: self.update == "cut")
     compiles = property(lambda self: self.update == "window")
 
@@ -177,8 +179,11 @@ class ARTBP(WindowMethod):
         return before_ends(window, gates) if window.one_target else gates
 
     def pull(self, window, seed=None):
-        return checkpoints.pull_checkpointed(
-            window, self.checkpoint_every, self.gates(window, seed)
+        return pull_behind(
+            window,
+            lambda part: checkpoints.pull_checkpointed(
+                part, self.checkpoint_every, self.gates(part, seed)
+            ),
         )
 
     def train(self, window):

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import keras
 
+from keras_seqgrad.network import front
 from keras_seqgrad.window.window import Window
 
 
@@ -22,6 +23,8 @@ class Method(abc.ABC):
         takes_head: Whether it trains models of which a part needs all steps of
             a sequence at once (see `keras_seqgrad.network.head`).
         takes_uncut: Whether it trains models that run on whole windows alone.
+        takes_front: Whether it trains them by what can be cut behind a part
+            that needs all steps (see `keras_seqgrad.network.front`).
         cuts_targets: Whether it takes the loss of segments, for which targets
             are cut with the inputs. Losses that judge a sequence as a whole
             are refused then.
@@ -42,7 +45,7 @@ class Method(abc.ABC):
     """
 
     random = True
-    takes_head = takes_uncut = False
+    takes_head = takes_uncut = takes_front = False
     cuts_targets = True
     crosses_windows = False
     length: int | None = None
@@ -57,11 +60,15 @@ class Method(abc.ABC):
         """
         head, uncut = model.network_head, model.network_uncut
         if uncut is not None and not self.takes_uncut:
-            raise ValueError(
-                f"{uncut} {self!r} runs segments, or cuts what goes back "
-                "from step to step. ksg.methods.BPTT() runs windows as a "
-                "whole, and trains this model as it is."
-            )
+            if not self.takes_front:
+                raise ValueError(
+                    f"{uncut} {self!r} runs segments from the inputs on. "
+                    "ksg.methods.BPTT() runs windows as a whole and trains "
+                    "this model as it is; BPTT with checkpoints, ARTBP and "
+                    "TruncatedBPTT without a stride run in segments what is "
+                    "behind that layer."
+                )
+            front.find(model)
         if head is not None and not self.takes_head:
             raise ValueError(
                 f"{head.reason} {self!r} takes the loss of segments. "

@@ -9,6 +9,8 @@ from typing import Literal
 
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.window import checkpoints
+from keras_seqgrad.window.behind import pull_behind
+from keras_seqgrad.window.pullback import pull_window
 
 
 @serializable
@@ -54,7 +56,8 @@ class BPTT(WindowMethod):
     BPTT(checkpoint_every='auto')
     """
 
-    random, takes_head = False, True
+    random = False
+    takes_head = takes_front = True
 
     def __init__(
         self, checkpoint_every: int | Literal["auto"] | None = None
@@ -70,7 +73,12 @@ class BPTT(WindowMethod):
         checkpoints.check(model, self.checkpoint_every)
 
     def pull(self, window, seed=None):
-        return checkpoints.pull_checkpointed(window, self.checkpoint_every)
+        every = self.checkpoint_every
+        if every is None:
+            return pull_window(window)
+        return pull_behind(
+            window, lambda part: checkpoints.pull_checkpointed(part, every)
+        )
 
     def get_config(self):
         return {"checkpoint_every": self.checkpoint_every}

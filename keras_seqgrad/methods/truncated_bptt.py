@@ -13,6 +13,7 @@ from keras_seqgrad.methods.base import Method, serializable
 from keras_seqgrad.tensors import arguments, logits, nested
 from keras_seqgrad.truncation import Fixed
 from keras_seqgrad.window import added, checkpoints
+from keras_seqgrad.window.behind import pull_behind
 from keras_seqgrad.window.ends import before_ends, run_before, split_at_end
 from keras_seqgrad.window.loops import each_segment, each_segment_recorded
 from keras_seqgrad.window.pullback import pull, pull_window
@@ -181,8 +182,11 @@ class TruncatedBPTT(Method):
     def takes_head(self):
         return not self.gates_inside
 
+    takes_front = takes_head
+
     def train(self, window):
-        if window.model.network_head is not None:
+        model = window.model
+        if model.network_head is not None or model.network_uncut is not None:
             return self._train_whole(window)
         if window.one_target:
             return self._train_at_end(window)
@@ -197,16 +201,19 @@ class TruncatedBPTT(Method):
         return each_segment_recorded(window, self.length, step, window.state)
 
     def _train_whole(self, window):
-        """One update, by what a head makes of the whole window."""
-        # Behind the end of a row there is nothing to cut.
-        padded = window.lengths is not None
-        gates = self._gates(window) if padded else None
-        loss, gradients, outputs, state = checkpoints.pull_checkpointed(
-            window, self.length, gates, cuts=not padded
-        )
+        """One update, by what a head or a front makes of the whole window."""
+        loss, gradients, outputs, state = pull_behind(window, self._pull_whole)
         window.learner.apply(gradients)
         window.learner.record_window(outputs, loss)
         return state
+
+    def _pull_whole(self, window):
+        at_ends = window.one_target
+        # Behind the end of a row there is nothing to cut.
+        if not at_ends and window.lengths is None:
+            return checkpoints.pull_checkpointed(window, self.length, cuts=True)
+        gates = self._gates_at_end if at_ends else self._gates
+        return checkpoints.pull_checkpointed(window, self.length, gates(window))
 
     def _train_at_end(self, window):
         """One update whose gradient reaches back from each row's last step."""
@@ -264,13 +271,15 @@ class TruncatedBPTT(Method):
         return loop[2]
 
     def estimate(self, window, seed=None):
-        if window.one_target:
-            gates = self._gates_at_end(window)
-        elif self.gates_inside:
+        if self.gates_inside and not window.one_target:
             return self._estimate_overlapping(window)
-        else:
-            gates = self._gates(window)
-        loss, gradients, _, _ = pull_window(window, gates)
+
+        def pull(part):
+            at_ends = part.one_target
+            gates = self._gates_at_end if at_ends else self._gates
+            return pull_window(part, gates(part))
+
+        loss, gradients, _, _ = pull_behind(window, pull)
         return loss, gradients
 
     def _gates(self, window):

@@ -6,6 +6,7 @@ tracing     calls of layers while a graph is traced: their tensors, their kinds
 uncuttable  what cannot be cut in time, known before it runs
 spread      what a model has at every step alike
 axes        which tensors of a graph have a time axis
+with_mask   a mask that a part of a model is given beside its inputs
 head        what of a model needs all steps of a sequence at once
 trace       one pass over a Keras model that calls its layers anew
 graph       any Sequential or Functional model, and what of it can be cut
@@ -23,4 +24,5 @@ handles     what users of a Keras model reach for: layers, shapes, summary
 opaque      a model whose segment function is a subclass's own
 described   what a segmented model takes and gives, and what of it has time
 segmented   the model as methods run and differentiate it: the forward half
+front       what of a model must run on all steps before anything can be cut
 """

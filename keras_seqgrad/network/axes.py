@@ -23,7 +23,8 @@ def temporal_tensors(calls):
             static.update(id(t) for t in tensors(result))
         elif isinstance(layer, RecurrentNode):
             first, *state = tensors(result)
-            temporal.add(id(tensors(args[0])[0]))
+            mask = tensors([kwargs.get("mask")])
+            temporal.update(id(t) for t in [tensors(args[0])[0], *mask])
             sequences = layer.held[0].return_sequences
             (temporal if sequences else static).add(id(first))
             static.update(id(t) for t in [*state, *starts(args, kwargs)])

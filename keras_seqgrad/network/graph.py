@@ -43,6 +43,7 @@ class Graph:
         original: The model in functional form.
         head: The `Head`, or None.
         uncut: Why the model cannot be cut, a `CannotCut`; None if it can.
+        front: The `Front` of one that cannot, if a method asked for it.
         nodes: Recurrent nodes by key, in the order of the graph. A pooling
             over time is one of them, too.
         temporal_inputs: For each flattened input, whether it has a time axis.
@@ -122,9 +123,10 @@ class Graph:
 
     def _build_uncut(self, found):
         """Takes the model as it is, to run on whole windows."""
-        self.uncut, self.head = found, None
+        self.uncut, self.head, self.front = found, None, None
         trace = Trace(self.original, poolings=self.poolings)
         self._take(trace)
+        self.top_calls = trace.top_calls
         inputs = keras.tree.flatten(self.inputs)
         below = axes.below_recurrent(self.calls)
         self.temporal_inputs = [

@@ -11,6 +11,7 @@ from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import axes
 from keras_seqgrad.network.replay import enter, filled
 from keras_seqgrad.network.tracing import is_graph, retrace, tensors
+from keras_seqgrad.network.with_mask import WithMask
 
 
 class Head:
@@ -140,7 +141,9 @@ def split(functional, calls, temporal, whole):
         if place is None or place in places:
             continue
         # No gradient comes through integers: they are made once more.
-        if "float" not in tensor.dtype and id(tensor) not in final:
+        again_in_head = "float" not in tensor.dtype
+        again_in_head |= isinstance(again[place][0], WithMask)
+        if again_in_head and id(tensor) not in final:
             places.add(place)
             wanted += tensors(again[place][1:3])
         else:
@@ -165,10 +168,10 @@ def _places(calls, temporal, whole):
         if layer.name in whole and has_time:
             # A layer of Keras that has others inside it runs as it is.
             inside = is_graph(layer) or isinstance(layer, keras.layers.RNN)
-            if inside and _is_recurrent(layer):
+            if inside and is_recurrent(layer):
                 raise whole[layer.name]
             cause = cause or layer.name
-        elif cause is not None and _is_recurrent(layer):
+        elif cause is not None and is_recurrent(layer):
             raise whole[cause]
         if cause is None:
             continue
@@ -177,7 +180,8 @@ def _places(calls, temporal, whole):
     return places, [*dict.fromkeys(behind.values())]
 
 
-def _is_recurrent(layer):
+def is_recurrent(layer):
+    """Whether a layer is recurrent, or has one inside."""
     return isinstance(layer, keras.layers.Layer) and any(
         isinstance(part, keras.layers.RNN) for part in parts(layer)
     )

@@ -19,5 +19,6 @@ loops      the loops over the segments of a window
 pullback   loss and gradient of a window or a segment
 summed     a window's loss pulled back by segments, with what layers add
 opening    how a step opens the window of a batch
+behind     a window behind the front of a model: what of it can be cut
 probe      a window beside the training: nothing changes
 """

@@ -30,6 +30,8 @@ def checked(every):
 def check(model, every):
     """Refuses a model of which segments are not what the window is."""
     if every is not None:
+        if model.network_uncut is not None:
+            model = model.graph.front.body
         norming.refuse(
             norming.of_steps(model) + norming.of_steps(model, kernels=True),
             f"checkpoint_every={every!r} runs a window in segments, and would "
@@ -97,7 +99,7 @@ def _pull_segments(window, every, gates, cuts):
         window.draw_again(drawn)
         leaves = [] if cuts else keras.tree.flatten(start)
         with tf.GradientTape() as tape:
-            tape.watch(leaves)
+            tape.watch([*leaves, *window.given])
             made, end = window.forward(
                 segment, start, _of_segment(gates, segment)
             )
@@ -105,7 +107,7 @@ def _pull_segments(window, every, gates, cuts):
         ends = [] if cuts else keras.tree.flatten(end)
         pulled, d_start = tape.gradient(
             [*logits.leaves(made), *ends, *more],
-            (window.variables, leaves),
+            (window.sources, leaves),
             output_gradients=[
                 *window.cut_cotangents(d_outputs, segment),
                 *delta,
@@ -113,7 +115,7 @@ def _pull_segments(window, every, gates, cuts):
             ],
         )
         return (
-            nested.add(gradients, nested.fill(pulled, window.variables)),
+            nested.add(gradients, nested.fill(pulled, window.sources)),
             nested.fill(d_start, leaves),
         )
 

@@ -37,12 +37,13 @@ def pull(window, segment, state, gates=None, loss=None, scan=None):
     """
     loss = window.loss if loss is None else loss
     with tf.GradientTape() as tape:
+        tape.watch(window.given)
         outputs, state = window.forward(segment, state, gates, scan)
         value = loss(segment, outputs)
         scaled = window.scale(value)
-    gradients = tape.gradient(scaled, window.variables)
+    gradients = tape.gradient(scaled, window.sources)
     state = keras.tree.map_structure(tf.stop_gradient, state)
-    return value, nested.fill(gradients, window.variables), outputs, state
+    return value, nested.fill(gradients, window.sources), outputs, state
 
 
 def pull_loss(window, outputs, loss=None):
@@ -55,13 +56,13 @@ def pull_loss(window, outputs, loss=None):
 
     Returns:
         (loss, gradients by `logits.leaves` of the outputs, gradients by the
-        variables: those of the regularisers).
+        sources: those of the regularisers).
     """
     carried = [masks.read(output) for output in keras.tree.flatten(outputs)]
     flat = [tf.identity(leaf) for leaf in logits.leaves(outputs)]
     loss = window.loss if loss is None else loss
     with tf.GradientTape() as tape:
-        tape.watch(flat)
+        tape.watch([*flat, *window.given])
         made = [
             masks.attach(logits.made(logits.read(given)[0], leaf), mask)
             for given, leaf, mask in zip(
@@ -71,9 +72,9 @@ def pull_loss(window, outputs, loss=None):
         outputs = keras.tree.pack_sequence_as(outputs, made)
         value = loss(window.whole(), outputs)
         scaled = window.scale(value)
-    d_outputs, gradients = tape.gradient(scaled, (flat, window.variables))
+    d_outputs, gradients = tape.gradient(scaled, (flat, window.sources))
     return (
         value,
         nested.fill(d_outputs, flat),
-        nested.fill(gradients, window.variables),
+        nested.fill(gradients, window.sources),
     )

@@ -17,13 +17,7 @@ import tensorflow as tf
 
 from keras_seqgrad.network import statistics
 from keras_seqgrad.tensors import masks, nested, pieces, readings, replicas
-from keras_seqgrad.window import (
-    ends,
-    losses,
-    missing,
-    per_step,
-    targets,
-)
+from keras_seqgrad.window import ends, losses, missing, per_step, targets
 from keras_seqgrad.window.by_output import of_leaves
 from keras_seqgrad.window.learner import Learner
 
@@ -55,11 +49,13 @@ class Window:
         training: Whether layers run in training mode.
         scaled: Whether gradients are those of the optimizer's scaled loss.
         kernels: Whether cuDNN may run recurrent layers (see `Passage`).
+        given: Those of the inputs that gradients are taken by, too.
 
     Attributes:
         steps: Number of time steps: an integer, or a scalar tensor where the
             length is not known while tracing.
         variables: The trainable variables, in the model's order.
+        sources: What gradients are taken by: the variables, then `given`.
         all_steps: Whether all outputs have a target at every step.
         one_target: Whether all outputs are one per sequence, so that only the
             last step has a loss. Not where a head reads all steps.
@@ -73,7 +69,7 @@ class Window:
 
     def __init__(
         self, model, data, state, fresh=True, training=True, scaled=False,
-        kernels=False,
+        kernels=False, given=(),
     ):  # fmt: skip
         x, self.y, self.sample_weight = keras.utils.unpack_x_y_sample_weight(
             data
@@ -89,6 +85,8 @@ class Window:
         self.guard, self.told, self._outputs = None, {}, None
         self.batch_size, self.steps = model.extent(self.inputs)
         self.variables = model.trainable_variables
+        self.given = [*given]
+        self.sources = [*self.variables, *self.given]
         temporal = model.temporal_outputs
         self.all_steps = all(temporal)
         self.one_target = not any(temporal) and model.network_head is None
@@ -210,9 +208,12 @@ class Window:
         fresh = None
         if self.model.sets_initial_state and segment.first is not False:
             fresh = tf.logical_and(self.fresh, segment.first)
+        inputs = segment.inputs
+        if self.given:  # cut once more, for a tape to see it
+            inputs = self.segment(segment.start, segment.length).inputs
         with statistics.put_back(self._moved[True], segment.last):
             return self.model.run_segment(
-                segment.inputs,
+                inputs,
                 state,
                 training=self.training,
                 fresh=fresh,

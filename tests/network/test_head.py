@@ -206,7 +206,7 @@ def behind(layer):
 )
 def test_what_has_recurrent_layers_behind_or_beside_it_is_none(network, text):
     with pytest.raises(ValueError, match=text):
-        compiled(network, method=ksg.methods.BPTT(2))
+        compiled(network, method=ksg.methods.SnAp(2))
 
 
 def test_what_knows_of_segments_alone_is_refused(tmp_path):

@@ -1,0 +1,91 @@
+"""A window behind the front of a model: what of it can be cut."""
+
+import keras
+import tensorflow as tf
+
+from keras_seqgrad.network.segmented import SegmentedModel
+from keras_seqgrad.tensors import nested
+from keras_seqgrad.window import targets
+from keras_seqgrad.window.window import Window
+
+# What of a model runs segments; all else is of the whole, and of its losses.
+RUNS = {
+    name
+    for kind in (SegmentedModel, *SegmentedModel.__bases__)
+    for name in vars(kind)
+} - {"losses", "targets_alone"}
+
+
+class Behind:
+    """A model that is run by the body of another, and judged as that is.
+
+    Args:
+        model: The `SequenceModel`.
+        body: The `SegmentedModel` of what is behind its front.
+        inputs: Inputs of the model, for a `compute_loss` of the user's own.
+    """
+
+    def __init__(self, model, body, inputs=None):
+        self.model, self.body, self.inputs = model, body, inputs
+
+    def __getattr__(self, name):
+        return getattr(self.body if name in RUNS else self.model, name)
+
+    @property
+    def trainable_variables(self):
+        """Those of the model, the front's among them."""
+        return self.model.trainable_variables
+
+    def compute_loss(self, x, **given):
+        """The loss of the model, of its own inputs."""
+        return self.model.compute_loss(x=self.inputs, **given)
+
+
+def pull_behind(window, pull):
+    """`pull` of what is behind the front of a model, and through the front.
+
+        gradient = dL/dtheta, the front's results given
+                   + (dL/d results) d results/dtheta
+
+    Args:
+        window: The window. That of a model that can be cut is pulled as it is.
+        pull: Function (window) -> (loss, gradients, outputs, state).
+
+    Returns:
+        What `pull` returns, of the whole.
+    """
+    model = window.model
+    if model.network_uncut is None:
+        return pull(window)
+    front = model.graph.front
+    with tf.GradientTape() as tape:
+        given, sources, before = front.run(window)
+    inner = _window(window, front, given, sources)
+    loss, gradients, outputs, after = pull(inner)
+    outputs = inner.judged(inner.whole(), outputs)
+    count = len(window.variables)
+    pulled = tape.gradient(
+        sources, window.variables, output_gradients=gradients[count:]
+    )
+    pulled = nested.fill(pulled, window.variables)
+    carried = {key: {**before, **after}[key] for key in window.state}
+    return loss, nested.add(gradients[:count], pulled), outputs, carried
+
+
+def _window(window, front, given, sources):
+    """The `Window` of what a front has made."""
+    model = Behind(window.model, front.body, window.inputs)
+    inputs = keras.tree.pack_sequence_as(front.body.graph.inputs, given)
+    batch_size, _ = model.extent(inputs)
+    start = model.start_state(inputs, batch_size)
+    state = {key: window.state.get(key, each) for key, each in start.items()}
+    return Window(
+        model,
+        (inputs, window.y, targets.spread(window.sample_weight, model)),
+        state,
+        window.fresh,
+        window.training,
+        window.scaled,
+        window.kernels,
+        sources,
+    )
