@@ -35,6 +35,7 @@ FILES = [
     "inversion",
     "checkpointing",
     "heads",
+    "fronts",
     "gpu",
     "diagnostics",
     "compile_time",

@@ -1,7 +1,8 @@
 """Memory and time of gradients through very long sequences.
 
 One LSTM layer of 128 units, batch 8, a readout at every step, or one of the
-mean by learned shares of all steps. Each arm runs in a process of its own
+mean by learned shares of all steps, or below it a convolution. Each arm runs in
+a process of its own
 (`benchmarks/memory.py` says what is measured). Keras is its stock model without
 jit, as its own gradient under XLA grows with the square of the length.
 """
@@ -29,10 +30,14 @@ HEAD = ["steps", "arm", "peak (MiB)", "seconds a step"]
 HEAD += ["first step, compiling (s)"]
 
 
-def make(arm, units, pooled):
+def make(arm, units, pooled, convolved):
     layers = keras.layers
     inputs = keras.Input((None, FEATURES))
-    hidden = layers.LSTM(units, return_sequences=True)(inputs)
+    hidden = inputs
+    if convolved:
+        kind = {"padding": "same", "activation": "relu"}
+        hidden = layers.Conv1D(units // 4, 5, **kind)(inputs)
+    hidden = layers.LSTM(units, return_sequences=True)(hidden)
     if pooled:
         shares = layers.Softmax(axis=1)(layers.Dense(1)(hidden))
         hidden = keras.ops.sum(shares * hidden, axis=1)
@@ -45,14 +50,14 @@ def make(arm, units, pooled):
     return model
 
 
-def memory_steps(arm, units, batch_size, steps, pooled=False):
+def memory_steps(arm, units, batch_size, steps, pooled=False, convolved=False):
     """A step that loads what all need, and the step to measure."""
     generator = np.random.default_rng(0)
     shape = (batch_size, steps, FEATURES)
     x = generator.normal(size=shape).astype("float32")
     y = x.sum(axis=2, keepdims=True)
     y = y.mean(axis=1) if pooled else y
-    first, model = make(arm, units, pooled), make(arm, units, pooled)
+    first, model = (make(arm, units, pooled, convolved) for _ in range(2))
     return (
         lambda: first.train_on_batch(x[:, :60], y if pooled else y[:, :60]),
         lambda: model.train_on_batch(x, y),
