@@ -134,7 +134,9 @@ class TruncatedBPTT(Method):
     the end of the window, whose gradient reaches back `length` steps from
     each row's last one that is not masked. So there is where a head reads all
     steps (`model.network_head`): its gradient comes to every step, and goes
-    back to the start of a segment; then no stride may be given.
+    back to the start of a segment; and where a part needs all steps before
+    anything can be cut (`model.network_uncut`), which is never cut itself.
+    Then no stride may be given.
 
     Gradient: biased; exact where `length` covers the window (as
     `estimate_gradients` gives it). Memory: O(length) activations. Time: that

@@ -8,6 +8,7 @@ rest, the body, is a model of its own, of what the front makes.
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import cuttable
 from keras_seqgrad.network.head import is_recurrent
 from keras_seqgrad.network.passage import Passage
@@ -117,6 +118,9 @@ def _split(graph, whole):
         refuse(graph, "an output is made before it")
     if not any(is_recurrent(layer) for layer, *_ in rest):
         refuse(graph, "no recurrent layer is left there")
+    shared = _recurrent([calls[p] for p in places]) & _recurrent(rest)
+    if shared:
+        refuse(graph, f"{sorted(shared)} run before it and behind it")
     masked = [masks.read(tensor) is not None for tensor in given.values()]
     values = {
         key: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=f"given_{n}")
@@ -138,6 +142,17 @@ def _split(graph, whole):
         [k not in known and "float" in t.dtype for k, t in given.items()],
         masked,
     )
+
+
+def _recurrent(calls):
+    """Names of the recurrent layers that run in some calls."""
+    layers = [c[0] for c in calls if isinstance(c[0], keras.layers.Layer)]
+    return {
+        part.name
+        for layer in layers
+        for part in parts(layer)
+        if isinstance(part, keras.layers.RNN)
+    }
 
 
 def _places(calls, whole):

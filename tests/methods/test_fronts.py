@@ -179,9 +179,18 @@ def seen_twice():
     return keras.Model(inputs, [hidden, L.Dense(2)(rnn()(hidden))])
 
 
+def run_twice():
+    """One layer before a convolution and behind it."""
+    layer = rnn(2, name="shared")
+    inputs = signal()
+    hidden = L.Conv1D(2, 3)(layer(inputs))
+    return keras.Model(inputs, L.Dense(2)(layer(hidden)))
+
+
 @pytest.mark.parametrize(
     "make, options, said",
     [
+        (run_twice, {}, r"\['shared'\] run before it and behind it"),
         (convolved, {"learn_initial_state": True}, "not known to its parts"),
         (seen_twice, {}, "'conv1d.* an output is made before it"),
         (translated, {"stateful": True}, "'gru.* start anew where others"),
