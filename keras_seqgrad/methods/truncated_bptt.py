@@ -210,12 +210,12 @@ class TruncatedBPTT(Method):
         return state
 
     def _pull_whole(self, window):
-        at_ends = window.one_target
-        # Behind the end of a row there is nothing to cut.
-        if not at_ends and window.lengths is None:
-            return checkpoints.pull_checkpointed(window, self.length, cuts=True)
-        gates = self._gates_at_end if at_ends else self._gates
-        return checkpoints.pull_checkpointed(window, self.length, gates(window))
+        # Where all is cut at the borders of segments, no gates are needed.
+        plain = not window.one_target and window.lengths is None
+        gates = None if plain else self._gates(window)
+        return checkpoints.pull_checkpointed(
+            window, self.length, gates, cuts=plain
+        )
 
     def _train_at_end(self, window):
         """One update whose gradient reaches back from each row's last step."""
@@ -276,16 +276,15 @@ class TruncatedBPTT(Method):
         if self.gates_inside and not window.one_target:
             return self._estimate_overlapping(window)
 
-        def pull(part):
-            at_ends = part.one_target
-            gates = self._gates_at_end if at_ends else self._gates
-            return pull_window(part, gates(part))
-
-        loss, gradients, _, _ = pull_behind(window, pull)
+        loss, gradients, _, _ = pull_behind(
+            window, lambda part: pull_window(part, self._gates(part))
+        )
         return loss, gradients
 
     def _gates(self, window):
-        """Gates that cut at the borders of segments."""
+        """Gates that cut at the borders of segments, before each row's end."""
+        if window.one_target:
+            return self._gates_at_end(window)
         return before_ends(window, Fixed(self.length).gates(window.steps))
 
     def _gates_at_end(self, window):

@@ -64,7 +64,7 @@ def test_keras_own_is_refused_with_what_to_write():
     stock = network(keras.layers.Conv1D(4, 3, padding="causal", name="front"))
     with pytest.raises(ValueError, match="front.*ksg.layers.CausalConv1D"):
         model = ksg.SequenceModel.from_model(stock)
-        model.compile("sgd", "mse", method="tbptt")
+        model.compile("sgd", "mse", method="snap")
 
 
 def test_step_by_step_is_the_series():
