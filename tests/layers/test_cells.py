@@ -70,15 +70,11 @@ def double_precision():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name, jit",
-    [(name, False) for name in CELLS] + [("simple", True), ("own", True)],
-)
-def test_equals_finite_differences(name, jit):
+@pytest.mark.parametrize("name", CELLS)
+def test_equals_finite_differences(name):
     problem = Problem(CELLS[name]())
     assert uses_fast_scan(problem.cell, True) == (name in FAST)
 
-    @tf.function(jit_compile=jit)
     def loss_and_slope():
         results, gradients = problem.gradients(
             problem.scan, training=True, mask=mask_from(1)
