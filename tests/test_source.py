@@ -223,4 +223,4 @@ def test_continuous_integration_finds_the_test_command():
     start = lines.index("## Run the tests")
     block = [i for i in range(start, len(lines)) if "```" in lines[i]][:2]
     assert block[1] - block[0] == 2
-    assert lines[block[0] + 1].endswith("pytest -n 4 --dist worksteal -q")
+    assert lines[block[0] + 1].endswith("pytest -n 3 --dist worksteal -q")
