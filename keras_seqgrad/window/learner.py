@@ -53,10 +53,10 @@ class Learner:
 
     @functools.cached_property
     def not_reached(self):
-        """Ids of the variables that nothing but outputs without a loss has."""
+        """Ids of the variables that no gradient of a loss comes to."""
         model = self.model
         judged = [bool(losses) for losses in per_step.losses_of(model)]
-        if model.is_opaque or not any(judged) or all(judged):
+        if model.is_opaque or not any(judged):
             return set()
         return not_reached(model.graph, judged)
 

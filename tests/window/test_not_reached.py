@@ -1,4 +1,4 @@
-"""Outputs without a loss: what they alone depend on stays as it is."""
+"""What no gradient of a loss comes to stays as it is."""
 
 import warnings
 
@@ -66,3 +66,43 @@ def test_a_regulariser_is_a_loss():
     trained(ksg.SequenceModel.from_model(stock), method="bptt")
     kernel, bias = stock.get_layer("other").get_weights()
     assert np.any(kernel != before[0]) and np.array_equal(bias, before[1])
+
+
+def stopped():
+    """Nothing goes back to `below`; what is beside it has a gradient."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None, zoo.FEATURES))
+    below = L.SimpleRNN(
+        2, return_sequences=True, kernel_constraint="max_norm", name="below"
+    )(inputs)
+    kept = L.GRU(2, return_sequences=True)(keras.ops.stop_gradient(below))
+    beside = L.Dense(2)(inputs)
+    joined = L.Concatenate()([kept, beside])
+    return keras.Model(inputs, {"judged": L.Dense(2, name="judged")(joined)})
+
+
+def trained_whole(model, **options):
+    decaying = keras.optimizers.AdamW(0.01, weight_decay=0.5)
+    model.compile(decaying, "mse", run_eagerly=True, **options)
+    x, y = zoo.data()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(x, {"judged": y}, batch_size=3, verbose=0)
+
+
+def test_behind_a_stopped_gradient_weights_move_as_in_keras():
+    ours, theirs = stopped(), stopped()
+    trained_whole(ksg.SequenceModel.from_model(ours), method="bptt")
+    trained_whole(theirs)
+    zoo.assert_same(ours.get_weights(), theirs.get_weights())
+
+
+@pytest.mark.parametrize("name", ["tbptt", "snap", "dni", "bptt_checkpointed"])
+def test_what_a_stopped_gradient_does_not_reach_stays(name):
+    network, before = stopped(), stopped()
+    model = ksg.SequenceModel.from_model(network)
+    trained_whole(model, method=TABLE[name].method())
+    for layer, other in zip(network.layers, before.layers, strict=True):
+        for a, b in zip(layer.weights, other.weights, strict=True):
+            still = np.array_equal(a.numpy(), b.numpy())
+            assert still == (layer.name == "below"), (layer.name, a.path)
