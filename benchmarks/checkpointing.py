@@ -2,9 +2,9 @@
 
 One LSTM layer of 128 units, batch 8, a readout at every step, or one of the
 mean by learned shares of all steps, or below it a convolution. Each arm runs in
-a process of its own
-(`benchmarks/memory.py` says what is measured). Keras is its stock model without
-jit, as its own gradient under XLA grows with the square of the length.
+a process of its own (`benchmarks/memory.py` says what is measured). Keras is
+its stock model without jit, as its own gradient under XLA grows with the square
+of the length.
 """
 
 import keras

@@ -41,7 +41,7 @@ def with_colab(markdown, source):
 
 
 def on_page_markdown(markdown, page, **_):
-    """Names in the table of public names lead to their docstrings."""
+    """Public names lead to their docstrings, and notebooks to Colab."""
     if page.file.src_uri == NOTEBOOKS:
         return with_colab(markdown, addresses().get("Source", ""))
     if page.file.src_uri != INDEX:

@@ -43,7 +43,8 @@ class Graph:
         original: The model in functional form.
         head: The `Head`, or None.
         uncut: Why the model cannot be cut, a `CannotCut`; None if it can.
-        front: The `Front` of one that cannot, if a method asked for it.
+        front: The `Front` of one that cannot, if a method asked for it; it is
+            made of `top_calls`, the calls of a `Trace`.
         nodes: Recurrent nodes by key, in the order of the graph. A pooling
             over time is one of them, too.
         temporal_inputs: For each flattened input, whether it has a time axis.

@@ -68,8 +68,9 @@ def pull_behind(window, pull):
         sources, window.variables, output_gradients=gradients[count:]
     )
     pulled = nested.fill(pulled, window.variables)
-    carried = {key: {**before, **after}[key] for key in window.state}
-    return loss, nested.add(gradients[:count], pulled), outputs, carried
+    ended = {**before, **after}
+    state = {key: ended[key] for key in window.state}
+    return loss, nested.add(gradients[:count], pulled), outputs, state
 
 
 def _window(window, front, given, sources):

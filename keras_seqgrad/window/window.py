@@ -77,8 +77,7 @@ class Window:
         self.model = model
         self.inputs, self.reset, self.mask = masks.unpack(x)
         model.refuse_companions(self.reset, self.mask)
-        self.state = state
-        self.fresh = fresh
+        self.state, self.fresh = state, fresh
         self.training = training
         self.scaled = scaled
         self.kernels = kernels
@@ -210,7 +209,9 @@ class Window:
             fresh = tf.logical_and(self.fresh, segment.first)
         inputs = segment.inputs
         if self.given:  # cut once more, for a tape to see it
-            inputs = self.segment(segment.start, segment.length).inputs
+            inputs = self.model.cut_inputs(
+                self.inputs, segment.start, segment.length
+            )
         with statistics.put_back(self._moved[True], segment.last):
             return self.model.run_segment(
                 inputs,

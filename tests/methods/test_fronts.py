@@ -84,7 +84,7 @@ def test_truncation_cuts_behind_the_front_alone(length):
 
 
 def test_random_cuts_are_behind_the_front_and_unbiased():
-    """The mean of many draws comes near; a biased law's does not."""
+    """The mean of many draws comes near; a single draw does not."""
     network = keras.Sequential([signal(), L.Conv1D(2, 3), rnn(), L.Dense(2)])
     x, y = data(network)
     model = ksg.SequenceModel.from_model(network)
