@@ -47,6 +47,7 @@ SHOWN = {
         "pieces",
         "readings",
         "replicas",
+        "shape",
         "updates",
     },
     "ops": {

@@ -10,6 +10,7 @@ from keras_seqgrad.layers.linear_cell import LooksBack
 from keras_seqgrad.layers.linear_rnn import LinearRNN
 from keras_seqgrad.ops import common
 from keras_seqgrad.tensors import arguments
+from keras_seqgrad.tensors.shape import shape_of
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")
@@ -166,11 +167,11 @@ def _by_groups(inputs, kernel, groups):
     width, filters = kernel.shape
     if width == 1:
         return tf.repeat(inputs, filters // groups, axis=-1) * kernel[0]
-    shape = tf.shape(inputs)[:2]
-    split = tf.reshape(inputs, tf.concat([shape, [groups, width]], axis=0))
+    shape = shape_of(inputs)[:2]
+    split = tf.reshape(inputs, [*shape, groups, width])
     kernel = tf.reshape(kernel, [width, groups, -1])
     rows = tf.einsum("tbgi,igo->tbgo", split, kernel)
-    return tf.reshape(rows, tf.concat([shape, [filters]], axis=0))
+    return tf.reshape(rows, [*shape, filters])
 
 
 @keras.saving.register_keras_serializable("keras_seqgrad")

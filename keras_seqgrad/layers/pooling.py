@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.ops import common
+from keras_seqgrad.tensors.shape import shape_of
 
 MEAN, SUM, MAXIMUM, LAST = "mean", "sum", "maximum", "last"
 FUNCTIONS = {
@@ -119,7 +120,7 @@ def pool_series(
     sequences, taken, (pooled, number) = counted(
         sequences, state, mask, gates, reset, reset_state
     )
-    added = tf.ones_like(number) * tf.shape(sequences)[1]
+    added = tf.ones_like(number) * shape_of(sequences)[1]
     if taken is not None:
         flags = tf.cast(taken, number.dtype)
         added = tf.reduce_sum(flags, axis=1)
@@ -158,13 +159,13 @@ def counted(sequences, state, mask, gates, reset, reset_state):
         pooled = common.gated(pooled, factors[:, :1])
     if reset is not None:
         # What is before the last reset counts no more.
-        steps = tf.range(tf.shape(sequences)[1])
+        steps = tf.range(shape_of(sequences)[1])
         last = tf.reduce_max(tf.where(reset, steps, -1), axis=1, keepdims=True)
         taken = steps >= last if mask is None else mask & (steps >= last)
         fresh = reset_state or [tf.zeros_like(tensor) for tensor in state]
         first, none = fresh
         if gates is not None:
-            at = tf.broadcast_to(factors[:, 1:], tf.shape(reset))
+            at = tf.broadcast_to(factors[:, 1:], shape_of(reset))
             at = tf.gather(at, tf.maximum(last, 0), axis=1, batch_dims=1)
             first = common.gated(first, at)
         pooled = tf.where(last >= 0, first, pooled)
@@ -178,7 +179,7 @@ def last_of(sequences, taken):
     """The last step of each row that is taken; any where none is."""
     if taken is None:
         return sequences[:, -1]
-    steps = tf.range(tf.shape(sequences)[1])
+    steps = tf.range(shape_of(sequences)[1])
     place = tf.reduce_max(tf.where(taken[..., 0], steps, 0), axis=1)
     return tf.gather(sequences, place, axis=1, batch_dims=1)
 

@@ -10,6 +10,7 @@ from keras_seqgrad.layers.linear_cell import LinearCell, wide
 from keras_seqgrad.layers.linear_rnn import LinearRNN
 from keras_seqgrad.ops import common
 from keras_seqgrad.tensors import arguments
+from keras_seqgrad.tensors.shape import shape_of
 
 # log a = -SHARPNESS · softplus(p) · r
 SHARPNESS = 8.0
@@ -144,9 +145,9 @@ class RGLRUCell(LinearCell):
         return tf.cast(drawn, dtype or self.variable_dtype)
 
     def recurrence(self, inputs, earlier):
-        shape = tf.shape(inputs)
+        shape = shape_of(inputs)
         width = self.units // self.heads
-        split = tf.reshape(inputs, [*tf.unstack(shape[:2]), self.heads, width])
+        split = tf.reshape(inputs, [*shape[:2], self.heads, width])
         rows = tf.einsum("tbhi,hio->tbho", split, self.cast(self.kernel))
         rows += self.cast(self.bias)
         r, i = (

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan, state_is_output
 from keras_seqgrad.tensors import arguments, masks
+from keras_seqgrad.tensors.shape import shape_of
 from keras_seqgrad.truncation import Fixed, Truncation
 
 
@@ -112,10 +113,7 @@ class _Cuts(keras.layers.Layer):
     def draw(self, sequences):
         """Gates (time,) or (batch, time) for nested (batch, time, ...)."""
         first = keras.tree.flatten(sequences)[0]
-        batch_size, steps = (
-            known or tf.shape(first)[axis]
-            for axis, known in enumerate(first.shape[:2])
-        )
+        batch_size, steps, *_ = shape_of(first)
         seed = tf.cast(self.seed_generator.next(), "int32")
         # Cuts of its own for each row cost nothing here and average out.
         return self.law.gates(steps, batch_size, seed)

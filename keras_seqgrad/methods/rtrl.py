@@ -15,6 +15,7 @@ from keras_seqgrad.methods.vectors import (
 )
 from keras_seqgrad.state.vector import join, split
 from keras_seqgrad.tensors import arguments, pieces
+from keras_seqgrad.tensors.shape import shape_of
 
 
 @serializable
@@ -93,7 +94,7 @@ class RTRL(OnlineMethod):
         return as_variables(found, window.variables)
 
     def advance(self, run, influence):
-        rows, units, size = tf.unstack(tf.shape(influence))
+        rows, units, size = shape_of(influence)
         dtype = influence.dtype
 
         def back(index, array):

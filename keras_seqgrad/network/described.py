@@ -7,6 +7,7 @@ from keras_seqgrad.network import export, naming, opaque
 from keras_seqgrad.network.graph import Graph
 from keras_seqgrad.network.handles import Handles
 from keras_seqgrad.tensors import masks, pieces
+from keras_seqgrad.tensors.shape import shape_of
 
 
 class Described(Handles):
@@ -87,11 +88,7 @@ class Described(Handles):
                 )
                 if has_time
             ]
-        first, shape = flat[0], tf.shape(flat[0])
-        return tuple(
-            known if known is not None else shape[axis]
-            for axis, known in enumerate(first.shape[:2])
-        )
+        return tuple(shape_of(flat[0])[:2])
 
     def map_temporal_inputs(self, function, inputs):
         """Inputs, those that have time put through a function."""

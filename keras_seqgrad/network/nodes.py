@@ -16,6 +16,7 @@ from keras_seqgrad.layers.pooling import (
 from keras_seqgrad.layers.scan import state_is_output
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.tensors import masks, origin
+from keras_seqgrad.tensors.shape import shape_of
 
 POOLINGS = {
     keras.layers.GlobalAveragePooling1D: MEAN,
@@ -79,7 +80,7 @@ class RecurrentNode(Node):
         passage = Passage.current() or Passage()
         carried = (passage.state or {}).get(self.key)
         if carried is None:
-            carried = self.start(tf.shape(sequences)[0], initial_state)
+            carried = self.start(shape_of(sequences)[0], initial_state)
         if not self.starts_late:
             passage.start_state[self.key] = carried
         state, previous = self.split(carried)
@@ -102,7 +103,8 @@ class RecurrentNode(Node):
                 reset_state=reset_state,
                 previous_output=previous[0] if previous else None,
             )
-        last = outputs[:, -1]
+        if self.carries_output or not layer.return_sequences:
+            last = outputs[:, -1]
         if layer.zero_output_for_mask and mask is not None:
             outputs = masks.zeroed(outputs, mask)
         state = list(state)
@@ -120,7 +122,7 @@ class RecurrentNode(Node):
     def activity_loss(self, tensor):
         """What Keras adds to the loss for a tensor that the layer gives."""
         loss = self.original.activity_regularizer(tensor)
-        rows = tf.cast(tf.shape(tensor)[0], loss.dtype)
+        rows = tf.cast(shape_of(tensor)[0], loss.dtype)
         return loss / rows if self.means_over_rows else loss
 
     def takes_kernel(self, passage, mask):
@@ -185,7 +187,7 @@ class RecurrentNode(Node):
                 initial_state = [initial_state]
             state = keras.tree.map_structure(
                 lambda given, zero: tf.broadcast_to(
-                    tf.cast(given, zero.dtype), tf.shape(zero)
+                    tf.cast(given, zero.dtype), shape_of(zero)
                 ),
                 list(initial_state),
                 zeros,

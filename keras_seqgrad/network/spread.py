@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_seqgrad.network import uncuttable
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.tracing import tensors
+from keras_seqgrad.tensors.shape import shape_of
 
 
 class Spread(keras.layers.Layer):
@@ -28,9 +29,9 @@ class Spread(keras.layers.Layer):
 
     def call(self, inputs):
         step, sequence = inputs
-        step = step[:, tf.newaxis] if self.stands else step
-        rows, _, *features = tf.unstack(tf.shape(step))
-        shape = [rows, tf.shape(sequence)[1], *features]
+        step = tf.expand_dims(step, 1) if self.stands else step
+        rows, _, *features = shape_of(step)
+        shape = [rows, shape_of(sequence)[1], *features]
         return tf.broadcast_to(step, shape)
 
     def compute_output_shape(self, input_shape):

@@ -16,6 +16,7 @@ from keras_seqgrad.network.nodes import Node
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.tracing import is_graph, is_own, tensors
 from keras_seqgrad.tensors import masks, readings
+from keras_seqgrad.tensors.shape import shape_of
 
 
 class NormalizationNode(Node):
@@ -36,7 +37,7 @@ class NormalizationNode(Node):
         if valid is not None:
             # Of places beside time all are there, or none.
             valid = masks.align(valid, inputs[..., 0])
-            valid = tf.broadcast_to(valid, tf.shape(inputs)[:-1])
+            valid = tf.broadcast_to(valid, shape_of(inputs)[:-1])
         made = self.original(inputs, mask=valid, training=training)
         return masks.attach(tf.identity(made), mask)
 

@@ -151,7 +151,7 @@ def make_links(mask, gates, reset, shape, dtype):
             return None
         value = checked(value, name, shape, tf.bool)
         value = tf.ensure_shape(value, shape)
-        return swap_time(value)[..., tf.newaxis]
+        return tf.expand_dims(swap_time(value), -1)
 
     if gates is not None:
         gates = arguments.tensor(gates, "gates")

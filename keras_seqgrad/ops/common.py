@@ -11,6 +11,8 @@ square of the number of steps.
 import numpy as np
 import tensorflow as tf
 
+from keras_seqgrad.tensors.shape import shape_of
+
 
 @tf.custom_gradient
 def last(*tensors):
@@ -90,9 +92,8 @@ def project(series, kernel):
     """Multiplies all rows by `kernel` in one product."""
     if series.shape.rank == 2:
         return tf.matmul(series, kernel)
-    shape = tf.shape(series)
     product = tf.matmul(flatten_time(series), kernel)
-    product = tf.reshape(product, [shape[0], shape[1], kernel.shape[-1]])
+    product = tf.reshape(product, [*shape_of(series)[:2], kernel.shape[-1]])
     return with_shape(product, [*series.shape[:2], kernel.shape[-1]])
 
 
@@ -125,7 +126,7 @@ def previous(start, series, links, restart):
         links: `Links`.
         restart: [what takes its place at a reset], or [] without resets.
     """
-    before = tf.concat([start[tf.newaxis], series[:-1]], axis=0)
+    before = tf.concat([tf.expand_dims(start, 0), series[:-1]], axis=0)
     if links.reset is not None:
         before = tf.where(links.reset, restart[0], before)
     return tf.ensure_shape(before, series.shape)

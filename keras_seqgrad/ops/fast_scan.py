@@ -17,6 +17,7 @@ from keras_seqgrad.ops import common, loops
 from keras_seqgrad.ops.arguments import Links, prepare
 from keras_seqgrad.ops.cut import Cut, split_steps
 from keras_seqgrad.ops.recurrence import Recurrence
+from keras_seqgrad.tensors.shape import shape_of
 
 
 def fast_scan(cell, inputs, state, weights, links, twin=None):
@@ -98,7 +99,7 @@ def _run(cell, given, cut):
 def _forward(recurrence, inputs, state, links, cut):
     """([outputs, *last state], the way back) of a sequence cut in pieces."""
     cell, count = recurrence.cell, cut.count
-    steps = cut.length or tf.shape(inputs)[1]
+    steps = cut.length or shape_of(inputs)[1]
     turn = loops.steps_a_turn(cut.length)
     turns = steps // turn
     saved = [
@@ -168,7 +169,7 @@ def _forward(recurrence, inputs, state, links, cut):
 def _buffers(recurrence, inputs, rows, steps, count):
     """What gradients inside the steps of a piece are written over."""
     widths = recurrence.widths(recurrence.cell.inner)
-    batch = inputs.shape[0] or tf.shape(inputs)[0]
+    batch = shape_of(inputs)[0]
     made = [
         tf.ensure_shape(
             tf.zeros([steps, batch, width], inputs.dtype),

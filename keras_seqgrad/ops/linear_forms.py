@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_seqgrad.tensors.shape import shape_of
+
 CHUNK = 16
 
 
@@ -98,7 +100,7 @@ def joined(link, added, start, extent, cuts):
 
     def split(series):
         series = tf.pad(series, [[0, chunks * size - steps], [0, 0], [0, 0]])
-        shape = [chunks, size, tf.shape(series)[1], units]
+        shape = [chunks, size, shape_of(series)[1], units]
         return tf.reshape(series, shape)
 
     added = split(added)

@@ -31,6 +31,7 @@ from keras_seqgrad.ops.arguments import (
 from keras_seqgrad.ops.documentation import filled
 from keras_seqgrad.ops.linear_forms import by_chunks, by_steps, is_constant
 from keras_seqgrad.tensors import arguments, devices
+from keras_seqgrad.tensors.shape import shape_of
 
 # Steps from which passes over all of them take less time than a loop, on a
 # device where every turn of a loop is a launch: measured on an H100.
@@ -214,7 +215,7 @@ def linear_series(
         outputs, last = run_links(
             step,
             wide(state),
-            _extent(inputs),
+            shape_of(inputs),
             cuts=links.reset is not None,
             dtype=inputs.dtype,
         )
@@ -231,7 +232,7 @@ def linear_series(
             # A cut link stays cut when the gradient behind it has exploded.
             cuts = links.gates is not None or links.reset is not None
             back = run_links(
-                step_back, wide(d_last), _extent(inputs), cuts, reverse=True
+                step_back, wide(d_last), shape_of(inputs), cuts, reverse=True
             )
             d_inputs = back.series
             before = tf.concat([wide(state)[tf.newaxis], wide(outputs)], 0)
@@ -263,12 +264,6 @@ def linear_series(
 def carry_dtype(dtype):
     """In what the state is carried: no half precision adds up many steps."""
     return tf.float32 if dtype in (tf.float16, tf.bfloat16) else dtype
-
-
-def _extent(series):
-    """(steps, rows, units), numbers where they are known."""
-    sizes = tf.shape(series)
-    return [known or sizes[axis] for axis, known in enumerate(series.shape)]
 
 
 def _method_for(inputs):

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_seqgrad.ops.stop import steps_to_run
 from keras_seqgrad.tensors import devices
+from keras_seqgrad.tensors.shape import shape_of
 
 
 def longest_turn():
@@ -56,7 +57,7 @@ def joined(array):
     stacked = array.stack()
     turns, turn, batch, width = stacked.shape
     if turn == 1:
-        return stacked[:, 0]
+        return tf.squeeze(stacked, 1)
     shape = [turns * turn, -1 if batch is None else batch, width]
     return tf.reshape(stacked, shape)
 
@@ -258,10 +259,8 @@ def choose(condition, chosen, other):
 
 def _turns(series, links):
     """Steps of a turn, turns over a series, and how many of them must run."""
-    steps = series.shape[0]
-    turn = steps_a_turn(steps)
-    if steps is None:
-        steps = tf.shape(series)[0]
+    turn = steps_a_turn(series.shape[0])
+    steps = shape_of(series)[0]
     turns = steps // turn
     live = steps_to_run(steps, links.mask, links.reset)
     return turn, turns, turns if live is steps else -(-live // turn)
@@ -270,7 +269,7 @@ def _turns(series, links):
 def _zeros_for(array, like):
     """Zeros to be written in an array, of as many rows as `like`."""
     turn, _, width = array.element_shape
-    shape = [turn, tf.shape(like)[-2], width]
+    shape = [turn, shape_of(like)[-2], width]
     return tf.ensure_shape(tf.zeros(shape, array.dtype), array.element_shape)
 
 
@@ -279,7 +278,7 @@ def _by_turn(series, turn):
     if series is None:
         return None
     if turn == 1:
-        return series[:, tf.newaxis]
+        return tf.expand_dims(series, 1)
     steps, batch, width = series.shape
     batch = -1 if batch is None else batch
     return tf.reshape(series, [steps // turn, turn, batch, width])

@@ -26,6 +26,7 @@ from keras_seqgrad.ops.arguments import (
 from keras_seqgrad.ops.common import last, swap_time
 from keras_seqgrad.ops.stop import steps_to_run
 from keras_seqgrad.tensors import masks, nested, readings
+from keras_seqgrad.tensors.shape import shape_of
 
 
 def rnn(
@@ -171,7 +172,7 @@ class _Scan:
             self.inputs = [masks.clear(x, self.mask) for x in self.inputs]
         first = [x[0] for x in self.inputs]
         self.first = keras.tree.pack_sequence_as(inputs, first), state
-        steps = self.inputs[0].shape[0] or tf.shape(self.inputs[0])[0]
+        steps = shape_of(self.inputs[0])[0]
         self.live = self.steps = steps
         self.random_start = readings.of(self.random_state)
         place = changes.mark()

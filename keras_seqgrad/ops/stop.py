@@ -13,6 +13,7 @@ while compiling lets it go on by itself.
 import tensorflow as tf
 
 from keras_seqgrad.tensors import devices
+from keras_seqgrad.tensors.shape import shape_of
 
 
 def steps_to_run(steps, mask, reset):
@@ -29,6 +30,6 @@ def steps_to_run(steps, mask, reset):
         return steps
     happens = mask if reset is None else mask | reset
     happens = tf.reduce_any(happens, axis=[*range(1, mask.shape.rank)])
-    counted = tf.where(happens, tf.range(1, tf.shape(happens)[0] + 1), 0)
+    counted = tf.where(happens, tf.range(1, shape_of(happens)[0] + 1), 0)
     # Without any step there is no largest number.
     return tf.maximum(tf.reduce_max(counted), 0)

@@ -5,6 +5,7 @@ import math
 import tensorflow as tf
 
 from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors.shape import shape_of
 
 
 def differentiable(state):
@@ -35,6 +36,6 @@ def split(vector, leaves):
     sizes = [math.prod(t.shape[1:]) for t in leaves]
     pieces = tf.split(vector, sizes, axis=1)
     return [
-        tf.cast(tf.reshape(piece, tf.shape(leaf)), leaf.dtype)
+        tf.cast(tf.reshape(piece, shape_of(leaf)), leaf.dtype)
         for piece, leaf in zip(pieces, leaves, strict=True)
     ]

@@ -122,8 +122,9 @@ def computable(tensor):
 
 def align(flags, tensor):
     """`flags` with axes of one behind, as many as `tensor` has more."""
-    more = tensor.shape.rank - flags.shape.rank
-    return flags[(..., *[tf.newaxis] * more)]
+    for _ in range(tensor.shape.rank - flags.shape.rank):
+        flags = tf.expand_dims(flags, -1)
+    return flags
 
 
 def split(x):

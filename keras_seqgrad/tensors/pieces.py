@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_seqgrad.tensors import logits, masks, replicas
+from keras_seqgrad.tensors.shape import shape_of
 
 
 def divide(steps, length):
@@ -105,12 +106,7 @@ def steps(tensor, start, length):
     """Steps `start` to `start + length` of (batch, time, ...)."""
     if isinstance(start, int) and isinstance(length, int):
         return tensor[:, start : start + length]
-    shape = [
-        size if size is not None else dynamic
-        for size, dynamic in zip(
-            tensor.shape, tf.unstack(tf.shape(tensor)), strict=True
-        )
-    ]
+    shape = shape_of(tensor)
     if tensor.shape[1] is None:
         # XLA also compiles the loop bodies that a short window never runs.
         length = tf.minimum(length, shape[1])

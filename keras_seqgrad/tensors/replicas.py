@@ -6,6 +6,8 @@ Replica k of n trains the k-th n-th part of the rows of a batch, in order.
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.tensors.shape import shape_of
+
 
 def count():
     """Number of replicas that share a batch; 1 without a strategy."""
@@ -34,7 +36,7 @@ def share(of_all, axis):
     if count() == 1:
         return of_all
     place = tf.distribute.get_replica_context().replica_id_in_sync_group
-    rows = tf.shape(of_all)[axis] // count()
+    rows = shape_of(of_all)[axis] // count()
     places = place * rows + tf.range(rows)
     known = of_all.shape.as_list()
     if known[axis] is not None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.scan import scan
 from keras_seqgrad.tensors import masks, pieces
+from keras_seqgrad.tensors.shape import shape_of
 
 # Steps that are run at once where nothing is learned from them: so many that a
 # loop over them costs nothing beside them.
@@ -55,7 +56,7 @@ def lengths(valid):
     """Steps up to the last valid one, (batch,), at least 1; None for None."""
     if valid is None:
         return None
-    steps = tf.range(1, tf.shape(valid)[1] + 1)
+    steps = tf.range(1, shape_of(valid)[1] + 1)
     return tf.reduce_max(tf.where(valid, steps, 1), axis=1)
 
 

@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import replicas
+from keras_seqgrad.tensors.shape import shape_of
 
 NAMED = 8  # rows
 SMALL = 2.0**-64
@@ -75,7 +76,7 @@ def told(rows):
     if rows is None:
         return tf.constant([0, *[-1] * NAMED], "int64")
     rows = tf.concat([rows, tf.zeros([NAMED], "bool")], 0)
-    places = tf.where(rows, tf.range(tf.shape(rows)[0]), -1)
+    places = tf.where(rows, tf.range(shape_of(rows)[0]), -1)
     count = tf.reduce_sum(tf.cast(rows, "int64"))
     return tf.concat([[count], tf.cast(_first(places), "int64")], 0)
 

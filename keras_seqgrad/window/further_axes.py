@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import masks
+from keras_seqgrad.tensors.shape import shape_of
 from keras_seqgrad.window.by_output import by_output
 from keras_seqgrad.window.per_step import losses_of
 
@@ -90,4 +91,4 @@ def _spread(flags, value):
     """`flags` of the first axes of a value for all of its places."""
     if flags.shape.rank >= value.shape.rank:
         return flags
-    return tf.broadcast_to(masks.align(flags, value), tf.shape(value))
+    return tf.broadcast_to(masks.align(flags, value), shape_of(value))

@@ -1,8 +1,7 @@
 """The loops over the segments of a window."""
 
-import tensorflow as tf
-
 from keras_seqgrad.tensors import pieces
+from keras_seqgrad.tensors.shape import shape_of
 from keras_seqgrad.window.books import Books
 from keras_seqgrad.window.trail import PiecesTrail, Trail
 
@@ -83,7 +82,7 @@ def each_piece_recorded(window, bounds, step, state):
     Returns:
         State after the last piece.
     """
-    count = tf.shape(bounds)[0] - 1
+    count = shape_of(bounds)[0] - 1
     books = Books(window)
     specs = window.model.output_specs if books.together else []
     trail = PiecesTrail(specs, count)

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import logits, masks, nested, pieces
+from keras_seqgrad.tensors.shape import shape_of
 from keras_seqgrad.window import further_axes
 from keras_seqgrad.window.by_output import by_output, of_leaves
 
@@ -136,7 +137,7 @@ def terms(reduction, shape, outputs, sample_weight):
     [weight, *_] = [*keras.tree.flatten(sample_weight), None]
     if reduction == "mean_with_sample_weight" and weight is not None:
         weight = tf.cast(weight, "float32")
-        weight = tf.reshape(weight, [tf.shape(weight)[0], -1])
+        weight = tf.reshape(weight, [shape_of(weight)[0], -1])
         if mask is None:  # Keras sums the weights as they are
             return tf.reduce_sum(weight), weight.shape[1] != 1
         return tf.reduce_sum(tf.where(tf.cast(mask, "bool"), weight, 0.0)), True

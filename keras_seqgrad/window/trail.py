@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import logits, masks
+from keras_seqgrad.tensors.shape import shape_of
 
 
 class Trail:
@@ -68,7 +69,7 @@ class Trail:
         if not isinstance(length, int) or tensor.shape[1] is not None:
             return tensor
         missing = [[0, 0] for _ in tensor.shape]
-        missing[1][1] = length - tf.shape(tensor)[1]
+        missing[1][1] = length - shape_of(tensor)[1]
         return tf.ensure_shape(
             tf.pad(tensor, missing),
             [*tensor.shape[:1], length, *tensor.shape[2:]],
@@ -183,7 +184,7 @@ def _mask_of(output):
     """(mask of an output with time, all True without one; whether it has)."""
     mask = masks.read(output)
     if mask is None:
-        return tf.ones(tf.shape(output)[:2], "bool"), False
+        return tf.ones(shape_of(output)[:2], "bool"), False
     return tf.cast(mask, "bool"), True
 
 
@@ -195,8 +196,6 @@ def _swapped(tensor):
 def _join(array, tail):
     """Segments of an array (segment, batch, time, ...) one after another."""
     stacked = _swapped(array.stack())
-    shape = tf.shape(stacked)
-    whole = tf.reshape(
-        stacked, tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
-    )
+    rows, segments, steps, *others = shape_of(stacked)
+    whole = tf.reshape(stacked, [rows, segments * steps, *others])
     return whole if tail is None else tf.concat([whole, tail], axis=1)

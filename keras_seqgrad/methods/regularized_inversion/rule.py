@@ -29,6 +29,7 @@ from keras_seqgrad.layers.scan import scan
 from keras_seqgrad.methods.regularized_inversion.inverse import Steps
 from keras_seqgrad.ops import common, loops
 from keras_seqgrad.ops.arguments import make_links
+from keras_seqgrad.tensors.shape import shape_of
 
 
 @dataclasses.dataclass
@@ -148,7 +149,7 @@ def local_links(sequences, mask, reset):
     Returns:
         Float (time,), or (batch, time) with a mask.
     """
-    shape = tf.shape(sequences)
+    shape = shape_of(sequences)
     if mask is None:
         # A scan hands the gradient of a reset state on whatever the gate.
         return tf.cast(tf.range(shape[1]) == 0, "float32")

@@ -31,6 +31,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import is_as_written
 from keras_seqgrad.layers.scan import is_linear, uses_fast_scan
 from keras_seqgrad.ops import common
+from keras_seqgrad.tensors.shape import shape_of
 
 ADVICE = (
     "Use ksg.methods.RTRL for a small model of any cells, or "
@@ -269,9 +270,8 @@ def row_value(row, inputs, states):
 
     A state given as None is left out.
     """
-    shape = tf.shape(inputs)
     width = width_of(row[0][1])
-    total = tf.zeros([shape[0], shape[1], width], inputs.dtype)
+    total = tf.zeros([*shape_of(inputs)[:2], width], inputs.dtype)
     for source, weight in row:
         weight = tf.cast(weight, inputs.dtype)
         if source is None:
@@ -295,12 +295,11 @@ def multiplied(series, weight):
         # As the scans do it: XLA then finds that a product is there already.
         return common.project(series, weight)
     product = tf.einsum("tbhi,hio->tbho", in_blocks(series, weight), weight)
-    shape = tf.shape(series)
-    return tf.reshape(product, [shape[0], shape[1], width_of(weight)])
+    return tf.reshape(product, [*shape_of(series)[:2], width_of(weight)])
 
 
 def in_blocks(series, weight):
     """(time, batch, blocks · n) as (time, batch, blocks, n)."""
-    shape, blocks = tf.shape(series), weight.shape[-3]
+    blocks = weight.shape[-3]
     size = series.shape[-1] // blocks
-    return tf.reshape(series, [shape[0], shape[1], blocks, size])
+    return tf.reshape(series, [*shape_of(series)[:2], blocks, size])

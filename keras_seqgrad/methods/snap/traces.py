@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras_seqgrad.methods.snap.cells import in_blocks, row_value, rule_of
 from keras_seqgrad.methods.snap.visits import states_before
 from keras_seqgrad.tensors import pieces
+from keras_seqgrad.tensors.shape import shape_of
 
 
 def derivatives(rule, visit, self_recurrence, traced):
@@ -92,10 +93,8 @@ def through_itself(d_value, weight):
     blocks = weight.shape[1] // units
     square = tf.transpose(tf.reshape(weight, [units, blocks, units]), [1, 0, 2])
     diagonal = tf.reshape(tf.linalg.diag_part(square), [-1])
-    shape = tf.shape(d_value)
-    product = tf.reshape(
-        d_value * diagonal, [shape[0], shape[1], blocks, units]
-    )
+    shape = [*shape_of(d_value)[:2], blocks, units]
+    product = tf.reshape(d_value * diagonal, shape)
     return tf.reduce_sum(product, axis=2)
 
 
@@ -111,7 +110,7 @@ def products_behind(by_state):
     """
     size = range(len(by_state))
     first = by_state[0][0]
-    steps = first.shape[0] or tf.shape(first)[0]
+    steps = shape_of(first)[0]
     one = tf.ones_like(first[0])
     start = [
         [one if e == s else tf.zeros_like(one) for s in size] for e in size

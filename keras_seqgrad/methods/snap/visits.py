@@ -12,6 +12,7 @@ from keras_seqgrad.ops import common
 from keras_seqgrad.ops.arguments import Links, make_links
 from keras_seqgrad.ops.loops import choose
 from keras_seqgrad.tensors import masks, pieces
+from keras_seqgrad.tensors.shape import shape_of
 
 
 @dataclasses.dataclass
@@ -105,7 +106,7 @@ def states_before(rule, visit):
         ]
         for row in rows
     ]
-    steps = visit.inputs.shape[0] or tf.shape(visit.inputs)[0]
+    steps = shape_of(visit.inputs)[0]
     rest = [k for k, tensor in enumerate(known) if tensor is None]
     arrays = [tf.TensorArray(visit.inputs.dtype, steps) for _ in rest]
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_seqgrad.network.segmented import SegmentedModel
 from keras_seqgrad.state.carried import CarriedState
 from keras_seqgrad.tensors import nested, replicas, updates
+from keras_seqgrad.tensors.shape import shape_of
 
 READINGS = {"state", "input", "target"}
 
@@ -110,7 +111,7 @@ class Synthesis(keras.layers.Layer):
         """`memory`, but as before a window in the rows not in `rows`."""
         if self.segmented is None:
             return memory
-        start = self.segmented.initial_state(tf.shape(rows)[0])
+        start = self.segmented.initial_state(shape_of(rows)[0])
         return nested.select(rows, memory, start)
 
     def keep(self, memory):

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import logits, masks, pieces
+from keras_seqgrad.tensors.shape import shape_of
 from keras_seqgrad.window import added
 from keras_seqgrad.window.loops import each_segment_kept
 from keras_seqgrad.window.window import Window
@@ -15,11 +16,7 @@ from keras_seqgrad.window.window import Window
 
 def regroup(tensor, leading, axes):
     """`tensor` with its first `axes` axes reshaped to `leading`; mask too."""
-    dynamic = tf.shape(tensor)
-    shape = [
-        dynamic[axis] if size is None else size
-        for axis, size in enumerate(tensor.shape)
-    ]
+    shape = shape_of(tensor)
     made = logits.mapped(
         lambda leaf: tf.reshape(leaf, [*leading, *shape[axes:]]), tensor
     )

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_seqgrad.ops import common
 from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors.shape import shape_of
 
 STATE_OPTIMIZERS = ("adagrad", "sgd")
 # As keras.optimizers.Adagrad has them.
@@ -149,7 +150,7 @@ class Lagrangian:
         gaps = []
         for state, target in zip(self._choose(met), targets, strict=True):
             axes = [1] * (len(target.shape) - 2)
-            crossed = tf.reshape(rows, [*tf.unstack(tf.shape(rows)), *axes])
+            crossed = tf.reshape(rows, [*shape_of(rows), *axes])
             gap = wide(state) - target
             gaps.append(tf.where(crossed, gap, tf.zeros_like(gap)))
         return outputs, gaps, end
