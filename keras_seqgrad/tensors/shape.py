@@ -9,7 +9,7 @@ def shape_of(tensor):
     A number that is known needs no operation, and what is reshaped by it has
     a known shape again.
     """
-    known = tensor.shape.as_list()
+    known = list(tensor.shape)
     if None not in known:
         return known
     found = tf.unstack(tf.shape(tensor))
