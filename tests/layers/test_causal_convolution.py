@@ -23,6 +23,26 @@ def values_and_gradients(layer):
     return outputs, tape.gradient(loss, [inputs, *weights])
 
 
+class Grouped:
+    """A causal Conv1D of Keras, one convolution a group.
+
+    TensorFlow pulls a gradient through groups on some processors alone.
+    """
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.trainable_variables = layer.trainable_variables
+
+    def __call__(self, inputs):
+        groups = self.layer.groups
+        before = self.layer.kernel_size[0] - 1
+        padded = tf.pad(inputs, [[0, 0], [before, 0], [0, 0]])
+        parts = tf.split(padded, groups, axis=-1)
+        kernels = tf.split(self.layer.kernel, groups, axis=-1)
+        made = map(keras.ops.conv, parts, kernels)
+        return tf.tanh(tf.concat(list(made), axis=-1) + self.layer.bias)
+
+
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("kernel_size", [1, 4, 9])
 def test_it_is_the_layer_of_keras(kernel_size, groups):
@@ -33,7 +53,9 @@ def test_it_is_the_layer_of_keras(kernel_size, groups):
     for layer in (theirs, ours):
         layer.build(INPUTS.shape)
     ours.set_weights(theirs.get_weights())
-    assert_close(values_and_gradients(ours), values_and_gradients(theirs))
+    assert_close(ours(INPUTS), theirs(INPUTS))
+    grouped = Grouped(theirs) if groups > 1 else theirs
+    assert_close(values_and_gradients(ours), values_and_gradients(grouped))
 
 
 def network(convolution):
