@@ -115,7 +115,7 @@ def test_carries_every_state(method):
         model.compile("sgd", "mse", method=each)
         model.fit(x, y, batch_size=3, shuffle=False, verbose=0)
         found.append([*network.get_weights(), *carried(model)])
-    zoo.assert_same(*found, 1e-6)
+    zoo.assert_same(*found)
 
 
 def carried(model):
