@@ -4,6 +4,7 @@ import contextlib
 import re
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_seqgrad.layers.cells import draws_masks, parts
@@ -118,12 +119,14 @@ def step_alone(cell, sequences, state, *, training=False, **_):
     def parted(tensor):
         return tf.reshape(tensor, (rows, steps, *tensor.shape[1:]))
 
+    row_of = np.repeat(np.arange(rows), steps)
+    ends = np.arange(steps - 1, rows * steps, steps)
     each = keras.tree.map_structure(
-        lambda leaf: tf.repeat(leaf, steps, axis=0), list(state)
+        lambda leaf: tf.gather(leaf, row_of), list(state)
     )
     sequences = keras.tree.map_structure(joined, sequences)
     outputs, new = cell(sequences, each, training=training)
-    new = keras.tree.map_structure(lambda leaf: parted(leaf)[:, -1], new)
+    new = keras.tree.map_structure(lambda leaf: tf.gather(leaf, ends), new)
     outputs = keras.tree.map_structure(parted, outputs)
     return outputs, new if isinstance(new, (list, tuple)) else [new]
 
