@@ -210,7 +210,7 @@ def _through_links(pull, twins):
     def linked(known, d_state, d_reset):
         _, _, valid, _, replaced, *values = known
         d_state = _with_output(d_state, known)
-        zero = tf.zeros((), d_state[0].dtype)
+        zero = tf.constant(0, d_state[0].dtype)
         d_rows, d_previous = pull(values, d_state)
         if valid is not None:
             d_previous = choose(valid, d_previous, d_state)
