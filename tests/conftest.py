@@ -151,6 +151,30 @@ def data_is_not_tuned():
         yield
 
 
+def of_one_batch(run):
+    """A run of one batch that tells of that alone.
+
+    Before Keras 3.15 it goes on with the metrics of the batches before.
+    """
+
+    @functools.wraps(run)
+    def reset_and_run(self, *args, **kwargs):
+        self.reset_metrics()
+        return run(self, *args, **kwargs)
+
+    return reset_and_run
+
+
+@pytest.fixture(autouse=True, scope="session")
+def metrics_of_one_batch():
+    """Has every Keras reset the metrics of a batch as the newest does."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in "train_on_batch", "test_on_batch":
+            run = of_one_batch(getattr(keras.Model, name))
+            patch.setattr(keras.Model, name, run)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fresh_session(request):
     """Gives every test the same seeds and layer names, in whatever order."""
