@@ -160,14 +160,14 @@ class LRUCell(LinearCell):
     def draw_nu(self, shape: Any, dtype: Any = None) -> Any:
         """ν of which |λ|² is uniform on the ring."""
         low, high = self.min_radius**2, self.max_radius**2
-        square = low + (high - low) * keras.random.uniform(shape)
+        square = keras.initializers.RandomUniform(low, high)(shape, "float32")
         # Neither 0 nor 1, of which ν is infinite.
         square = tf.clip_by_value(square, 1e-12, 1.0 - 1e-6)
         return tf.cast(tf.math.log(-0.5 * tf.math.log(square)), dtype)
 
     def draw_theta(self, shape: Any, dtype: Any = None) -> Any:
         """θ of which the angle is uniform."""
-        share = keras.random.uniform(shape, minval=1e-6)
+        share = keras.initializers.RandomUniform(1e-6, 1.0)(shape, "float32")
         return tf.cast(tf.math.log(self.max_phase * share), dtype)
 
     def norming(self, shape: Any, dtype: Any = None) -> Any:

@@ -140,7 +140,7 @@ class RGLRUCell(LinearCell):
     def draw_decay(self, shape: Any, dtype: Any = None) -> Any:
         """p, by its law."""
         low, high = self.min_radius**2, self.max_radius**2
-        square = keras.random.uniform(shape, low, high, dtype="float32")
+        square = keras.initializers.RandomUniform(low, high)(shape, "float32")
         drawn = tf.math.log(tf.math.expm1(-0.5 * tf.math.log(square)))
         return tf.cast(drawn, dtype or self.variable_dtype)
 

@@ -1,5 +1,7 @@
 """What a training method keeps from step to step: learnt, or drawn."""
 
+import random
+
 import keras
 import tensorflow as tf
 
@@ -14,7 +16,9 @@ class Draws(keras.layers.Layer):
     def __init__(self, seed=None):
         super().__init__(name="draws", trainable=False, autocast=False)
         if seed is None:
-            seed = int(keras.random.randint((), 0, 2**31 - 1))
+            # As Keras seeds its initializers: `keras.utils.set_random_seed`
+            # sets this in every version, `keras.random` from 3.13 on.
+            seed = random.randint(1, 10**9)
         self.seed_and_count = self.add_weight(
             shape=(2,),
             dtype="int64",

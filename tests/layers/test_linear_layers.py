@@ -293,3 +293,19 @@ def test_the_positive_form_stays_positive():
 def test_refusals(make, text):
     with pytest.raises((ValueError, TypeError), match=text):
         make()
+
+
+@pytest.mark.parametrize("layer", [ksg.layers.LRU, ksg.layers.RGLRU])
+def test_weights_are_drawn_by_the_seed_of_all(layer):
+    """Also where Keras' own generator has been drawn from before."""
+    found = []
+    for seed in (5, 5, 6):
+        keras.utils.set_random_seed(seed)
+        made = layer(4)
+        made.build((2, 3, 4))
+        found.append([np.array(weight) for weight in made.weights])
+        keras.random.normal((2,))
+    first, again, other = found
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert any(np.any(a != b) for a, b in zip(first, other, strict=True))
