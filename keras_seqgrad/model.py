@@ -273,7 +273,7 @@ class SequenceModel(Saved, SegmentedModel):
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`; carried state starts anew."""
         found = super().evaluate(**self._prepare("evaluation", args, kwargs))
-        # Keras 3.10 leaves tensors beside metrics of the training alone.
+        # Older versions leave tensors beside metrics of the training alone.
         return keras.tree.map_structure(_as_number, found)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:

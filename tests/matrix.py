@@ -1,7 +1,7 @@
 """Runs the tests on the oldest, the newest and other versions.
 
     python tests/matrix.py                  all rows of ROWS
-    python tests/matrix.py 3.11:2.18:3.10    one row: Python, TensorFlow, Keras
+    python tests/matrix.py 3.11:2.18:3.11    one row: Python, TensorFlow, Keras
 
 Needs the interpreters, on the path or under pyenv, and a package index. Each
 row is a fresh environment, deleted afterwards (some 1.7 GiB, a quarter of an
@@ -24,9 +24,9 @@ ROOT = Path(__file__).parent.parent
 # Python, TensorFlow, Keras. The first is what pyproject.toml asks for at least,
 # the last the newest of each.
 ROWS = [
-    ("3.11", "2.18", "3.10"),
-    ("3.11", "2.19", "3.11"),
-    ("3.12", "2.20", "3.12"),
+    ("3.11", "2.18", "3.11"),
+    ("3.11", "2.19", "3.12"),
+    ("3.12", "2.20", "3.13"),
     ("3.13", "2.21", "3.15"),
 ]
 # Of the eager tests; they ask for other packages, or about text.

@@ -120,7 +120,7 @@ def assert_same(gradients, expected, tolerance=2e-5):
 
 
 def numbers(logs):
-    """Logs as floats; Keras 3.10 gives arrays for a batch."""
+    """Logs as floats; older versions of Keras give arrays for a batch."""
     return {name: float(value) for name, value in logs.items()}
 
 

@@ -4,8 +4,6 @@ import warnings
 from os import PathLike
 from typing import Literal
 
-import keras
-
 from keras_seqgrad.callbacks.backup_files import Backups
 from keras_seqgrad.callbacks.position import (
     Position,
@@ -15,9 +13,6 @@ from keras_seqgrad.callbacks.position import (
 )
 from keras_seqgrad.state import runs, snapshot
 from keras_seqgrad.tensors import arguments, replicas
-
-# By which of its batches Keras tells of the end of an execution.
-FIRST_IS_TOLD = tuple(map(int, keras.__version__.split(".")[:2])) < (3, 11)
 
 
 class BackupAndRestore(runs.Arranging):
@@ -214,9 +209,6 @@ class BackupAndRestore(runs.Arranging):
         self.first = batch
 
     def on_train_batch_end(self, batch, logs=None):
-        if FIRST_IS_TOLD:
-            last = batch + self.model.steps_per_execution - 1
-            batch = min(last, (self.params["steps"] or last + 1) - 1)
         if batch < self.position.batch:
             return  # one of those behind
         self.position.advance(self.first, batch)

@@ -67,6 +67,10 @@ class Trace:
         self.nodes, self.calls, self.top_calls = {}, [], []
         self._names = set()
         flat = [*map(placeholder, given, free)]
+        for tensor in flat:
+            # A head or a front may be all that reads it, which Keras before
+            # 3.14 refuses in a model of the rest.
+            keras.ops.stop_gradient(tensor)
         # One with a time axis, for what is given to each step.
         self.sequence = next(
             (t for t, is_free in zip(flat, free, strict=True) if is_free), None

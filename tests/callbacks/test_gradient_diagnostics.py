@@ -112,11 +112,13 @@ MODELS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-def test_training_is_the_same_to_the_last_bit(tmp_path, name):
+def test_training_is_the_same_to_the_last_bit(tmp_path, name, eagerly):
     """With dropout, momentum, a carried state, two batches an execution."""
     make_model, check = MODELS[name]
     found = []
     for watched in (False, True):
+        # Before Keras 3.13 the seed leaves Keras' own generator alone.
+        keras.utils.clear_session()
         keras.utils.set_random_seed(3)
         model = make_model()
         options = {"images": name in ("tbptt", "subclass"), "max_lag": 2}

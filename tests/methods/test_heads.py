@@ -127,6 +127,17 @@ def test_equals_keras(name, method):
     zoo.assert_same(model.network.get_weights(), after, 1e-5)
 
 
+def test_an_input_that_the_head_alone_reads():
+    """Which Keras before 3.14 wants to be read by the body, too."""
+    inputs, looked_at = signal(STEPS), signal(STEPS)
+    hidden = L.SimpleRNN(3, return_sequences=True)(inputs)
+    seen = L.MultiHeadAttention(1, 2)(hidden, looked_at)
+    network = keras.Model([inputs, looked_at], L.Dense(2)(seen))
+    expected, model = stock.pair(network)
+    model.compile("sgd", "mse", method=ksg.methods.BPTT(3))
+    stock.assert_same_training(expected, model, [X, 0.5 * X[::-1]], Y)
+
+
 @pytest.mark.parametrize("losses", [["mse", None], [None, "mse"]])
 def test_what_no_loss_depends_on_does_not_decay(losses):
     """Be it the head, or what of the body is not before it."""

@@ -129,8 +129,10 @@ def test_a_reset_row_is_two_sequences_and_leaves_the_others_alone():
 @pytest.mark.slow
 def test_a_masked_tail_is_a_shorter_sequence():
     network, (x, y) = wide.network("lstm", dense=True), wide.data(5)
-    expected = wide.estimate(network, SnAp(2), x[:, :3], y[:, :3])
     mask = np.arange(5) < np.full((wide.ROWS, 1), 3)
+    # With a mask, too: some versions of Keras add a little to the valid steps.
+    shorter = {"inputs": x[:, :3], "mask": mask[:, :3]}
+    expected = wide.estimate(network, SnAp(2), shorter, y[:, :3])
     longer = wide.estimate(network, SnAp(2), x, y)
     x[:, 3:] = np.nan
     found = wide.estimate(network, SnAp(2), {"inputs": x, "mask": mask}, y)
