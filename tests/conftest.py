@@ -1,5 +1,6 @@
 import functools
 import gc
+import hashlib
 import json
 import logging
 import os
@@ -228,8 +229,6 @@ def left_unread():
     assert not said
 
 
-# What a network's check has found, layer by layer, to run on all steps.
-checked = {}
 # Files of `tests/network` that are about the check itself.
 OF_THE_CHECK = {
     f"test_{name}.py"
@@ -262,8 +261,46 @@ def configuration(network):
     return None if OWN.search(text) else NAME.sub(renumbered, text)
 
 
+class Checked:
+    """What each network's check has told, layer by layer, to run as a whole.
+
+    The workers of a run share the folder.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir(exist_ok=True)
+
+    def path(self, known):
+        return self.folder / hashlib.sha256(known.encode()).hexdigest()
+
+    def find(self, known):
+        """What was told of a configuration, or None."""
+        try:
+            told = json.loads(self.path(known).read_text())
+        except FileNotFoundError:
+            return None
+        return [CannotCut(*each) for each in told]
+
+    def keep(self, known, told):
+        told = [(str(found), found.layer) for found in told]
+        path = self.path(known)
+        # Another worker finds all of it, or nothing.
+        half = path.with_suffix(f".{os.getpid()}")
+        half.write_text(json.dumps(told))
+        half.replace(path)
+
+
+@pytest.fixture(scope="session")
+def checked(tmp_path_factory):
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return Checked(folder / "checked")
+
+
 @pytest.fixture(autouse=True)
-def check_each_network_once(request, monkeypatch):
+def check_each_network_once(request, monkeypatch, checked):
     """Lets a network pass that `compile` has checked in another test.
 
     The check takes a third of a small model's time, and most tests are made of
@@ -277,20 +314,21 @@ def check_each_network_once(request, monkeypatch):
 
     def once(graph, example=None):
         known = configuration(graph.original) if example is None else None
-        if known in checked:
-            for found in checked[known]:
+        told = None if known is None else checked.find(known)
+        if told is not None:
+            for found in told:
                 graph.leave_to_head(found)
             return
         told, leave_to_head = [], graph.leave_to_head
 
         def leave(found):
-            told.append(CannotCut(str(found), found.layer))
+            told.append(found)
             leave_to_head(found)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(graph, "leave_to_head", leave)
             check(graph, example)
         if known is not None:
-            checked[known] = told
+            checked.keep(known, told)
 
     monkeypatch.setattr(cuttable, "check", once)

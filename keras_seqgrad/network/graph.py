@@ -108,7 +108,8 @@ class Graph:
                 )
                 trace, spreads = self._look_for_time(functional)
             free = self.temporal_inputs
-            self._take(Trace(functional, free, self.poolings, spreads))
+            if spreads or not trace.serves(free, self.poolings):
+                self._take(Trace(functional, free, self.poolings, spreads))
             for found in uncuttable.known(self):
                 raise found
             uncuttable.refuse_late_start(self)

@@ -78,6 +78,18 @@ class Trace:
         self.inputs = keras.tree.pack_sequence_as(functional.input, flat)
         self.outputs = retrace(functional, self.inputs, self._call, "")
 
+    def serves(self, free, poolings):
+        """Whether one with these arguments would be as this one is."""
+        inputs = zip(keras.tree.flatten(self.inputs), free, strict=True)
+        return all(
+            not is_free or tensor.shape[1] in (None, 1)
+            for tensor, is_free in inputs
+        ) and all(
+            key in poolings
+            for key, node in self.nodes.items()
+            if isinstance(node, PoolingNode)
+        )
+
     def _call(self, layer, prefix, args, kwargs):
         name = prefix + layer.name
         if is_graph(layer):
