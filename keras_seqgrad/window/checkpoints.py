@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.network import norming
+from keras_seqgrad.state.vector import differentiable
 from keras_seqgrad.tensors import arguments, logits, nested, pieces
 from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
 from keras_seqgrad.window.pullback import pull_window
@@ -97,14 +98,14 @@ def _pull_segments(window, every, gates, cuts):
         (start, _), drawn = before
         gradients, delta = carry
         window.draw_again(drawn)
-        leaves = [] if cuts else keras.tree.flatten(start)
+        leaves = [] if cuts else differentiable(start)
         with tf.GradientTape() as tape:
             tape.watch([*leaves, *window.given])
             made, end = window.forward(
                 segment, start, _of_segment(gates, segment)
             )
             more = summed.of_segment()
-        ends = [] if cuts else keras.tree.flatten(end)
+        ends = [] if cuts else differentiable(end)
         pulled, d_start = tape.gradient(
             [*logits.leaves(made), *ends, *more],
             (window.sources, leaves),
@@ -119,7 +120,7 @@ def _pull_segments(window, every, gates, cuts):
             nested.fill(d_start, leaves),
         )
 
-    ends = [] if cuts else keras.tree.flatten(window.state)
+    ends = [] if cuts else differentiable(window.state)
     start = (gradients, nested.zeros_like(ends))
     gradients, _ = each_segment_back(window, every, pull_back, start, trail)
     window.draw_again(after)

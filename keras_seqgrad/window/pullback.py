@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_seqgrad.state.vector import differentiable
 from keras_seqgrad.tensors import logits, masks, nested
 
 
@@ -62,7 +63,7 @@ def pull_loss(window, outputs, loss=None):
     flat = [tf.identity(leaf) for leaf in logits.leaves(outputs)]
     loss = window.loss if loss is None else loss
     with tf.GradientTape() as tape:
-        tape.watch([*flat, *window.given])
+        tape.watch([*differentiable(flat), *window.given])
         made = [
             masks.attach(logits.made(logits.read(given)[0], leaf), mask)
             for given, leaf, mask in zip(
