@@ -296,7 +296,7 @@ class SequenceModel(Saved, SegmentedModel):
         agreement.check(self, (x, y, sample_weight), trains=True)
         self._use_class_weight(class_weight)
         logs = super().train_on_batch(x, y, sample_weight, **kwargs)
-        self.guard.look()
+        self.guard.look(self)
         return logs
 
     def _prepare(self, run, args, kwargs):

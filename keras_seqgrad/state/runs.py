@@ -103,7 +103,7 @@ def complete(given, run, model):
     if run == "training":
         given["shuffle"] = shuffling(given, model.stateful)
         own = model.method.callbacks() if model.method else []
-        own = [*own, *model.guard.callbacks()]
+        own = [*own, *model.guard.callbacks(model)]
         rows = rows_told(given, model.network)
         if model.stateful and rows is not None:
             begin(model, rows)

@@ -7,13 +7,14 @@ A window is bad to all replicas or to none.
 """
 
 import functools
+import warnings
 
 import keras
 import tensorflow as tf
 
 from keras_seqgrad.state import snapshot
 from keras_seqgrad.state.carried import CarriedState
-from keras_seqgrad.tensors import replicas
+from keras_seqgrad.tensors import origin, replicas
 from keras_seqgrad.window import finite, missing
 
 CAUSES = ("input", "target", "loss", "gradient", "state")
@@ -35,6 +36,7 @@ class Guard:
         self.choice = choice
         self.metrics = []
         self.advice = ""
+        self.is_asked = False
         if choice is None:
             return
         with strategy.scope():
@@ -60,6 +62,7 @@ class Guard:
             carried: The `CarriedState` that it starts from.
         """
         model = window.model
+        self.is_asked = True
         self.advice = model.method.when_not_finite
         if self.choice is None:
             carried.write(model.method.train(window))
@@ -167,20 +170,23 @@ class Guard:
 
     # --- at the host ------------------------------------------------------
 
-    def callbacks(self):
+    def callbacks(self, model):
         """Callbacks that `fit` adds."""
-        return [LookAtWindows(self)] if self.choice == "raise" else []
+        looks = self.choice == "raise" or origin.overrides(model, "train_step")
+        return [LookAtWindows(self)] if looks else []
 
     def begin(self):
         """Starts to count windows anew."""
-        self.record.assign(tf.zeros_like(self.record))
+        if self.choice == "raise":
+            self.record.assign(tf.zeros_like(self.record))
 
-    def look(self):
-        """Fails if there was a bad window.
+    def look(self, model):
+        """Fails if there was a bad window; warns if nobody looked for one.
 
         Raises:
             ValueError: There was; the text says which and what went bad.
         """
+        self._warn_if_not_asked(model)
         if self.choice != "raise":
             return
         _, number, cause, count, *rows = self.record.numpy().tolist()
@@ -200,9 +206,25 @@ class Guard:
             "where it is another; on_bad_window='skip' leaves such windows out."
         )
 
+    def _warn_if_not_asked(self, model):
+        given = [f"method={model.method!r}", f"stateful={model.stateful}"]
+        given.append(f"on_bad_window={self.choice!r}")
+        plain = ["method=BPTT()", "stateful=False", "on_bad_window=None"]
+        if self.is_asked or given == plain:
+            return
+        self.is_asked = True  # said once
+        warnings.warn(
+            f"`{type(model).__name__}.train_step` has trained a batch without "
+            "`super().train_step(data)`, which is what follows the method, "
+            "carries the state of rows and looks for bad windows. Received: "
+            f"{', '.join(given)}. Call it in your own step, and add to its "
+            "logs; or override `compute_loss` or `compute_metrics` instead.",
+            stacklevel=2,
+        )
+
 
 class LookAtWindows(keras.callbacks.Callback):
-    """Ends a training at the first bad window."""
+    """Ends a training at the first bad window, by whatever step."""
 
     def __init__(self, guard):
         super().__init__()
@@ -212,7 +234,7 @@ class LookAtWindows(keras.callbacks.Callback):
         self.guard.begin()
 
     def on_train_batch_end(self, batch, logs=None):
-        self.guard.look()
+        self.guard.look(self.model)
 
 
 def check(choice):

@@ -1,5 +1,8 @@
 """Windows that are no numbers: left out, or named by an error."""
 
+import re
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -247,3 +250,60 @@ def test_it_is_saved(tmp_path):
 def test_refused_choices():
     with pytest.raises(ValueError, match="must be 'raise', 'skip' or None"):
         make("drop")
+
+
+class Adding(ksg.SequenceModel):
+    """A step that calls ours, and adds to its logs."""
+
+    def train_step(self, data):
+        return {**super().train_step(data), "one": tf.constant(1.0)}
+
+
+class Apart(ksg.SequenceModel):
+    """A step that does all by itself, as Keras' guides show it."""
+
+    def train_step(self, data):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(y=y, y_pred=self(x, training=True))
+        self.optimizer.apply(
+            tape.gradient(loss, self.trainable_variables),
+            self.trainable_variables,
+        )
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        ({"method": "tbptt"}, r"method=TruncatedBPTT\("),
+        ({"on_bad_window": "raise"}, "on_bad_window='raise'"),
+        ({"stateful": True}, "stateful=True"),
+    ],
+)
+@pytest.mark.parametrize("run", ["fit", "train_on_batch"])
+def test_a_step_of_the_users_own_that_leaves_it_out(run, asked, told):
+    compiled = dict(asked)
+    stateful = compiled.pop("stateful", False)
+    data, options = zoo.data(4), {"shuffle": False} if run == "fit" else {}
+    for cls in Apart, Adding:
+        model = cls.from_model(zoo.network("simple_rnn"), stateful=stateful)
+        model.compile("sgd", "mse", **compiled)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                logs = getattr(model, run)(*data, **options)
+        said = [str(each.message) for each in said]
+        said = [each for each in said if "train_step" in each]
+        if cls is Apart:
+            [found] = said
+            assert "`Apart.train_step` has trained a batch with" in found
+            assert re.search(told, found)
+    assert said == [] and (run != "fit" or logs.history["one"] == [1.0])
+
+
+def test_a_step_of_the_users_own_may_be_plain_back_propagation(recwarn):
+    model = Apart.from_model(zoo.network("simple_rnn"))
+    model.compile("sgd", "mse")
+    model.fit(*zoo.data(4), verbose=0)
+    assert not [w for w in recwarn if "train_step" in str(w.message)]
