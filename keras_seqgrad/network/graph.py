@@ -70,7 +70,7 @@ class Graph:
             )
         refuse_overrides(model, model.name, ["call"])
         self.original, self.whole = as_functional(model), {}
-        self.moved = None
+        self.moved, self._shapes_made = None, {}
         self._build()
 
     def leave_to_head(self, found):
@@ -271,6 +271,30 @@ class Graph:
         with Passage().open() as passage:
             self.model(first, training=False)
         return passage.start_state
+
+    def shapes_made(self, shapes):
+        """Shapes of the outputs, flat, for those of the inputs.
+
+        As they are declared where the layers do not run on these.
+        """
+        key = tuple(shapes)
+        if key not in self._shapes_made:
+            inputs = [
+                keras.KerasTensor((None, *shape[1:]), tensor.dtype)
+                for shape, tensor in zip(
+                    shapes, keras.tree.flatten(self.inputs), strict=True
+                )
+            ]
+            inputs = keras.tree.pack_sequence_as(self.inputs, inputs)
+            try:
+                made = self.original.compute_output_spec(inputs)
+            # Whatever it is, it is told where the layers run.
+            except Exception:
+                made = self.outputs
+            self._shapes_made[key] = [
+                tuple(spec.shape) for spec in keras.tree.flatten(made)
+            ]
+        return self._shapes_made[key]
 
     def cut(self, inputs, start, length):
         """Steps `start` to `start + length` of every input that has time."""

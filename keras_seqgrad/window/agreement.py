@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.tensors import arguments, masks
-from keras_seqgrad.window import per_step
+from keras_seqgrad.window import per_step, whole_lengths
 from keras_seqgrad.window.shapes import inputs_of, targets_of, weights_of
 from keras_seqgrad.window.timed import (
     bind,
@@ -82,6 +82,8 @@ def check(model, data, trains, judged=True, where=""):
         if y is not None and not model.is_opaque:
             timed += targets_of(model, y, steps, trains, where)
             timed += weights_of(model, sample_weight, steps, where)
+            if model.judged_whole:
+                whole_lengths.refuse_others(model, (x, y, sample_weight), where)
     for each in compared(model, timed):
         compare(each, label, steps)
     check_rows({"x": x, "y": y, "sample_weight": sample_weight}, where)
@@ -158,6 +160,8 @@ def tie(model, data, trains):
     if y is not None:
         judged = targets_of(model, y, steps, trains)
         judged += weights_of(model, sample_weight, steps)
+        if model.judged_whole:
+            whole_lengths.refuse_others(model, data)
         judged = compared(model, judged)
         for each in judged:
             compare(each, label, steps)
