@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import compared
 from keras_seqgrad.network.nodes import RecurrentNode
-from keras_seqgrad.network.tracing import tensors
+from keras_seqgrad.network.tracing import goes_forward, tensors
 from keras_seqgrad.tensors import arguments
 
 # Long enough that a delay of a year of days shows; of a month where a model is
@@ -162,7 +162,7 @@ def goes_step_by_step(graph):
     return any(
         isinstance(part, loops)
         for layer in graph.layers
-        if not isinstance(layer, keras.layers.RNN)
+        if not goes_forward(layer)
         for part in parts(layer)
     )
 

@@ -14,7 +14,7 @@ from keras_seqgrad.network.head import is_recurrent
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.replay import enter, filled
 from keras_seqgrad.network.segmented import SegmentedModel
-from keras_seqgrad.network.tracing import starts, tensors
+from keras_seqgrad.network.tracing import goes_forward, starts, tensors
 from keras_seqgrad.network.with_mask import WithMask
 from keras_seqgrad.tensors import masks, nested
 
@@ -164,7 +164,7 @@ def _places(calls, whole):
         reaches = any(id(t) in leads for t in made)
         if reaches or is_recurrent(layer):
             leads.update(id(tensor) for tensor in given)
-        if isinstance(layer, keras.layers.RNN) and layer.name in whole:
+        if goes_forward(layer) and layer.name in whole:
             wanted.update(id(tensor) for tensor in starts(args, kwargs))
         elif layer.name in whole and reaches:
             places.add(place)

@@ -10,7 +10,12 @@ import keras
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import axes
 from keras_seqgrad.network.replay import enter, filled
-from keras_seqgrad.network.tracing import is_graph, retrace, tensors
+from keras_seqgrad.network.tracing import (
+    goes_forward,
+    is_graph,
+    retrace,
+    tensors,
+)
 from keras_seqgrad.network.with_mask import WithMask
 
 
@@ -167,7 +172,7 @@ def _places(calls, temporal, whole):
         has_time = any(id(t) in temporal for t in [*given, *tensors(result)])
         if layer.name in whole and has_time:
             # A layer of Keras that has others inside it runs as it is.
-            inside = is_graph(layer) or isinstance(layer, keras.layers.RNN)
+            inside = is_graph(layer) or goes_forward(layer)
             if inside and is_recurrent(layer):
                 raise whole[layer.name]
             cause = cause or layer.name

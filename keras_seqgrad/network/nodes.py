@@ -272,7 +272,6 @@ def refuse_overrides(layer, name, methods=("call", "inner_loop")):
 def refuse_configuration(layer, name):
     """Refuses what a recurrent layer may say against being cut in time."""
     advice = {
-        "go_backwards": "reads the sequence from its end; reverse the data",
         "stateful": (
             "keeps a state of its own; say SequenceModel.from_model(model, "
             "stateful=True) instead, which carries the state of all layers"

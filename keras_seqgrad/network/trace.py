@@ -20,6 +20,7 @@ from keras_seqgrad.network.tracing import (
     as_functional,
     as_layer,
     encodes_steps,
+    goes_forward,
     is_graph,
     retrace,
     start_of,
@@ -105,6 +106,7 @@ class Trace:
         layer, args, kwargs = as_layer(layer, args, kwargs)
         if isinstance(layer, keras.layers.RNN):
             refuse_configuration(layer, name)
+        if goes_forward(layer):
             refuse_overrides(layer, name)
             key, given = self._unique(name), start_of(args, kwargs)
             given = None if starts(args, kwargs) else given

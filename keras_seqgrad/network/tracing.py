@@ -111,6 +111,11 @@ def encodes_steps(layer, args):
     return len(shape) == 2 and shape[1] != 1
 
 
+def goes_forward(layer):
+    """Whether a layer is recurrent, and reads a sequence from its start."""
+    return isinstance(layer, keras.layers.RNN) and not layer.go_backwards
+
+
 def is_graph(layer):
     """Whether `layer` is a Sequential or Functional model."""
     return (

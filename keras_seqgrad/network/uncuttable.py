@@ -37,6 +37,12 @@ LOOKS_AROUND = tuple(
 )
 
 
+def reads_backwards(layer):
+    """Whether a layer is recurrent, and reads a sequence from its end."""
+    recurrent = isinstance(layer, keras.layers.RNN) and layer.go_backwards
+    return recurrent or isinstance(layer, keras.layers.Bidirectional)
+
+
 def mixes_time(layer):
     """Why `layer` cannot be cut in time, if it is known to mix steps."""
     seen = {id(part) for part in statistics.run_at_once(layer)}
@@ -59,7 +65,10 @@ def mixes_time(layer):
             )
         if size[0] > 1:
             return "it looks at the steps around a step"
-    return MIXES_TIME.get(type(layer).__name__)
+    known = MIXES_TIME.get(type(layer).__name__)
+    if known is None and reads_backwards(layer):
+        return "it reads the sequence from the end"
+    return known
 
 
 def refuse_lengths(graph):
@@ -93,7 +102,7 @@ def known(graph, but=()):
         kind = layer.__class__.__name__
         reason = mixes_time(layer)
         made = [t for t in tensors(result) if id(t) in graph.temporal]
-        has_time = kind == "Bidirectional" or bool(made)
+        has_time = reads_backwards(layer) or bool(made)
         has_time |= any(
             id(t) in graph.temporal for t in tensors([args, kwargs])
         )

@@ -41,6 +41,18 @@ def read():
     return keras.Sequential([words, L.Embedding(7, 3, mask_zero=True), *layers])
 
 
+def from_its_end():
+    """The end before the start, and an encoder that begins with the end."""
+    inputs = signal()
+    backwards = {"go_backwards": True, "return_state": True}
+    hidden, state = L.GRU(3, return_sequences=True, **backwards)(
+        L.Masking()(inputs)
+    )
+    hidden = L.Concatenate()([inputs, keras.ops.flip(hidden, axis=1)])
+    hidden = L.GRU(3, return_sequences=True)(hidden, initial_state=state)
+    return keras.Model(inputs, L.Dense(2)(hidden))
+
+
 def in_between():
     """A convolution between two, and a head."""
     return keras.Sequential(
@@ -86,6 +98,7 @@ NETWORKS = {
     ),
     "both ways": (both_ways, [True]),
     "read": (read, [True]),
+    "from its end": (from_its_end, [True]),
     "in between": (in_between, [True]),
     "translated": (translated, [True, True]),
     "encoded": (encoded, [True]),

@@ -45,6 +45,7 @@ def mixing(layer):
 
 MIXERS = {
     "Bidirectional": L.Bidirectional(lstm(2), name="mixer"),
+    "from the end": lstm(2, go_backwards=True, name="mixer"),
     "MultiHeadAttention": attention,
     "Conv1D": L.Conv1D(2, 3, padding="same", name="mixer"),
     "causal Conv1D": L.Conv1D(2, 3, padding="causal", name="mixer"),

@@ -101,6 +101,20 @@ HEADS = {
         ["two"],
         [True],
     ),
+    "from the end": (
+        lambda: keras.Sequential(
+            [signal(), lstm(), lstm(2, go_backwards=True, name="end")]
+        ),
+        ["end"],
+        [True],
+    ),
+    "the last of the end": (
+        lambda: keras.Sequential(
+            [signal(), lstm(), L.GRU(2, go_backwards=True, name="end")]
+        ),
+        ["end"],
+        [False],
+    ),
 }
 
 
@@ -188,6 +202,10 @@ def behind(layer):
         (
             keras.Sequential([signal(), L.Bidirectional(L.GRU(2), name="two")]),
             "Layer 'two' .* backward half",
+        ),
+        (
+            keras.Sequential([signal(), lstm(name="end", go_backwards=True)]),
+            "Layer 'end' .* reads the sequence from the end.* Nothing else",
         ),
         (
             keras.Sequential(
