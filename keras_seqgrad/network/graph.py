@@ -273,14 +273,14 @@ class Graph:
         return passage.start_state
 
     def shapes_made(self, shapes):
-        """Shapes of the outputs, flat, for those of the inputs.
+        """Shapes of the outputs, flat, for those of the inputs without rows.
 
         As they are declared where the layers do not run on these.
         """
         key = tuple(shapes)
         if key not in self._shapes_made:
             inputs = [
-                keras.KerasTensor((None, *shape[1:]), tensor.dtype)
+                keras.KerasTensor((None, *shape), tensor.dtype)
                 for shape, tensor in zip(
                     shapes, keras.tree.flatten(self.inputs), strict=True
                 )

@@ -32,8 +32,10 @@ def refuse_others(model, data, where=""):
     """
     x, y, sample_weight = data
     inputs, _, _ = masks.split(model.arranged(x))
-    shapes = [tuple(leaf.shape) for leaf in keras.tree.flatten(inputs)]
-    made = model.graph.shapes_made(shapes)
+    inputs = keras.tree.flatten(inputs)
+    if any(rank(leaf) is None for leaf in inputs):
+        return
+    made = model.graph.shapes_made([tuple(leaf.shape[1:]) for leaf in inputs])
     pairs = named(where + "y", y) + named(
         where + "sample_weight", sample_weight
     )

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests.methods.uncut import translated
@@ -60,6 +61,9 @@ def test_of_a_decoder_the_length_is_its_own():
     assert check(x, spec(5, 2), model=model) == 7
     with pytest.raises(ValueError, match="`y` has 7 time steps, `output den"):
         check(x, spec(7, 2), model=model)
+    # Nothing is said where not even the axes of an input are known.
+    x[1] = tf.TensorSpec(None, "int32")
+    assert check(x, spec(7, 2), model=model) == 7
 
 
 def test_a_loss_of_the_whole_sequence_has_targets_of_any_length():
@@ -77,6 +81,6 @@ def test_lengths_that_the_layers_do_not_take_are_left_to_them():
     again = L.Dense(3)(L.Reshape((8, 4))(hidden))
     made = L.SimpleRNN(2, return_sequences=True)(again)
     model = compiled(keras.Model(inputs, made))
-    assert model.graph.shapes_made([(3, 9, 2)]) == [(None, 8, 2)]
+    assert model.graph.shapes_made([(9, 2)]) == [(None, 8, 2)]
     with pytest.raises(ValueError, match="`y` has 9 time steps, `output sim"):
         check(spec(8, 2), spec(9, 2), model=model)
