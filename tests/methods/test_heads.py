@@ -113,7 +113,7 @@ def fitted(model, name, x=X):
 
 @pytest.mark.parametrize("method", EXACT)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_equals_keras(name, method):
+def test_equals_keras(name, method, float64):
     before, logs, after = trained(name)
     make, _, options = NETWORKS[name]
     model = ksg.SequenceModel.from_model(make())
@@ -123,8 +123,8 @@ def test_equals_keras(name, method):
     found = fitted(model, name)
     assert found.keys() == logs.keys()
     for key, value in logs.items():
-        np.testing.assert_allclose(found[key], value, rtol=1e-5, err_msg=key)
-    zoo.assert_same(model.network.get_weights(), after, 1e-5)
+        np.testing.assert_allclose(found[key], value, rtol=1e-10, err_msg=key)
+    zoo.assert_same(model.network.get_weights(), after, 1e-10)
 
 
 def test_an_input_that_the_head_alone_reads():
@@ -139,7 +139,7 @@ def test_an_input_that_the_head_alone_reads():
 
 
 @pytest.mark.parametrize("losses", [["mse", None], [None, "mse"]])
-def test_what_no_loss_depends_on_does_not_decay(losses):
+def test_what_no_loss_depends_on_does_not_decay(losses, float64):
     """Be it the head, or what of the body is not before it."""
     before, _, _ = trained("two outputs")
     found = []
@@ -159,7 +159,7 @@ def test_what_no_loss_depends_on_does_not_decay(losses):
     )
 
 
-def test_a_mask_beside_the_inputs_is_that_of_masking():
+def test_a_mask_beside_the_inputs_is_that_of_masking(float64):
     before, logs, after = trained("masked")
     model = ksg.SequenceModel.from_model(attended())
     model.network.set_weights(before)
