@@ -9,7 +9,12 @@ from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import statistics
 from keras_seqgrad.network.nodes import RecurrentNode
 from keras_seqgrad.network.refusals import CannotCut
-from keras_seqgrad.network.tracing import is_graph, starts, tensors
+from keras_seqgrad.network.tracing import (
+    goes_forward,
+    is_graph,
+    starts,
+    tensors,
+)
 
 # Layers known to mix time steps, and what to say about them.
 MIXES_TIME = {
@@ -39,8 +44,8 @@ LOOKS_AROUND = tuple(
 
 def reads_backwards(layer):
     """Whether a layer is recurrent, and reads a sequence from its end."""
-    recurrent = isinstance(layer, keras.layers.RNN) and layer.go_backwards
-    return recurrent or isinstance(layer, keras.layers.Bidirectional)
+    kinds = keras.layers.RNN, keras.layers.Bidirectional
+    return isinstance(layer, kinds) and not goes_forward(layer)
 
 
 def mixes_time(layer):

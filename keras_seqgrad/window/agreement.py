@@ -80,10 +80,9 @@ def check(model, data, trains, judged=True, where=""):
         need_targets(model, y)
         # Which outputs of a subclass have time, only a step finds out.
         if y is not None and not model.is_opaque:
-            timed += targets_of(model, y, steps, trains, where)
-            timed += weights_of(model, sample_weight, steps, where)
-            if model.judged_whole:
-                whole_lengths.refuse_others(model, (x, y, sample_weight), where)
+            timed += judged_of(
+                model, (x, y, sample_weight), steps, trains, where
+            )
     for each in compared(model, timed):
         compare(each, label, steps)
     check_rows({"x": x, "y": y, "sample_weight": sample_weight}, where)
@@ -158,11 +157,7 @@ def tie(model, data, trains):
     inputs, _, _ = masks.split(x)
     model.describe(inputs)
     if y is not None:
-        judged = targets_of(model, y, steps, trains)
-        judged += weights_of(model, sample_weight, steps)
-        if model.judged_whole:
-            whole_lengths.refuse_others(model, data)
-        judged = compared(model, judged)
+        judged = compared(model, judged_of(model, data, steps, trains))
         for each in judged:
             compare(each, label, steps)
         timed += judged
@@ -178,6 +173,16 @@ def tie(model, data, trains):
         first = keras.tree.flatten(inputs)[place]
         tied[id(first)] = with_a_step(first, label)
     return keras.tree.map_structure(lambda t: tied.get(id(t), t), data)
+
+
+def judged_of(model, data, steps, trains, where=""):
+    """What of targets and weights must have the steps of the window."""
+    _, y, sample_weight = data
+    timed = targets_of(model, y, steps, trains, where)
+    timed += weights_of(model, sample_weight, steps, where)
+    if model.judged_whole:
+        whole_lengths.refuse_others(model, data, where)
+    return timed
 
 
 def compared(model, timed):

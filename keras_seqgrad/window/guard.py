@@ -207,12 +207,14 @@ class Guard:
         )
 
     def _warn_if_not_asked(self, model):
+        if self.is_asked:
+            return
+        self.is_asked = True  # said once
         given = [f"method={model.method!r}", f"stateful={model.stateful}"]
         given.append(f"on_bad_window={self.choice!r}")
         plain = ["method=BPTT()", "stateful=False", "on_bad_window=None"]
-        if self.is_asked or given == plain:
+        if given == plain:
             return
-        self.is_asked = True  # said once
         warnings.warn(
             f"`{type(model).__name__}.train_step` has trained a batch without "
             "`super().train_step(data)`, which is what follows the method, "
