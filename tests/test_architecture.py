@@ -66,6 +66,7 @@ SHOWN = {
     "network": {
         "cuttable",
         "front",
+        "normed",
         "norming",
         "original",
         "passage",

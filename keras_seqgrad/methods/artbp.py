@@ -13,7 +13,7 @@ from keras_seqgrad.state.method_state import Draws
 from keras_seqgrad.tensors import arguments, replicas
 from keras_seqgrad.truncation import Random
 from keras_seqgrad.window import added, checkpoints
-from keras_seqgrad.window.behind import pull_behind
+from keras_seqgrad.window.behind import pull_normed
 from keras_seqgrad.window.ends import before_ends
 from keras_seqgrad.window.loops import each_piece_recorded
 from keras_seqgrad.window.pullback import pull
@@ -80,7 +80,7 @@ class ARTBP(WindowMethod):
             model is compiled with XLA, has targets that are not at every
             step, there are several replicas and run_eagerly=False, or
             `checkpoint_every` is given; with checkpoints, a BatchNormalization
-            norms several steps at once.
+            that norms several steps cannot run on the window as a whole.
 
     Reference:
         Tallec and Ollivier, 2017. Unbiasing truncated backpropagation through
@@ -179,7 +179,7 @@ class ARTBP(WindowMethod):
         return before_ends(window, gates) if window.one_target else gates
 
     def pull(self, window, seed=None):
-        return pull_behind(
+        return pull_normed(
             window,
             lambda part: checkpoints.pull_checkpointed(
                 part, self.checkpoint_every, self.gates(part, seed)

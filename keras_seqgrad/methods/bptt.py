@@ -9,7 +9,7 @@ from typing import Literal
 
 from keras_seqgrad.methods.base import WindowMethod, serializable
 from keras_seqgrad.window import checkpoints
-from keras_seqgrad.window.behind import pull_behind
+from keras_seqgrad.window.behind import pull_normed
 from keras_seqgrad.window.pullback import pull_window
 
 
@@ -43,8 +43,8 @@ class BPTT(WindowMethod):
 
     Raises:
         ValueError: `checkpoint_every` is neither a positive integer, "auto"
-            nor None; on `compile`, it is given and a BatchNormalization norms
-            several steps at once.
+            nor None; on `compile`, it is given and a BatchNormalization that
+            norms several steps cannot run on the window as a whole.
 
     Reference:
         Gruslys et al., 2016. Memory-efficient backpropagation through time.
@@ -76,7 +76,7 @@ class BPTT(WindowMethod):
         every = self.checkpoint_every
         if every is None:
             return pull_window(window)
-        return pull_behind(
+        return pull_normed(
             window, lambda part: checkpoints.pull_checkpointed(part, every)
         )
 

@@ -25,4 +25,5 @@ opaque      a model whose segment function is a subclass's own
 described   what a segmented model takes and gives, and what of it has time
 segmented   the model as methods run and differentiate it: the forward half
 front       what of a model must run on all steps before anything can be cut
+normed      a model that norms whole windows, for methods with checkpoints
 """

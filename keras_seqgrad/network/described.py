@@ -38,6 +38,11 @@ class Described(Handles):
         return None if self.is_opaque else self.graph.uncut
 
     @property
+    def network_normed(self):
+        """What checkpoints run instead, or None (see `network.normed`)."""
+        return None if self.is_opaque else self.graph.normed
+
+    @property
     def judged_whole(self):
         """Whether there is a loss of whole windows alone."""
         whole = self.network_head, self.network_uncut

@@ -69,11 +69,12 @@ class Front:
             )
 
 
-def find(model):
+def find(model, more=()):
     """Finds the `Front` of a model that cannot be cut, for `graph.front`.
 
     Args:
         model: The `SegmentedModel`.
+        more: Names of layers that need all steps, beside those of the graph.
 
     Raises:
         ValueError: Nor can be cut what the front leaves.
@@ -81,7 +82,7 @@ def find(model):
     graph = model.graph
     if model.learn_initial_state:
         refuse(graph, "learn_initial_state=True is not known to its parts")
-    whole = {*graph.whole, graph.uncut.layer}
+    whole = {*graph.whole, graph.uncut.layer, *more}
     while graph.front is None:
         front = _split(graph, whole)
         cuttable.check_model(front.body)

@@ -45,6 +45,8 @@ class Graph:
         uncut: Why the model cannot be cut, a `CannotCut`; None if it can.
         front: The `Front` of one that cannot, if a method asked for it; it is
             made of `top_calls`, the calls of a `Trace`.
+        normed: The `SegmentedModel` that runs normalizations on whole windows,
+            if there are such and a method asked for it.
         nodes: Recurrent nodes by key, in the order of the graph. A pooling
             over time is one of them, too.
         temporal_inputs: For each flattened input, whether it has a time axis.
@@ -70,7 +72,8 @@ class Graph:
             )
         refuse_overrides(model, model.name, ["call"])
         self.original, self.whole = as_functional(model), {}
-        self.moved, self._shapes_made = None, {}
+        self.moved = self.normed = None
+        self._shapes_made = {}
         self._build()
 
     def leave_to_head(self, found):

@@ -41,6 +41,41 @@ class Behind:
         return self.model.compute_loss(x=self.inputs, **given)
 
 
+def pull_normed(window, pull):
+    """`pull_behind` of what runs normalizations on the whole window.
+
+    Out of training nothing norms by what it is given.
+    """
+    view = window.model.network_normed
+    if view is None or not window.training:
+        return pull_behind(window, pull)
+    instead = "Set checkpoint_every=None"
+    if window.reset is not None:
+        view.refuse_whole("Resets do not reach what norms all steps.", instead)
+    if window.mask is not None:
+        view.refuse_whole(
+            "A mask beside the inputs does not reach what norms all steps "
+            "below recurrent layers.",
+            f"Make it by Masking. {instead}",
+            with_head=False,
+        )
+    nodes, state = view.graph.nodes, window.state
+    inner = Window(
+        Behind(window.model, view, window.inputs),
+        (window.x, window.y, window.sample_weight),
+        # Poolings that run on the whole window begin anew with each.
+        {key: state[key] for key in nodes if key in state},
+        window.fresh,
+        window.training,
+        window.scaled,
+        window.kernels,
+    )
+    loss, gradients, outputs, after = pull_behind(inner, pull)
+    # A head of the model has no need to run once more.
+    window.outputs = inner.judged(inner.whole(), outputs)
+    return loss, gradients, window.outputs, {**state, **after}
+
+
 def pull_behind(window, pull):
     """`pull` of what is behind the front of a model, and through the front.
 
@@ -68,7 +103,7 @@ def pull_behind(window, pull):
         sources, window.variables, output_gradients=gradients[count:]
     )
     pulled = nested.fill(pulled, window.variables)
-    ended = {**before, **after}
+    ended = {**window.state, **before, **after}
     state = {key: ended[key] for key in window.state}
     return loss, nested.add(gradients[:count], pulled), outputs, state
 

@@ -7,7 +7,7 @@ gradient comes back through it.
 import keras
 import tensorflow as tf
 
-from keras_seqgrad.network import norming
+from keras_seqgrad.network import normed
 from keras_seqgrad.state.vector import differentiable
 from keras_seqgrad.tensors import arguments, logits, nested, pieces
 from keras_seqgrad.window.loops import each_segment_back, each_segment_kept
@@ -31,10 +31,8 @@ def checked(every):
 def check(model, every):
     """Refuses a model of which segments are not what the window is."""
     if every is not None:
-        if model.network_uncut is not None:
-            model = model.graph.front.body
-        norming.refuse(
-            norming.of_steps(model) + norming.of_steps(model, kernels=True),
+        normed.find(
+            model,
             f"checkpoint_every={every!r} runs a window in segments, and would "
             "norm each by itself.",
             "Set checkpoint_every=None",

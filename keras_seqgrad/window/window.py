@@ -60,9 +60,9 @@ class Window:
         one_target: Whether all outputs are one per sequence, so that only the
             last step has a loss. Not where a head reads all steps.
         mixed_targets: Whether there are outputs of both kinds.
-        cut_targets: For each leaf of the targets, whether it is cut with the
-            inputs.
+        cut_targets: Whether each leaf of the targets is cut with the inputs.
         cut_weights: The same of the sample weights.
+        outputs: Those of the model, once a head has run on the whole window.
         guard: The `Guard` that sees losses and gradients, or None.
         told: What a `compute_metrics` of the user's own has returned.
     """
@@ -71,17 +71,17 @@ class Window:
         self, model, data, state, fresh=True, training=True, scaled=False,
         kernels=False, given=(),
     ):  # fmt: skip
-        x, self.y, self.sample_weight = keras.utils.unpack_x_y_sample_weight(
-            data
+        self.x, self.y, self.sample_weight = (
+            keras.utils.unpack_x_y_sample_weight(data)
         )
         self.model = model
-        self.inputs, self.reset, self.mask = masks.unpack(x)
+        self.inputs, self.reset, self.mask = masks.unpack(self.x)
         model.refuse_companions(self.reset, self.mask)
         self.state, self.fresh = state, fresh
         self.training = training
         self.scaled = scaled
         self.kernels = kernels
-        self.guard, self.told, self._outputs = None, {}, None
+        self.guard, self.told, self.outputs = None, {}, None
         self.batch_size, self.steps = model.extent(self.inputs)
         self.variables = model.trainable_variables
         self.given = [*given]
@@ -238,11 +238,11 @@ class Window:
         """
         if self.model.network_head is None:
             return made
-        if again or self._outputs is None:
-            self._outputs = self.model.whole_outputs(
+        if again or self.outputs is None:
+            self.outputs = self.model.whole_outputs(
                 made, segment.inputs, segment.mask, self.training
             )
-        return self._outputs
+        return self.outputs
 
     def advance(self, start, length, state):
         """State after `length` steps that are run again, without a gradient."""

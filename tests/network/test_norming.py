@@ -50,13 +50,6 @@ def in_a_cell():
 
 
 REFUSED = {
-    "checkpoints": (methods.BPTT(2), above, "checkpoint_every=2 .*'high'"),
-    "checkpoints of cuts": (
-        methods.ARTBP(2, checkpoint_every="auto"),
-        below,
-        "checkpoint_every='auto' .*'low'",
-    ),
-    "kernels": (methods.BPTT(2), spectral, "segments.*'spectral'"),
     "blocks": (methods.TargetPropagation(2), at_the_end, "side by side.*'end'"),
     "rows of RTRL": (methods.RTRL(2), below, "RTRL carries .*'low'"),
     "rows of UORO": (methods.UORO(2), below, "UORO carries .*'low'"),
@@ -77,6 +70,7 @@ def test_refused_at_compile(name):
     "method, network",
     [
         (methods.BPTT(2), at_the_end),
+        (methods.BPTT(2), spectral),
         (methods.BPTT(2), in_a_cell),
         (methods.RTRL(2), above),
         (methods.UORO(2), at_the_end),
@@ -87,7 +81,7 @@ def test_elsewhere_they_are_taken(method, network):
     model.compile("sgd", "mse", method=method)
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED.keys() - {"kernels"}))
+@pytest.mark.parametrize("name", REFUSED)
 def test_frozen_they_go_with_all(name):
     method, network, _ = REFUSED[name]
     network = network()
