@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import compared
 from keras_seqgrad.network.nodes import RecurrentNode
-from keras_seqgrad.network.tracing import goes_forward, tensors
+from keras_seqgrad.network.tracing import goes_forward, is_graph, tensors
 from keras_seqgrad.tensors import arguments
 
 # Long enough that a delay of a year of days shows; of a month where a model is
@@ -193,7 +193,8 @@ def lookups(graph):
             # Of what a calculation makes of them, least is known of 0 and 1.
             if wanted is not None and type(layer).__name__ not in KEEP_VALUES:
                 wanted = np.arange(min(2, len(wanted)))
-        for tensor in tensors([args, kwargs]) if wanted is not None else ():
+        given = args if is_graph(layer) else [args, kwargs]
+        for tensor in tensors(given) if wanted is not None else ():
             before = found.get(id(tensor), wanted)
             found[id(tensor)] = min(before, wanted, key=len)
     return found

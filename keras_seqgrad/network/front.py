@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_seqgrad.layers.cells import parts
 from keras_seqgrad.network import cuttable
+from keras_seqgrad.network import example as examples
 from keras_seqgrad.network.head import is_recurrent
 from keras_seqgrad.network.passage import Passage
 from keras_seqgrad.network.replay import enter, filled
@@ -40,7 +41,7 @@ class Front:
 
         Returns:
             (what the body takes, flat, the tensors among it that gradients are
-            taken by, state after the window).
+            taken by, state after the window, losses that layers added).
         """
         model, state = window.model, window.state
         if model.sets_initial_state:
@@ -48,7 +49,7 @@ class Front:
             state = nested.select(window.fresh, start, state)
         with Passage(state, kernels=window.kernels).open() as passage:
             made = self.model(window.inputs, training=window.training)
-        self._refuse_losses()
+        added = self._added()
         made = keras.tree.flatten(made)
         pairs = zip(made, self.masked, strict=True)
         beside = [masks.read(tensor) for tensor, masked in pairs if masked]
@@ -56,17 +57,13 @@ class Front:
         made = [*map(tf.identity, made)]
         pairs = zip(made, self.makes, strict=True)
         sources = [tensor for tensor, is_made in pairs if is_made]
-        return made + beside, sources, passage.new_state
+        return made + beside, sources, passage.new_state, added
 
-    def _refuse_losses(self):
-        variables = self.model.trainable_variables
-        regularised = [v for v in variables if v.regularizer is not None]
-        if len(self.model.losses) > len(regularised):
-            raise ValueError(
-                "Layers that run before what is cut add losses themselves "
-                "(add_loss, activity_regularizer). Train with BPTT(), or take "
-                "these losses out."
-            )
+    def _added(self):
+        """Losses of layers; those of weights, behind them, are the model's."""
+        variables, losses = self.model.trainable_variables, self.model.losses
+        weights = sum(v.regularizer is not None for v in variables)
+        return losses[: len(losses) - weights]
 
 
 def find(model, more=()):
@@ -122,7 +119,8 @@ def _split(graph, whole):
     shared = _recurrent([calls[p] for p in places]) & _recurrent(rest)
     if shared:
         refuse(graph, f"{sorted(shared)} run before it and behind it")
-    masked = [masks.read(tensor) is not None for tensor in given.values()]
+    model = keras.Model(graph.inputs, [*given.values()])
+    masked = _masked(graph, model)
     values = {
         key: keras.Input(batch_shape=t.shape, dtype=t.dtype, name=f"given_{n}")
         for n, (key, t) in enumerate(given.items())
@@ -138,11 +136,29 @@ def _split(graph, whole):
         enter(values, result, layer(*args, **kwargs))
     outputs = filled(graph.outputs, values)
     return Front(
-        keras.Model(graph.inputs, [*given.values()]),
+        model,
         SegmentedModel(keras.Model(placeholders, outputs), False),
         [k not in known and "float" in t.dtype for k, t in given.items()],
         masked,
     )
+
+
+def _masked(graph, model):
+    """Whether each of the results of a front carries a mask.
+
+    What a model inside of it gives, or a layer of the user's own that holds
+    others, tells so when it runs alone.
+    """
+    made = model.outputs
+    for inputs in examples.drawn(graph):
+        try:
+            with Passage().open():
+                made = model(inputs, training=False)
+            break
+        # On other numbers it may run.
+        except Exception:
+            continue
+    return [masks.read(each) is not None for each in keras.tree.flatten(made)]
 
 
 def _recurrent(calls):

@@ -57,6 +57,8 @@ class Graph:
             by links from tensor to tensor at their ends.
         moved: Ids of variables that layers were seen to move in training; None
             until some have run.
+        masked: Whether a tensor was seen to carry a mask, which of a layer of
+            the user's own is not known before it runs.
 
     Raises:
         ValueError: Nothing of the model can be run in segments.
@@ -73,7 +75,7 @@ class Graph:
         refuse_overrides(model, model.name, ["call"])
         self.original, self.whole = as_functional(model), {}
         self.moved = self.normed = None
-        self._shapes_made = {}
+        self.masked, self._shapes_made = False, {}
         self._build()
 
     def leave_to_head(self, found):
@@ -87,7 +89,7 @@ class Graph:
         """
         if self.uncut is not None:
             raise found
-        for name in ("masks_steps", "may_add_losses", "keepers"):
+        for name in ("declares_masks", "may_add_losses", "keepers"):
             vars(self).pop(name, None)
         self._leave(found)
 
@@ -200,9 +202,14 @@ class Graph:
             return self.temporal_made
         return self.head.temporal_outputs
 
-    @functools.cached_property
+    @property
     def masks_steps(self):
         """Whether a layer may tell the recurrent ones to leave steps out."""
+        return self.masked or self.declares_masks
+
+    @functools.cached_property
+    def declares_masks(self):
+        """Whether a call is known to be given or to make a mask."""
         return any(
             kwargs.get("mask") is not None
             or any(masks.read(tensor) is not None for tensor in tensors(result))

@@ -53,6 +53,7 @@ def _view(model, names):
     view.learn_initial_state = model.learn_initial_state
     view.initial_state_weights = model.initial_state_weights
     view.graph.moved = model.graph.moved
+    view.graph.masked = model.graph.masked
     _leave(view.graph, [*model.graph.whole.values(), *found])
     while model.network_uncut is not None and view.network_uncut is None:
         view.graph.leave_to_head(model.network_uncut)

@@ -61,7 +61,9 @@ def replay(graph, inputs, training, stock=False):
         if is_graph(layer):
             # A cast leaves the mask behind; Keras hands it on.
             made = tf.cast(args[0], result.dtype)
-            values[id(result)] = masks.attach(made, masks.read(args[0]))
+            mask = kwargs.get("mask")
+            mask = masks.read(args[0]) if mask is None else mask
+            values[id(result)] = masks.attach(made, mask)
             continue
         if isinstance(layer, keras.layers.Layer):
             kwargs["training"] = training

@@ -31,7 +31,7 @@ class SegmentedModel(Described):
         self.initial_state_weights = []
         self._graph = None
         self._opaque_outputs = None
-        self._targets_alone = False
+        self._targets_alone, self._losses_apart = False, frozenset()
         if network is not None:
             self.built = True
         elif not self.is_opaque:
@@ -275,7 +275,10 @@ class SegmentedModel(Described):
     @property
     def losses(self):
         """What regularisers and layers add to the loss of the targets."""
-        return [] if self._targets_alone else super().losses
+        if self._targets_alone:
+            return []
+        apart = self._losses_apart
+        return [each for each in super().losses if id(each) not in apart]
 
     @contextlib.contextmanager
     def targets_alone(self):
@@ -285,6 +288,17 @@ class SegmentedModel(Described):
             yield
         finally:
             self._targets_alone = False
+
+    @contextlib.contextmanager
+    def losses_apart(self, losses):
+        """Leaves what some layers have added out of the loss."""
+        # Replicas take turns in here, each with losses of its own.
+        apart = frozenset(map(id, losses))
+        self._losses_apart |= apart
+        try:
+            yield
+        finally:
+            self._losses_apart -= apart
 
     def state_spec(self):
         """(shape without batch, dtype) of each of `nested.leaves`."""

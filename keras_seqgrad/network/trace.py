@@ -149,12 +149,14 @@ class Trace:
         ]
         packed = keras.tree.pack_sequence_as(args[0], inner)
 
-        def link(begins, ends):
+        def link(begins, ends, masks=()):
             # What has a time axis on one side has one on the other.
-            pairs = zip(begins, ends, strict=True)
-            self.calls += [(layer, name, [a], {}, b) for a, b in pairs]
+            for place, (a, b) in enumerate(zip(begins, ends, strict=True)):
+                given = {"mask": masks[place]} if masks else {}
+                self.calls.append((layer, name, [a], given, b))
 
-        link(outer, inner)
+        masks = keras.tree.flatten(kwargs.get("mask"))
+        link(outer, inner, masks if len(masks) == len(outer) else ())
         made = retrace(functional, packed, self._call, name + "/")
         nested = keras.Model(packed, made, name=self._unique(name))
         result = nested(*args, **kwargs)

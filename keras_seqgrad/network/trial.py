@@ -32,6 +32,7 @@ from keras_seqgrad.network.replay import (
     step_alone,
 )
 from keras_seqgrad.network.tracing import is_own, tensors
+from keras_seqgrad.tensors import masks
 
 # Steps on which recurrent layers are compared with those of Keras: for drawn
 # inputs, and for the user's, which may begin with padding. No segment of them
@@ -227,6 +228,7 @@ class Trial:
         if graph.uncut is None:
             whole = graph.cut(inputs, 0, steps)
         stock = replay(graph, whole, training=False, stock=True)
+        graph.masked |= any(masks.read(v) is not None for v in stock.values())
         least = compared.least_scale(given_to_recurrent(graph, stock))
 
         def segments(run):

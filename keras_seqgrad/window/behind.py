@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_seqgrad.network.segmented import SegmentedModel
-from keras_seqgrad.tensors import nested
+from keras_seqgrad.tensors import nested, replicas
 from keras_seqgrad.window import targets
 from keras_seqgrad.window.window import Window
 
@@ -13,7 +13,7 @@ RUNS = {
     name
     for kind in (SegmentedModel, *SegmentedModel.__bases__)
     for name in vars(kind)
-} - {"losses", "targets_alone"}
+} - {"losses", "losses_apart", "targets_alone"}
 
 
 class Behind:
@@ -81,6 +81,9 @@ def pull_behind(window, pull):
 
         gradient = dL/dtheta, the front's results given
                    + (dL/d results) d results/dtheta
+                   + d added/dtheta
+
+    where L is the loss without what layers of the front add themselves.
 
     Args:
         window: The window. That of a model that can be cut is pulled as it is.
@@ -94,15 +97,21 @@ def pull_behind(window, pull):
         return pull(window)
     front = model.graph.front
     with tf.GradientTape() as tape:
-        given, sources, before = front.run(window)
+        given, sources, before, added = front.run(window)
+        more = [tf.reduce_sum(each) / replicas.count() for each in added]
+        scaled = [*map(window.scale, more)]
     inner = _window(window, front, given, sources)
-    loss, gradients, outputs, after = pull(inner)
-    outputs = inner.judged(inner.whole(), outputs)
+    with model.losses_apart(added):
+        loss, gradients, outputs, after = pull(inner)
+        outputs = inner.judged(inner.whole(), outputs)
     count = len(window.variables)
     pulled = tape.gradient(
-        sources, window.variables, output_gradients=gradients[count:]
+        [*sources, *scaled],
+        window.variables,
+        output_gradients=[*gradients[count:], *map(tf.ones_like, scaled)],
     )
     pulled = nested.fill(pulled, window.variables)
+    loss += sum(tf.cast(each, loss.dtype) for each in more)
     ended = {**window.state, **before, **after}
     state = {key: ended[key] for key in window.state}
     return loss, nested.add(gradients[:count], pulled), outputs, state

@@ -48,6 +48,66 @@ def test_equals_keras(name, method):
     stock.assert_same_training(expected, model, x, y, sample_weight=weights)
 
 
+class Words(L.Layer):
+    """A user's own layer, of which only what it gives tells of a mask."""
+
+    def build(self, shape):
+        self.inside = L.Embedding(7, 3, mask_zero=True)
+        self.inside.build(shape)
+
+    def call(self, words):
+        return self.inside(words)
+
+
+def both_ways():
+    return L.Bidirectional(rnn(2))
+
+
+def model_of(layer, features):
+    return keras.Sequential([keras.Input((None, features)), layer])
+
+
+def padded(*layers):
+    words = keras.Input((None,), dtype="int32")
+    embedding = L.Embedding(7, 3, mask_zero=True)
+    return keras.Sequential([words, embedding, *layers, L.GRU(3), L.Dense(2)])
+
+
+def of_own_words():
+    layers = [Words(), both_ways(), L.GRU(3), L.Dense(2)]
+    return keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+
+
+def handed_to_a_model():
+    """Beside what was before, whose masks are joined."""
+    words = keras.Input((None,), dtype="int32")
+    first = both_ways()(L.Embedding(7, 3, mask_zero=True)(words))
+    hidden = L.Concatenate()([first, rnn()(first)])
+    hidden = model_of(L.GRU(3, return_sequences=True), 7)(hidden)
+    return keras.Model(words, L.Dense(2)(hidden))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: padded(model_of(both_ways(), 3)),
+        lambda: padded(model_of(rnn(), 3), both_ways()),
+        lambda: padded(both_ways(), model_of(L.Dense(3), 4)),
+        of_own_words,
+        handed_to_a_model,
+    ],
+    ids=["made", "before", "behind", "own", "handed"],
+)
+def test_masks_go_through_models_and_layers_of_ones_own(make):
+    keras.utils.set_random_seed(1)
+    network = make()
+    x, y = data(network)
+    expected, model = stock.pair(network, metrics=["mae"])
+    model.compile("sgd", "mse", metrics=["mae"], method=BPTT(3))
+    assert model.graph.front is not None
+    stock.assert_same_training(expected, model, x, y)
+
+
 def by_hand(network, x, y, length):
     """Gradients that stop at the borders of segments, in Keras' layers."""
     front, layer, readout = network.layers
@@ -203,12 +263,62 @@ def test_what_is_behind_cannot_be_cut_either(make, options, said):
     model.compile("sgd", "mse")
 
 
-def test_losses_of_the_front_are_refused():
-    network = regularised()
-    model = ksg.SequenceModel.from_model(network)
-    model.compile("sgd", "mse", method=BPTT(2))
-    with pytest.raises(ValueError, match="before what is cut add losses"):
-        model.train_on_batch(*data(network))
+class Divergence(L.Layer):
+    """Adds what a variational autoencoder adds of its code."""
+
+    def call(self, code):
+        self.add_loss(keras.ops.mean(code**2))
+        return code
+
+
+def variational():
+    layers = [L.LSTM(3), Divergence(), L.RepeatVector(STEPS), rnn(), L.Dense(2)]
+    return keras.Sequential([signal(STEPS), *layers])
+
+
+def regularised_everywhere():
+    """In the front by what it gives and by weights; in body and head."""
+    layer = L.Conv1D(2, 3, activity_regularizer="l2", kernel_regularizer="l1")
+    shared = L.Dense(2, activity_regularizer="l2")
+    inputs = signal()
+    hidden = rnn(2, activity_regularizer="l1")(layer(shared(inputs)))
+    hidden = L.Conv1D(2, 3, activity_regularizer="l2")(shared(hidden))
+    return keras.Model(inputs, L.Dense(2)(hidden))
+
+
+@pytest.mark.parametrize("method", exact())
+@pytest.mark.parametrize(
+    "make", [regularised, regularised_everywhere, variational]
+)
+def test_losses_that_the_front_adds(make, method):
+    """In logs, loss and gradient once, however many segments are behind."""
+    keras.utils.set_random_seed(1)
+    network = make()
+    x, y = data(network)
+    expected, model = stock.pair(network, metrics=["mae"])
+    model.compile("sgd", "mse", metrics=["mae"], method=exact()[method])
+    stock.assert_same_training(expected, model, x, y)
+    loss, _ = model.estimate_gradients(x, y)
+    found = expected.evaluate(x, y, batch_size=len(x), verbose=0)
+    assert float(loss) == pytest.approx(found[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_losses_that_the_front_adds_in_two_replicas(scaled):
+    found = []
+    for method in BPTT(), BPTT(3):
+        with replicas.strategy().scope():
+            keras.utils.set_random_seed(1)
+            network = variational()
+            model = ksg.SequenceModel.from_model(network)
+            optimizer = keras.optimizers.SGD(0.1)
+            if scaled:
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            model.compile(optimizer, "mse", method=method)
+        x, y = data(network)
+        history = model.fit(x, y, batch_size=ROWS, verbose=0).history
+        found.append([history["loss"][0], *network.get_weights()])
+    zoo.assert_same(*found)
 
 
 @pytest.mark.compiled

@@ -38,11 +38,23 @@ def data():
     return x * mask[..., None], generator.integers(0, 3, ROWS), mask
 
 
+class Inside(L.Layer):
+    """A user's own layer, of which only what it gives tells of a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.masking = L.Masking()
+
+    def call(self, inputs):
+        return self.masking(inputs)
+
+
 def model_for(method, masking=True, stateful=False, late=True, **compiled):
     """A model of one target a sequence, or of that and one at every step."""
     keras.utils.set_random_seed(1)
-    inputs = keras.Input((None, 2))
-    hidden = L.Masking()(inputs) if masking else inputs
+    hidden = inputs = keras.Input((None, 2))
+    if masking:
+        hidden = (L.Masking if masking is True else masking)()(inputs)
     hidden = L.SimpleRNN(3, return_sequences=True)(hidden)
     last = L.Dense(3, "softmax")(L.SimpleRNN(2)(hidden))
     outputs = last if late else [last, L.Dense(2)(hidden)]
@@ -61,6 +73,17 @@ def model_for(method, masking=True, stateful=False, late=True, **compiled):
             ]
         )
     return model
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_masks_that_only_a_layer_of_ones_own_tells_of(name):
+    x, y, _ = data()
+    found = []
+    for masking in True, Inside:
+        model = model_for(METHODS[name](), masking)
+        logs = keras.tree.flatten(model.train_on_batch(x, y))
+        found.append([*logs, *model.get_weights()])
+    zoo.assert_same(*found, tolerance=0)
 
 
 @pytest.mark.parametrize("name", METHODS)
