@@ -173,6 +173,7 @@ def test_own_private_attributes_are_allowed():
     assert private_uses("self._mine = 1; self._mine; x.__class__") == []
 
 
+@pytest.mark.slow
 def test_no_private_name_of_a_base_class_is_taken():
     found = {name: taken_names(cls) for name, cls in classes().items()}
     assert {name: taken for name, taken in found.items() if taken} == {}

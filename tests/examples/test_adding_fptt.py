@@ -8,6 +8,7 @@ def example():
     return script.load("adding_fptt")
 
 
+@pytest.mark.slow
 def test_quick_run(example, tmp_path, capsys, eagerly):
     arguments = ["--quick", "--batches", "3", "--test", "50", "--no-jit"]
     arguments += ["--length", "8"]

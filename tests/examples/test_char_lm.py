@@ -67,6 +67,7 @@ def test_quick_run(example, tmp_path, monkeypatch, capsys, no_pictures):
     assert found == pytest.approx(bits, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_resumed_equals_uninterrupted(
     example, tmp_path, capsys, monkeypatch, eagerly
 ):

@@ -50,6 +50,7 @@ def test_quick_run(example, tmp_path, monkeypatch, capfd):
     assert (out / "length.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_stopped_arm_goes_on_as_if_it_had_not_stopped(
     example, tmp_path, monkeypatch, eagerly
 ):

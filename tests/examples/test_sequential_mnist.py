@@ -51,6 +51,7 @@ def test_quick_run(example, digits, capsys):
     assert picture.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_every_arm(example, digits, capsys, eagerly):
     """Of two batches, once."""
     few = "--images", "128", "--epochs", "1"

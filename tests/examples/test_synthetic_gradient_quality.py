@@ -5,6 +5,7 @@ import pytest
 from tests.examples import script
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_and_draws(tmp_path, capsys, eagerly):
     example = script.load("synthetic_gradient_quality")
     small = ["--quick", "--window", "8", "--length", "2"]

@@ -19,6 +19,8 @@ from tests.methods.uncut import (
 )
 from tests.network.networks import L, signal
 
+pytestmark = pytest.mark.slow
+
 
 def exact():
     """Methods that hardly cut, or not at all."""

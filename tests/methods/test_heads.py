@@ -11,6 +11,8 @@ from tests import stock, zoo
 from tests.methods.table import TABLE
 from tests.network.networks import L, signal
 
+pytestmark = pytest.mark.slow
+
 ROWS, STEPS = stock.ROWS, stock.STEPS
 EXACT = {
     "bptt": lambda: ksg.methods.BPTT(),

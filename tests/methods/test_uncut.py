@@ -21,6 +21,8 @@ from tests.methods.uncut import (
 )
 from tests.network.networks import L, signal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_equals_keras(name):

@@ -256,6 +256,7 @@ def refusal(network):
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_by_name(name):
     assert "report" not in refusal(REFUSED[name]())

@@ -180,6 +180,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_by_name(name):
     assert "found no answer" not in refusal(REFUSED[name]())

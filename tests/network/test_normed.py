@@ -11,6 +11,8 @@ from tests import replicas, stock, zoo
 from tests.network.networks import L, signal
 from tests.network.test_statistics import MASK, X, Y, norm, recurrent
 
+pytestmark = pytest.mark.slow
+
 EVERY = 2
 
 

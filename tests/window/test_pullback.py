@@ -59,6 +59,7 @@ class Largest(L.Layer):
         return keras.ops.argmax(x, axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method", [methods.BPTT(3), methods.RTRL(3), methods.TruncatedBPTT(9, 3)]
 )
