@@ -84,8 +84,8 @@ def handed_to_a_model():
     """Beside what was before, whose masks are joined."""
     words = keras.Input((None,), dtype="int32")
     first = both_ways()(L.Embedding(7, 3, mask_zero=True)(words))
-    hidden = L.Concatenate()([first, rnn()(first)])
-    hidden = model_of(L.GRU(3, return_sequences=True), 7)(hidden)
+    hidden = L.Add()([first, rnn(4)(first)])
+    hidden = model_of(L.GRU(3, return_sequences=True), 4)(hidden)
     return keras.Model(words, L.Dense(2)(hidden))
 
 
