@@ -123,11 +123,16 @@ class Drawing:
         if kind == "tokens":
             masked = self.limits.masks and source.chance(0.5)
             zero = ", mask_zero=True" if masked else ""
-            tensor = source.add(f"L.Embedding(5, {features}{zero})({name})")
+            made = self.held(f"L.Embedding(5, {features}{zero})")
+            tensor = source.add(f"{made}({name})")
         elif kind == "padded":
             masked = True
-            tensor = source.add(f"L.Masking()({name})")
+            tensor = source.add(f"{self.held('L.Masking()')}({name})")
         self.timed.append(Tensor(tensor, features, masked=masked))
+
+    def held(self, layer):
+        """A layer, or one of the user's own that holds it."""
+        return f"own.Inside({layer})" if self.source.chance(0.2) else layer
 
     def joined(self, first, second, by="Concatenate"):
         made = self.source.add(f"L.{by}()([{first.name}, {second.name}])")
