@@ -32,9 +32,10 @@ class BPTT(WindowMethod):
     the states of time / k steps and the activations of k, for about one more
     forward pass. Dropout masks that layers draw once a call are drawn once
     every k steps then. Of losses that layers add themselves (`add_loss`,
-    activity regularisers) checkpoints take L1 and L2 of outputs at every step
-    and refuse others, because how a sum over segments relates to that over the
-    window is the layer's own affair.
+    activity regularisers) checkpoints take all of what runs on whole windows,
+    of segments L1 and L2 of outputs at every step. Others are refused, because
+    how a sum over segments relates to that over the window is the layer's own
+    affair.
 
     Args:
         checkpoint_every: Steps between stored states; "auto" for about the
