@@ -251,6 +251,8 @@ class Drawing:
             made, units = self.around_cells(units, more)
         else:
             home = source.choice(["L", "L", "ksg.layers"])
+            if home != "L":  # its scan does not unroll
+                more = more.removesuffix(", unroll=True")
             more += self.penalties(PLACES)
             options = self.cell_options(kind)
             if self.limits.dropout:
