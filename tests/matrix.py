@@ -7,7 +7,8 @@ Needs the interpreters, on the path or under pyenv, and a package index. Each
 row is a fresh environment, deleted afterwards (some 1.7 GiB, a quarter of an
 hour of one core): the wheel is installed and runs the example of README.md from
 an empty folder; the tests run in the unpacked sdist, eager ones that are not
-slow. Ends with one line a row, and with the number of rows that failed.
+slow, and some that are. Ends with one line a row, and with the number of rows
+that failed.
 """
 
 import os
@@ -36,6 +37,13 @@ LEFT_OUT = [
     "tests/examples",
     "tests/test_source.py",
     "tests/test_typing.py",
+]
+# Where versions of Keras differ most, slow ones are run, too.
+SLOW = [
+    "tests/methods/test_fronts.py",
+    "tests/methods/test_heads.py",
+    "tests/methods/test_uncut.py",
+    "tests/network",
 ]
 # They say of each method that compiled is eager.
 COMPILED = ["tests/methods/test_conformance.py"]
@@ -99,6 +107,7 @@ def test(folder, python, unpacked):
     tests = python, "-m", "pytest", "-q", "-p", "no:cacheprovider"
     left_out = [f"--ignore={path}" for path in LEFT_OUT]
     run(*tests, "-m", "not slow and not compiled", *left_out, cwd=unpacked)
+    run(*tests, "-m", "slow and not compiled", *SLOW, cwd=unpacked)
     run(*tests, "-m", "compiled", *COMPILED, cwd=unpacked)
 
 
