@@ -60,15 +60,12 @@ def pull_normed(window, pull):
             with_head=False,
         )
     nodes, state = view.graph.nodes, window.state
-    inner = Window(
+    inner = _opened(
+        window,
         Behind(window.model, view, window.inputs),
         (window.x, window.y, window.sample_weight),
         # Poolings that run on the whole window begin anew with each.
         {key: state[key] for key in nodes if key in state},
-        window.fresh,
-        window.training,
-        window.scaled,
-        window.kernels,
     )
     loss, gradients, outputs, after = pull_behind(inner, pull)
     # A head of the model has no need to run once more.
@@ -124,13 +121,19 @@ def _window(window, front, given, sources):
     batch_size, _ = model.extent(inputs)
     start = model.start_state(inputs, batch_size)
     state = {key: window.state.get(key, each) for key, each in start.items()}
+    weights = targets.spread(window.sample_weight, model)
+    return _opened(window, model, (inputs, window.y, weights), state, sources)
+
+
+def _opened(window, model, data, state, given=()):
+    """A `Window` of another model, run as a window is."""
     return Window(
         model,
-        (inputs, window.y, targets.spread(window.sample_weight, model)),
+        data,
         state,
         window.fresh,
         window.training,
         window.scaled,
         window.kernels,
-        sources,
+        given,
     )

@@ -17,7 +17,7 @@ from tests.methods.uncut import (
     rnn,
     translated,
 )
-from tests.network.networks import L, signal
+from tests.network.networks import Inside, L, signal
 
 pytestmark = pytest.mark.slow
 
@@ -50,17 +50,6 @@ def test_equals_keras(name, method):
     stock.assert_same_training(expected, model, x, y, sample_weight=weights)
 
 
-class Words(L.Layer):
-    """A user's own layer, of which only what it gives tells of a mask."""
-
-    def build(self, shape):
-        self.inside = L.Embedding(7, 3, mask_zero=True)
-        self.inside.build(shape)
-
-    def call(self, words):
-        return self.inside(words)
-
-
 def both_ways():
     return L.Bidirectional(rnn(2))
 
@@ -69,21 +58,19 @@ def model_of(layer, features):
     return keras.Sequential([keras.Input((None, features)), layer])
 
 
+def embedding():
+    return L.Embedding(7, 3, mask_zero=True)
+
+
 def padded(*layers):
     words = keras.Input((None,), dtype="int32")
-    embedding = L.Embedding(7, 3, mask_zero=True)
-    return keras.Sequential([words, embedding, *layers, L.GRU(3), L.Dense(2)])
-
-
-def of_own_words():
-    layers = [Words(), both_ways(), L.GRU(3), L.Dense(2)]
-    return keras.Sequential([keras.Input((None,), dtype="int32"), *layers])
+    return keras.Sequential([words, *layers, L.GRU(3), L.Dense(2)])
 
 
 def handed_to_a_model():
     """Beside what was before, whose masks are joined."""
     words = keras.Input((None,), dtype="int32")
-    first = both_ways()(L.Embedding(7, 3, mask_zero=True)(words))
+    first = both_ways()(embedding()(words))
     hidden = L.Add()([first, rnn(4)(first)])
     hidden = model_of(L.GRU(3, return_sequences=True), 4)(hidden)
     return keras.Model(words, L.Dense(2)(hidden))
@@ -92,10 +79,10 @@ def handed_to_a_model():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: padded(model_of(both_ways(), 3)),
-        lambda: padded(model_of(rnn(), 3), both_ways()),
-        lambda: padded(both_ways(), model_of(L.Dense(3), 4)),
-        of_own_words,
+        lambda: padded(embedding(), model_of(both_ways(), 3)),
+        lambda: padded(embedding(), model_of(rnn(), 3), both_ways()),
+        lambda: padded(embedding(), both_ways(), model_of(L.Dense(3), 4)),
+        lambda: padded(Inside(embedding()), both_ways()),
         handed_to_a_model,
     ],
     ids=["made", "before", "behind", "own", "handed"],

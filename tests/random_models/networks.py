@@ -132,7 +132,7 @@ class Drawing:
 
     def held(self, layer):
         """A layer, or one of the user's own that holds it."""
-        return f"own.Inside({layer})" if self.source.chance(0.2) else layer
+        return f"Inside({layer})" if self.source.chance(0.2) else layer
 
     def joined(self, first, second, by="Concatenate"):
         made = self.source.add(f"L.{by}()([{first.name}, {second.name}])")

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import keras_seqgrad as ksg
 from tests import zoo
-from tests.random_models import own
+from tests.network.networks import Inside
 from tests.random_models import settings as drawn
 
 
@@ -24,7 +24,7 @@ NAMES = {
     "keras": keras,
     "ksg": ksg,
     "L": keras.layers,
-    "own": own,
+    "Inside": Inside,
     "PlainCell": zoo.PlainCell,
 }
 PACKAGE = str(pathlib.Path(ksg.__file__).parent)

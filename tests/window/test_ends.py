@@ -9,6 +9,7 @@ from keras_seqgrad import SequenceModel, methods
 from keras_seqgrad.window import ends
 from keras_seqgrad.window.window import Window
 from tests import zoo
+from tests.network.networks import Inside
 
 L = keras.layers
 pytestmark = pytest.mark.slow
@@ -38,23 +39,13 @@ def data():
     return x * mask[..., None], generator.integers(0, 3, ROWS), mask
 
 
-class Inside(L.Layer):
-    """A user's own layer, of which only what it gives tells of a mask."""
-
-    def __init__(self):
-        super().__init__()
-        self.masking = L.Masking()
-
-    def call(self, inputs):
-        return self.masking(inputs)
-
-
 def model_for(method, masking=True, stateful=False, late=True, **compiled):
     """A model of one target a sequence, or of that and one at every step."""
     keras.utils.set_random_seed(1)
     hidden = inputs = keras.Input((None, 2))
     if masking:
-        hidden = (L.Masking if masking is True else masking)()(inputs)
+        masking = L.Masking() if masking is True else masking
+        hidden = masking(inputs)
     hidden = L.SimpleRNN(3, return_sequences=True)(hidden)
     last = L.Dense(3, "softmax")(L.SimpleRNN(2)(hidden))
     outputs = last if late else [last, L.Dense(2)(hidden)]
@@ -79,7 +70,7 @@ def model_for(method, masking=True, stateful=False, late=True, **compiled):
 def test_masks_that_only_a_layer_of_ones_own_tells_of(name):
     x, y, _ = data()
     found = []
-    for masking in True, Inside:
+    for masking in True, Inside(L.Masking()):
         model = model_for(METHODS[name](), masking)
         logs = keras.tree.flatten(model.train_on_batch(x, y))
         found.append([*logs, *model.get_weights()])
