@@ -1,0 +1,1 @@
+"""What every process that runs tests has in common, as plugins of pytest."""
