@@ -36,6 +36,8 @@ class CarriedState(keras.layers.Layer):
         vars(self).update(rows=[], rooms={})
         self.strategy = tf.distribute.get_strategy()
         self.released = False
+        # Whether a step has asked for the state.
+        self.is_asked = False
         self.built = True
 
     # --- room for rows -----------------------------------------------------
@@ -121,6 +123,7 @@ class CarriedState(keras.layers.Layer):
             start: The model's initial state, of the right structure.
             batch_size: Rows of the batch, or of this replica's share.
         """
+        self.is_asked = True
         if not self.stateful:
             return start, True
         if not isinstance(batch_size, int):

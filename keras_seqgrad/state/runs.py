@@ -3,12 +3,14 @@
 import inspect
 import math
 import types
+import warnings
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from keras_seqgrad.state.rows import number_in
+from keras_seqgrad.tensors import origin
 
 
 class Run(NamedTuple):
@@ -17,16 +19,18 @@ class Run(NamedTuple):
     Attributes:
         start: Keras' own method that makes it.
         function: Where Keras keeps what it has compiled for it.
+        step: The name of the model's method that takes a batch.
     """
 
     start: Any
     function: str
+    step: str
 
 
 RUNS = {
-    "training": Run(keras.Model.fit, "train_function"),
-    "evaluation": Run(keras.Model.evaluate, "test_function"),
-    "prediction": Run(keras.Model.predict, "predict_function"),
+    "training": Run(keras.Model.fit, "train_function", "train_step"),
+    "evaluation": Run(keras.Model.evaluate, "test_function", "test_step"),
+    "prediction": Run(keras.Model.predict, "predict_function", "predict_step"),
 }
 # Data that Keras cannot shuffle, and of which it says so.
 ORDERED = (tf.data.Dataset, types.GeneratorType)
@@ -45,13 +49,34 @@ class ResetCarriedState(keras.callbacks.Callback):
         self.model.carried["evaluation"].reset()
 
     def on_test_end(self, logs=None):
-        self.model.carried["evaluation"].release()
+        self._end("evaluation")
 
     def on_predict_begin(self, logs=None):
         self.model.carried["prediction"].reset()
 
     def on_predict_end(self, logs=None):
-        self.model.carried["prediction"].release()
+        self._end("prediction")
+
+    def _end(self, run):
+        warn_if_left_out(self.model, run)
+        self.model.carried[run].release()
+
+
+def warn_if_left_out(model, run):
+    """Warns once where a step of the user's own has carried no state."""
+    carried, step = model.carried[run], RUNS[run].step
+    if not model.stateful or carried.is_asked:
+        return
+    if not origin.overrides(model, step):
+        return
+    carried.is_asked = True
+    warnings.warn(
+        f"`{type(model).__name__}.{step}` has run batches without "
+        f"`super().{step}(data)`, which carries the state of rows from window "
+        "to window. Received: stateful=True. Call it in your own step, and add "
+        "to what it returns; or make the model with stateful=False.",
+        stacklevel=2,
+    )
 
 
 class Arranging(keras.callbacks.Callback):

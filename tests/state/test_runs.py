@@ -1,5 +1,7 @@
 """What surrounds a run of fit, evaluate and predict."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -150,3 +152,58 @@ def test_resets_are_added_once():
         assert isinstance(found[-1], runs.ResetCarriedState)
     ready = keras.callbacks.CallbackList(found)
     assert runs.with_own(ready, []) is ready
+
+
+class Adding(ksg.SequenceModel):
+    """Steps that call ours."""
+
+    def test_step(self, data):
+        return {**super().test_step(data), "one": tf.constant(1.0)}
+
+    def predict_step(self, data):
+        return 2.0 * super().predict_step(data)
+
+
+class Apart(ksg.SequenceModel):
+    """Steps that do all by themselves, as Keras' guides show them."""
+
+    def test_step(self, data):
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return {"loss": self.compute_loss(y=y, y_pred=self(x))}
+
+    def predict_step(self, data):
+        return self(keras.utils.unpack_x_y_sample_weight(data)[0])
+
+
+@pytest.mark.parametrize("stateful", [True, False])
+def test_steps_of_the_users_own_that_carry_nothing(stateful):
+    """Told of once for each kind of run, after the run."""
+    x, y = zoo.data(4)
+
+    def said(run):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            run()
+        found = [str(each.message) for each in found]
+        return [each for each in found if "carries the state" in each]
+
+    def make(cls, stateful):
+        model = cls.from_model(zoo.network("simple_rnn"), stateful=stateful)
+        model.compile("sgd", "mse")
+        options = {"shuffle": False, "verbose": 0}
+        return {
+            "test_step": [
+                lambda: model.evaluate(x, y, verbose=0),
+                lambda: model.fit(x, y, validation_data=(x, y), **options),
+            ],
+            "predict_step": [lambda: model.predict(x, verbose=0)] * 2,
+        }
+
+    for step, (first, second) in make(Apart, stateful).items():
+        told = said(first)
+        assert len(told) == stateful and said(second) == []
+        for text in told:
+            assert f"`Apart.{step}` has run batches without" in text
+            assert "Received: stateful=True" in text
+    for ours in make(Adding, True).values():
+        assert [said(run) for run in ours] == [[], []]
