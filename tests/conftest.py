@@ -18,10 +18,12 @@ os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 # Tracing makes millions of objects that stay; looking through them all again
 # and again for garbage is a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
-# At every tensor TensorFlow asks what keeps a protocol, the members of which
-# Python remembers from 3.12 on. Before, it looks through all classes anew.
+# Of what is no tensor TensorFlow asks at every operation whether it keeps a
+# protocol, which Python remembers from 3.12 on. Before, it looks through all of
+# the protocol's classes anew.
 if sys.version_info < (3, 12):
-    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+    for name in "_get_protocol_attrs", "_is_callable_members_only":
+        setattr(typing, name, functools.cache(getattr(typing, name)))
 
 
 def pytest_configure(config):

@@ -26,6 +26,10 @@ os.environ.setdefault("XLA_FLAGS", FLAGS)
 # On a GPU numbers are compared in full, too.
 tf.config.experimental.enable_tensor_float_32_execution(False)
 
+# It is so in any case; but TensorFlow asks for it in every call, and is told
+# eight times as fast what has been set.
+tf.debugging.enable_traceback_filtering()
+
 # Tests of replicas need two devices, and they cannot be made later.
 [cpu] = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
