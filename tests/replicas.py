@@ -1,4 +1,4 @@
-"""Two replicas in one process, on the devices that `conftest.py` makes."""
+"""Two replicas in one process, on the devices of `plugins/session.py`."""
 
 import functools
 

@@ -34,6 +34,19 @@ class PlainCell(keras.layers.Layer):
         return {**super().get_config(), "units": self.units}
 
 
+@keras.saving.register_keras_serializable("tests")
+class Counting(keras.layers.Layer):
+    """Passes on what it is given, and counts its calls; of a graph, traces."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.calls = 0
+
+    def call(self, inputs):
+        self.calls += 1
+        return inputs
+
+
 def recurrent(kind, **options):
     """A recurrent layer of three units."""
     layers = keras.layers

@@ -4,6 +4,8 @@ A training of Keras is calls within calls, dozens deep, and TensorFlow looks at
 them in every operation. What a test finds is the same without.
 """
 
+import functools
+import inspect
 import sys
 
 import pytest
@@ -29,6 +31,25 @@ def with_room(run):
 
     roomy.__code__ = roomy.__code__.replace(co_stacksize=ROOM)
     return roomy
+
+
+def remembering(read):
+    """`read`, which reads signatures, once for each function of a module.
+
+    Keras asks for those of a layer's methods with every layer that it makes,
+    TensorFlow for those of its own functions with every call of some.
+    """
+    known = functools.cache(read)
+
+    def remembered(kind, function, *args, **kwargs):
+        # Kept ones stay; what is made within a function holds what it is of.
+        inner = "<locals>" in getattr(function, "__qualname__", "<locals>")
+        return (read if inner else known)(kind, function, *args, **kwargs)
+
+    return remembered
+
+
+inspect._signature_from_function = remembering(inspect._signature_from_function)
 
 
 def pytest_itemcollected(item):
