@@ -1,6 +1,7 @@
 """Promises about the text of the source files, kept by reading them."""
 
 import ast
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -118,6 +119,7 @@ def classes():
     return found
 
 
+@functools.cache
 def private_names(cls):
     """Private methods and attributes that the source of a class defines."""
     try:
