@@ -33,9 +33,13 @@ def pytest_configure(config):
         return
     for name in "session", "checked", "interpreter":
         config.pluginmanager.import_plugin(f"tests.plugins.{name}")
+
+
+def pytest_collection_finish():
+    """Leaves what is there to the process' end."""
     gc.freeze()
 
 
 def pytest_sessionfinish():
-    """Leaves what is there to the process' end: pytest collects it thrice."""
+    """The same; pytest would collect it thrice."""
     gc.freeze()
