@@ -73,4 +73,3 @@ def lines_are_remembered(data_is_not_tuned):
             model.fit(*zoo.data(), verbose=0)
         finally:
             sys.settrace(None)
-    yield
