@@ -3,11 +3,8 @@
 The process that hands the tests out to workers imports none of it.
 """
 
-import functools
 import gc
 import os
-import sys
-import typing
 
 # TensorFlow's start-up notes hide the tests' output.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,12 +15,6 @@ os.environ.setdefault("MALLOC_ARENA_MAX", "2")
 # Tracing makes millions of objects that stay; looking through them all again
 # and again for garbage is a tenth of the time.
 gc.set_threshold(50_000, 20, 20)
-# Of what is no tensor TensorFlow asks at every operation whether it keeps a
-# protocol, which Python remembers from 3.12 on. Before, it looks through all of
-# the protocol's classes anew.
-if sys.version_info < (3, 12):
-    for name in "_get_protocol_attrs", "_is_callable_members_only":
-        setattr(typing, name, functools.cache(getattr(typing, name)))
 
 
 def pytest_configure(config):

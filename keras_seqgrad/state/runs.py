@@ -65,11 +65,10 @@ class ResetCarriedState(keras.callbacks.Callback):
 def warn_if_left_out(model, run):
     """Warns once where a step of the user's own has carried no state."""
     carried, step = model.carried[run], RUNS[run].step
-    if not model.stateful or carried.is_asked:
+    left_out = model.stateful and not carried.is_asked
+    if not (left_out and origin.overrides(model, step)):
         return
-    if not origin.overrides(model, step):
-        return
-    carried.is_asked = True
+    carried.is_asked = True  # said once
     warnings.warn(
         f"`{type(model).__name__}.{step}` has run batches without "
         f"`super().{step}(data)`, which carries the state of rows from window "

@@ -7,12 +7,20 @@ them in every operation. What a test finds is the same without.
 import functools
 import inspect
 import sys
+import typing
 
 import pytest
 
 from keras_seqgrad import SequenceModel
 from keras_seqgrad.methods import TruncatedBPTT
 from tests import zoo
+
+# Of what is no tensor TensorFlow asks at every operation whether it keeps a
+# protocol, which Python remembers from 3.12 on. Before, it looks through all of
+# the protocol's classes anew.
+if sys.version_info < (3, 12):
+    for name in "_get_protocol_attrs", "_is_callable_members_only":
+        setattr(typing, name, functools.cache(getattr(typing, name)))
 
 # Numbers that a frame asks room for; it gets twice as much.
 ROOM = 66_000
